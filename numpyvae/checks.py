@@ -1,0 +1,149 @@
+"""Bad input gets one clear line: what was expected, what came, what to do.
+
+These functions stand at the public doors (`VAE`, `elbo`, `fit`, ...). Inside the doors arrays
+are clean and the mathematics is free of defensive code.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_noise",
+    "check_positive",
+    "check_rows",
+    "check_seed",
+    "row_blocks",
+]
+
+_BLOCK_BYTES = 1 << 22  # values are read in 4 MiB pieces, so that a memmap stays on disk
+
+
+def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`; True, 2.5 and "3" are refused."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected a whole number of at least {minimum}, got {value!r}"
+        ) from None
+    if count < minimum:
+        raise ValueError(f"{name}: expected a whole number of at least {minimum}, got {count}")
+    return count
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return `value` as a finite float above zero."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number above 0, got {value!r}") from None
+    if not 0.0 < number < np.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {number}")
+    return number
+
+
+def check_seed(seed: Any) -> int:
+    """Return `seed` as a non-negative int: the same seed always gives the same draws."""
+    return check_count("seed", seed, minimum=0)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Walk over the rows of `x` in pieces of a few megabytes.
+
+    Parameters
+    ----------
+    x : (N, D) array
+    """
+    rows = max(1, _BLOCK_BYTES // max(1, x.shape[1] * x.itemsize))
+    for start in range(0, x.shape[0], rows):
+        yield x[start : start + rows]
+
+
+def check_rows(x: Any, columns: int | None = None, name: str = "x") -> np.ndarray:
+    """Return `x` as a real, finite (rows, columns) array; nothing is copied if it is one.
+
+    Parameters
+    ----------
+    x : (rows, columns) array_like of bool, int or float
+        May be read-only, strided, in Fortran order, big-endian or a `numpy.memmap`.
+    columns : int, optional
+        The required number of columns.
+    name : str
+        What the message calls `x`.
+
+    Raises
+    ------
+    TypeError
+        For masked, complex, object, text and other arrays that are not of real numbers.
+    ValueError
+        For another number of dimensions or columns, no rows, no columns, NaN or infinity.
+    """
+    if np.ma.isMaskedArray(x):
+        raise TypeError(
+            f"{name}: expected a plain array, got a masked array; "
+            "fill the gaps or drop those rows first"
+        )
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected a 2-D array (rows, columns), got rows of different lengths"
+        ) from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(
+            f"{name}: expected real numbers, got dtype {array.dtype}; "
+            "convert it with numpy.asarray(x, dtype=float)"
+        )
+    if array.ndim != 2:
+        remedy = "; a single row is x[None, :]" if array.ndim == 1 else ""
+        if array.ndim == 3:
+            remedy = "; flatten images with x.reshape(len(x), -1)"
+        raise ValueError(
+            f"{name}: expected a 2-D array (rows, columns), got shape {array.shape}{remedy}"
+        )
+    if 0 in array.shape:
+        raise ValueError(
+            f"{name}: expected at least one row and one column, got shape {array.shape}"
+        )
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(f"{name}: expected {columns} columns, got {array.shape[1]}")
+    if array.dtype.kind == "f":
+        for block in row_blocks(array):
+            if not np.isfinite(block).all():
+                raise ValueError(
+                    f"{name}: expected finite values, got NaN or infinity; "
+                    "drop or repair those entries first"
+                )
+    return array
+
+
+def check_noise(eps: Any, rows: int, latent_dim: int) -> np.ndarray:
+    """Return the noise `eps` if it has the shape (L, B, J) that the ELBO reads."""
+    array = np.asarray(eps)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"eps: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 3 or array.shape[0] == 0 or array.shape[1:] != (rows, latent_dim):
+        raise ValueError(
+            f"eps: expected shape (L, {rows}, {latent_dim}), one standard normal draw for each "
+            f"sample, row and latent, got {array.shape}; draw it with "
+            f"rng.standard_normal((L, {rows}, {latent_dim}))"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("eps: expected finite values, got NaN or infinity")
+    return array

@@ -1,0 +1,20 @@
+"""Data to train on: embedded digits, MNIST and its kin, and the draw that makes greys binary.
+
+`load_digits` needs no file and no network. `load_mnist` and `load_fashion_mnist` read the IDX
+files of a folder, or download them once; every byte is checked against its SHA-256. `binarize`
+is the `transform` that `fit` calls on each minibatch.
+"""
+
+from .dataset import Dataset, binarize
+from .digits import load_digits
+from .idx import read_idx
+from .mnist import load_fashion_mnist, load_mnist
+
+__all__ = [
+    "Dataset",
+    "binarize",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+    "read_idx",
+]

@@ -1,0 +1,30 @@
+"""What the latent variables are used for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .vae import VAE
+
+__all__ = ["active_units"]
+
+
+def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
+    """Tell which latents carry information: Var_x(E_q[z_j|x]) > 0.01 (Burda et al. 2015, §5.2).
+
+    A latent whose posterior mean does not move with x has collapsed onto the prior.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    threshold : float
+
+    Returns
+    -------
+    active : (J,) array of bool
+    """
+    mu, _ = vae.encode(x)
+    return mu.var(axis=0) > threshold

@@ -1,0 +1,256 @@
+"""The evidence lower bound: value and gradient. The file to read.
+
+    x → encoder → (μ, log σ²) → z = μ + σ ε → decoder → log p(x|z) → ELBO
+
+and the gradient comes back through the same lines in reverse order. Two forms of one number:
+
+    ELBO = E_q[log p_θ(x, z)] − E_q[log q_φ(z|x)]              Eq. (7)
+         = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z))             Eq. (11)
+
+The expectation over q is an average over L samples z = μ + σ ε. With the KL of Eq. (11) in closed
+form that is estimator B of Kingma & Welling 2013, §2.3; with every term sampled, as in Eq. (7),
+it is their estimator A. Both are unbiased; B has less noise as a rule.
+
+Symbols: x (B, D), ε (L, B, J), μ and log σ² (B, J), z (L, B, J). Unit: nats per datapoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .checks import check_choice
+from .distributions import gaussian_kl, gaussian_logpdf, reparameterize
+
+if TYPE_CHECKING:
+    from .parameters import Parameters
+    from .vae import VAE
+
+__all__ = [
+    "Terms",
+    "elbo",
+    "elbo_and_grad",
+    "elbo_terms",
+    "log_joint",
+    "mean_terms",
+    "sampled_elbo",
+]
+
+
+class Terms(NamedTuple):
+    """The two terms of Eq. (11), in nats; their difference is the ELBO."""
+
+    reconstruction: np.ndarray | float
+    kl: np.ndarray | float
+
+    @property
+    def elbo(self):
+        """ELBO = reconstruction − KL, Eq. (11)."""
+        return self.reconstruction - self.kl
+
+
+def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Log joint density log p_θ(x, z) = log p_θ(x|z) + log p(z), Eq. (1).
+
+    Parameters
+    ----------
+    x : (B, D) array
+    z : (L, B, J) array
+
+    Returns
+    -------
+    log_p : (L, B) array
+        Nats.
+    """
+    log_px, _ = vae.log_likelihood(x, z)
+    log_pz, _ = gaussian_logpdf(z, *standard_normal(z))
+    return log_px + log_pz
+
+
+def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
+    """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
+
+    Nothing is taken in closed form, which makes it the independent check on `elbo`.
+
+    Parameters
+    ----------
+    x : (B, D) array
+    eps : (L, B, J) array
+
+    Returns
+    -------
+    elbo : (B,) array
+        Nats per datapoint.
+    """
+    x, eps = vae.check_batch(x, eps)
+    (mu, logvar), _ = vae.encoder(x)
+    z, _ = reparameterize(mu, logvar, eps)
+    log_q, _ = gaussian_logpdf(z, mu, logvar)
+    return (log_joint(vae, x, z) - log_q).mean(axis=0)
+
+
+def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
+    """Reconstruction E_q[log p_θ(x|z)] and KL(q_φ(z|x) ‖ p(z)), the two terms of Eq. (11).
+
+    Parameters
+    ----------
+    x : (B, D) array
+    eps : (L, B, J) array
+
+    Returns
+    -------
+    reconstruction, kl : (B,) arrays
+        Nats per datapoint.
+    """
+    x, eps = vae.check_batch(x, eps)
+    (mu, logvar), _ = vae.encoder(x)
+    z, _ = reparameterize(mu, logvar, eps)
+    log_px, _ = vae.log_likelihood(x, z)
+    kl, _ = gaussian_kl(mu, logvar)
+    return Terms(log_px.mean(axis=0), kl)
+
+
+def elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
+    """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
+
+    A bound in expectation over `eps`: a single draw can exceed log p(x).
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (B, D) array
+    eps : (L, B, J) array
+        Standard normal noise.
+
+    Returns
+    -------
+    elbo : (B,) array
+        Nats per datapoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `eps` is not what the model can take.
+
+    Examples
+    --------
+    >>> import numpy as np, numpyvae
+    >>> vae = numpyvae.VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x = np.array([[0, 1, 1, 0], [1, 1, 0, 0]])
+    >>> numpyvae.elbo(vae, x, np.zeros((1, 2, 2))).shape
+    (2,)
+    """
+    return elbo_terms(vae, x, eps).elbo
+
+
+def elbo_and_grad(
+    vae: VAE, x: np.ndarray, eps: np.ndarray, *, kl: str = "closed"
+) -> tuple[float, np.ndarray]:
+    """Mean ELBO of a batch, and its gradient in every parameter.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (B, D) array
+    eps : (L, B, J) array
+        Standard normal noise; for given `eps` the ELBO is a deterministic function.
+    kl : {"closed", "sampled"}
+        Eq. (11) with the closed-form KL (estimator B), or Eq. (7) with all terms sampled
+        (estimator A).
+
+    Returns
+    -------
+    value : float
+        Nats per datapoint, averaged over the batch.
+    gradient : (P,) array
+        ∂value/∂(φ, θ), laid out as `vae.parameters.flat`. Ascend it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `eps` is not what the model can take.
+    """
+    x, eps = vae.check_batch(x, eps)
+    terms, gradient = terms_and_grad(vae, x, eps, check_choice("kl", kl, tuple(_KL)))
+    return float(terms.elbo), gradient.flat
+
+
+def terms_and_grad(
+    vae: VAE, x: np.ndarray, eps: np.ndarray, kl: str = "closed", wrt: str = "both"
+) -> tuple[Terms, Parameters]:
+    """Batch means of the two terms of Eq. (11), and the gradient of the ELBO; unchecked input.
+
+    `wrt` is "both", "phi" or "theta": only that slice of the gradient is computed, the other
+    stays zero (notes, §3.6).
+    """
+    (mu, logvar), pull_encoder = vae.encoder(x)
+    z, pull_z = reparameterize(mu, logvar, eps)
+    log_px, pull_decoder = vae.log_likelihood(x, z)
+    kl_term, pull_kl = _KL[kl](z, mu, logvar)
+    terms = Terms(float(log_px.mean()), float(kl_term.mean()))
+
+    gradient = vae.parameters.zeros_like()
+    dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # of a mean over L and B
+    dz = pull_decoder(dlog_px, None if wrt == "phi" else gradient, input_gradient=wrt != "theta")
+    if wrt != "theta":
+        dkl = np.full(kl_term.shape, -1 / kl_term.size, kl_term.dtype)
+        dz_kl, dmu_kl, dlogvar_kl = pull_kl(dkl)
+        dmu, dlogvar = pull_z(dz + dz_kl)
+        pull_encoder(dmu + dmu_kl, dlogvar + dlogvar_kl, gradient)
+    return terms, gradient
+
+
+def _closed_kl(z, mu, logvar) -> tuple[np.ndarray, Callable]:
+    """KL(q ‖ p) of Eq. (11) by `gaussian_kl`, (B,): z plays no part in it."""
+    kl, pull_kl = gaussian_kl(mu, logvar)
+    return kl, lambda dkl: (0, *pull_kl(dkl))
+
+
+def _sampled_kl(z, mu, logvar) -> tuple[np.ndarray, Callable]:
+    """log q_φ(z|x) − log p(z) at the samples, (L, B): its mean under q is KL(q ‖ p), Eq. (21)."""
+    log_q, pull_q = gaussian_logpdf(z, mu, logvar)
+    log_p, pull_p = gaussian_logpdf(z, *standard_normal(z))
+
+    def pull(dkl):
+        dz, dmu, dlogvar = pull_q(dkl)
+        return dz - pull_p(dkl)[0], dmu, dlogvar
+
+    return log_q - log_p, pull
+
+
+def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) -> Terms:
+    """Average the two terms of Eq. (11) over a data set, in blocks of rows.
+
+    The noise depends on `seed` alone, so two models are compared under the same draws.
+
+    Parameters
+    ----------
+    x : (N, D) array
+    n_samples : int
+        L, draws of z per datapoint.
+    seed : int
+
+    Returns
+    -------
+    reconstruction, kl : float
+        Nats per datapoint.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, _EVALUATION]))
+    totals = np.zeros(2)
+    for start in range(0, x.shape[0], _ROWS):
+        block = x[start : start + _ROWS]
+        eps = rng.standard_normal((n_samples, len(block), vae.latent_dim), vae.dtype)
+        totals += [term.sum(dtype=float) for term in elbo_terms(vae, block, eps)]
+    return Terms(*map(float, totals / x.shape[0]))
+
+
+_EVALUATION, _ROWS = 201, 500  # purpose of the random stream; rows in a block
+_KL = {"closed": _closed_kl, "sampled": _sampled_kl}
+
+
+def standard_normal(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """μ = 0 and log σ² = 0: the parameters of the prior p(z) = N(0, I), in the dtype of z."""
+    zeros = np.zeros(z.shape[-1], z.real.dtype)
+    return zeros, zeros
