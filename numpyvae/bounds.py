@@ -1,6 +1,6 @@
 """How tight is the bound? Estimates of log p(x) that are better than the ELBO.
 
-The importance-weighted bound (Burda, Grosse & Salakhutdinov 2015, Eq. (8)) averages K weights
+The importance-weighted bound (Burda, Grosse & Salakhutdinov 2015, §3) averages K weights
 
     w_k = p_θ(x, z_k) / q_φ(z_k|x),   L_K = E[log (1/K) Σ_k w_k] ≤ log p(x)
 

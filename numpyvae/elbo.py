@@ -186,20 +186,59 @@ def terms_and_grad(
     stays zero (notes, §3.6).
     """
     (mu, logvar), pull_encoder = vae.encoder(x)
+    terms, pull = terms_given_q(vae, x, mu, logvar, eps, kl)
+    gradient = vae.parameters.zeros_like()
+    if wrt == "theta":
+        pull(gradient, into_q=False)
+    else:
+        pull_encoder(*pull(gradient if wrt == "both" else None), gradient)
+    return terms, gradient
+
+
+def terms_given_q(
+    vae: VAE,
+    x: np.ndarray,
+    mu: np.ndarray,
+    logvar: np.ndarray,
+    eps: np.ndarray,
+    kl: str = "closed",
+    weights: np.ndarray | None = None,
+) -> tuple[Terms, Callable]:
+    """Batch means of the two terms of Eq. (11) for any q = N(μ, σ²), and their pullback.
+
+    The encoder gives one such q for each x; variational inference per datapoint has others. With
+    the nodes and `weights` (L,) of a quadrature rule for N(0, I) as `eps`, the expectation under
+    q is that rule's; by default the L samples count equally.
+
+    Returns
+    -------
+    terms : Terms
+        Two floats.
+    pull : callable
+        `pull(gradient=None, into_q=True) -> (dmu, dlogvar)`; with a gradient given, that in θ
+        is added to it; without `into_q` the rest is left out.
+    """
     z, pull_z = reparameterize(mu, logvar, eps)
     log_px, pull_decoder = vae.log_likelihood(x, z)
     kl_term, pull_kl = _KL[kl](z, mu, logvar)
-    terms = Terms(float(log_px.mean()), float(kl_term.mean()))
+    px_shares, kl_shares = _shares(log_px, weights), _shares(kl_term, weights)
 
-    gradient = vae.parameters.zeros_like()
-    dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # of a mean over L and B
-    dz = pull_decoder(dlog_px, None if wrt == "phi" else gradient, input_gradient=wrt != "theta")
-    if wrt != "theta":
-        dkl = np.full(kl_term.shape, -1 / kl_term.size, kl_term.dtype)
-        dz_kl, dmu_kl, dlogvar_kl = pull_kl(dkl)
+    def pull(gradient=None, into_q=True):
+        dz = pull_decoder(px_shares, gradient, input_gradient=into_q)
+        if not into_q:
+            return None
+        dz_kl, dmu_kl, dlogvar_kl = pull_kl(-kl_shares)
         dmu, dlogvar = pull_z(dz + dz_kl)
-        pull_encoder(dmu + dmu_kl, dlogvar + dlogvar_kl, gradient)
-    return terms, gradient
+        return dmu + dmu_kl, dlogvar + dlogvar_kl
+
+    return Terms(float(np.vdot(px_shares, log_px)), float(np.vdot(kl_shares, kl_term))), pull
+
+
+def _shares(term: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Share of each entry of a term, (L, B) or (B,), in its mean over samples and rows."""
+    if weights is None or term.ndim == 1:
+        return np.full(term.shape, 1 / term.size, term.dtype)
+    return np.repeat(weights[:, None] / term.shape[1], term.shape[1], axis=1).astype(term.dtype)
 
 
 def _closed_kl(z, mu, logvar) -> tuple[np.ndarray, Callable]:

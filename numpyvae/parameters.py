@@ -116,7 +116,7 @@ class Parameters(Mapping[str, np.ndarray]):
 def glorot_uniform(
     rng: np.random.Generator, fan_in: int, fan_out: int, heads: int = 1
 ) -> np.ndarray:
-    """Draw a weight matrix by Glorot & Bengio 2010, Eq. (16): U(−r, r), r² = 6/(in + out).
+    """Draw a weight matrix from U(−r, r), r² = 6/(in + out) (Glorot & Bengio 2010, §4.2.1).
 
     Parameters
     ----------

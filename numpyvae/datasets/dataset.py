@@ -17,7 +17,7 @@ from ..checks import check_choice, check_positive, check_rows
 __all__ = ["Dataset", "binarize"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and labels, cut into a training and a test part. The arrays are read-only.
 

@@ -1,0 +1,400 @@
+"""The command `numpyvae`: words in, numbers and pictures out.
+
+Standard output carries results alone; progress, notes and errors go to standard error. Exit codes:
+0 done, 1 failed at work, 2 wrong usage, 130 interrupted. An error is one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, gradcheck, jobs
+from .checks import check_count, check_positive
+from .files import atomic_write
+from .layers import ACTIVATIONS
+from .likelihoods import parse_likelihood
+from .optimizers import OPTIMIZERS
+from .preparation import DATASETS, prepare
+from .vae import VAE
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        `sys.argv[1:]` if left out.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
+            code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone; so do we, without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except jobs.UsageError as error:
+        _say(f"error: {error}")
+        return 2
+    except (OSError, ValueError, TypeError, ArithmeticError, ImportError, MemoryError) as error:
+        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        return 1
+
+
+def _say(text: str) -> None:
+    print(f"numpyvae: {text}", file=sys.stderr)
+
+
+# The four commands.
+
+
+def _train(args: argparse.Namespace) -> int:
+    fields = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(jobs.Settings)}
+    given = {name: value for name, value in fields.items() if value is not None}
+    settings = jobs.Settings(**{**jobs.DEFAULTS.get(args.dataset, {}), **given})
+    if settings.likelihood == "binomial":
+        settings = dataclasses.replace(settings, likelihood=_counts_of(settings))
+    summary = jobs.train(settings, args.output, progress=sys.stderr.isatty())
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(_report(summary))
+        print(f"Written to {args.output}: {', '.join(sorted(p.name for p in _written(args)))}")
+    return 0
+
+
+def _written(args: argparse.Namespace) -> list[Path]:
+    return [p for p in args.output.iterdir() if p.suffix in (".npz", ".csv", ".json", ".png")]
+
+
+def _counts_of(settings: jobs.Settings) -> str:
+    """Complete `binomial` with the largest count of the data set."""
+    if settings.dataset in DATASETS:
+        return f"binomial:{DATASETS[settings.dataset](settings.folder).maximum}"
+    return f"binomial:{int(settings.maximum)}"
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    vae = VAE.load(args.model)
+    data = prepare(args.dataset, vae.likelihood, args.maximum, args.folder)
+    if data.x_test.shape[1] != vae.data_dim:
+        raise jobs.UsageError(
+            f"--dataset: expected rows of {vae.data_dim} values, as {args.model} was trained on, "
+            f"got {data.x_test.shape[1]} in {args.dataset}"
+        )
+    summary = jobs.evaluate(vae, data, args.n_importance, args.seed, args.test_rows)
+    print(json.dumps(summary) if args.json else _report(summary))
+    return 0
+
+
+def _report(s: dict[str, Any]) -> str:
+    """Turn a summary into sentences and a column of figures."""
+    log_p, se = s["test_log_likelihood"], s["test_log_likelihood_se"]
+    return "\n".join(
+        [
+            f"{s['model']} on {s['dataset']}",
+            f"{s['test_rows']} test rows, nats per datapoint:",
+            f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
+            f"   importance-weighted bound, K = {s['n_importance']}",
+            f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
+            f"    reconstruction{s['reconstruction']:9.2f}",
+            f"    KL            {s['kl']:9.2f}",
+            f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            f"Active latents: {s['active_units']} of {s['latent_dim']}."
+            + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
+        ]
+    )
+
+
+def _sample(args: argparse.Namespace) -> int:
+    vae = VAE.load(args.model)
+    suffix = args.output.suffix
+    if suffix not in (".npy", ".png"):
+        raise jobs.UsageError(f"--output: expected FILE.npy or FILE.png, got {str(args.output)!r}")
+    x = vae.sample(args.n, args.seed, mean=args.mean)
+    if suffix == ".npy":
+        with atomic_write(args.output) as file:
+            np.save(file, x)
+    else:
+        from . import plotting
+
+        shape = args.image_shape or _square(vae.data_dim)
+        maximum = getattr(vae.likelihood, "n", 1)
+        plotting.save_figure(plotting.image_grid(x, shape, maximum=maximum), args.output)
+    _say(f"{args.n} samples written to {args.output}")
+    return 0
+
+
+def _square(data_dim: int) -> tuple[int, int]:
+    side = int(data_dim**0.5 + 0.5)
+    if side * side != data_dim:
+        raise jobs.UsageError(
+            f"--image-shape: expected it for {data_dim} values that are not a square image; "
+            "give it as HEIGHTxWIDTH, or write FILE.npy"
+        )
+    return side, side
+
+
+def _gradcheck(args: argparse.Namespace) -> int:
+    checks = []
+    if not args.json:
+        print(f"{'norm-relative error against':38}{'size':>6}{'complex step':>14}{'central':>10}")
+    for check in gradcheck.check_all(args.seed):
+        checks.append(check)
+        if not args.json:
+            mark = "ok" if check.passed else "WRONG"
+            print(
+                f"{check.name:38}{check.size:6d}{check.complex_error:14.1e}"
+                f"{check.central_error:10.1e}  {mark}",
+                flush=True,
+            )
+    failed = [c.name for c in checks if not c.passed]
+    if args.json:
+        rows = [c._asdict() | {"passed": c.passed} for c in checks]
+        print(json.dumps({"checks": rows, "failed": failed}))
+    else:
+        print(
+            f"{len(checks) - len(failed)} of {len(checks)} gradients are right to "
+            f"{gradcheck.COMPLEX_TOLERANCE:g} (complex step) and "
+            f"{gradcheck.CENTRAL_TOLERANCE:g} (central differences)"
+        )
+    return 1 if failed else 0
+
+
+def _equations(args: argparse.Namespace) -> int:
+    from . import equations  # here, since it brings SciPy
+
+    outcomes = equations.check_equations(equations.make_case(args.model, args.seed))
+    failed = [o.equation.number for o in outcomes if not o.passed]
+    if args.json:
+        rows = [
+            {
+                "number": o.equation.number,
+                "section": o.equation.section,
+                "latex": o.equation.latex,
+                "meaning": o.equation.meaning,
+                "relation": o.equation.relation,
+                "left": o.left,
+                "right": o.right,
+                "difference": o.difference,
+                "tolerance": o.tolerance,
+                "passed": o.passed,
+            }
+            for o in outcomes
+        ]
+        print(json.dumps({"model": args.model, "seed": args.seed, "equations": rows}))
+        return 1 if failed else 0
+    print(f"{'':12}{'left':>14}   {'right':>13} {'apart by':>9}")
+    for o in outcomes:
+        mark, e = "✓" if o.passed else "✗ WRONG", o.equation
+        number = f"({e.number})" if e.number.isdecimal() else e.number
+        print(
+            f"{number:12}{o.left:14.8f} {e.relation} {o.right:13.8f} {o.difference:9.0e} {mark}"
+            f"  {e.meaning}"
+        )
+    print(
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} hold on the model {args.model}; "
+        "each row shows the datapoint where its sides differ most"
+    )
+    return 1 if failed else 0
+
+
+# The parser.
+
+
+def _typed(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse print the message of a check as its one line."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except (ValueError, TypeError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _whole(name: str, minimum: int = 1) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        try:
+            value: Any = int(text)
+        except ValueError:
+            value = text
+        return check_count(name, value, minimum=minimum)
+
+    return _typed(check)
+
+
+def _above_zero(name: str) -> Callable[[str], float]:
+    return _typed(lambda text: check_positive(name, text))
+
+
+def _likelihood(text: str) -> str:
+    return text if text == "binomial" else parse_likelihood(text).name
+
+
+def _image_shape(text: str) -> tuple[int, int]:
+    h, _, w = text.partition("x")
+    if not (h.isdecimal() and w.isdecimal() and int(h) and int(w)):
+        raise ValueError(f"expected HEIGHTxWIDTH, as 28x20, got {text!r}")
+    return int(h), int(w)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="numpyvae", description="A variational auto-encoder in NumPy.")
+    parser.add_argument("--version", action="version", version=f"numpyvae {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_sample(commands)
+    _add_gradcheck(commands)
+    _add_equations(commands)
+    return parser
+
+
+def _command(commands, name: str, run: Callable, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    names = ", ".join(DATASETS)
+    add = command.add_argument
+    add("--dataset", default="digits", help=f"{names}, FILE.npy or FILE.npz")
+    add("--folder", metavar="DIR", help="where IDX files lie, before NUMPYVAE_DATA and the cache")
+    add(
+        "--maximum",
+        type=_above_zero("maximum"),
+        default=1.0,
+        help="largest possible value in a FILE: greys are divided by it or drawn against it",
+    )
+
+
+def _add_measuring(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--n-importance", type=_whole("n_importance"), default=500, metavar="K", help="of L_K")
+    add("--test-rows", type=_whole("test_rows"), metavar="N", help="evaluate on N random rows")
+    add("--seed", type=_whole("seed", 0), default=0, help="of every random number")
+    add("--json", action="store_true", help="print the summary alone, as JSON")
+
+
+def _add_train(commands) -> None:
+    d = jobs.Settings()
+    command = _command(
+        commands, "train", _train, "Train on a data set and write model, figures and pictures."
+    )
+    _add_data(command)
+    add = command.add_argument
+    # None means: the default of the data set, see jobs.DEFAULTS.
+    per_dataset = "(default: {}; mnist, fashion: {})".format
+    m = jobs.DEFAULTS["mnist"]
+    add(
+        "--latent-dim",
+        type=_whole("latent_dim"),
+        metavar="J",
+        default=argparse.SUPPRESS,
+        help="dimension of z " + per_dataset(d.latent_dim, m["latent_dim"]),
+    )
+    add(
+        "--hidden",
+        type=_whole("hidden"),
+        nargs="*",
+        metavar="H",
+        default=argparse.SUPPRESS,
+        help="widths of the encoder's hidden layers; the decoder has them in reverse "
+        + per_dataset(d.hidden[0], m["hidden"][0]),
+    )
+    add("--activation", choices=tuple(ACTIVATIONS), default=d.activation, help="of hidden layers")
+    add(
+        "--likelihood",
+        type=_typed(_likelihood),
+        default=d.likelihood,
+        help="bernoulli, binomial[:N], gaussian:SIGMA, gaussian:learned or gaussian:head",
+    )
+    add("--optimizer", choices=tuple(OPTIMIZERS), default=d.optimizer, help="ascends the ELBO")
+    add(
+        "--learning-rate",
+        type=_above_zero("learning_rate"),
+        default=argparse.SUPPRESS,
+        help="of the first step " + per_dataset(d.learning_rate, m["learning_rate"]),
+    )
+    add("--schedule", choices=("cosine", "constant"), default=d.schedule, help="of the rate")
+    add(
+        "--epochs",
+        type=_whole("epochs"),
+        default=argparse.SUPPRESS,
+        help="passes over the data " + per_dataset(d.epochs, m["epochs"]),
+    )
+    add("--batch-size", type=_whole("batch_size"), default=d.batch_size, metavar="B", help="rows")
+    add("--n-samples", type=_whole("n_samples"), default=d.n_samples, metavar="L", help="of z")
+    add("--clip-norm", type=_above_zero("clip_norm"), help="longest gradient")
+    add("--output", type=Path, default=Path("runs/vae"), metavar="DIR", help="written into")
+    _add_measuring(command)
+
+
+def _add_evaluate(commands) -> None:
+    command = _command(commands, "evaluate", _evaluate, "Measure a saved model on a test set.")
+    command.add_argument("model", type=Path, metavar="MODEL", help="a model.npz")
+    _add_data(command)
+    _add_measuring(command)
+
+
+def _add_sample(commands) -> None:
+    command = _command(commands, "sample", _sample, "Draw x from a saved model.")
+    add = command.add_argument
+    add("model", type=Path, metavar="MODEL", help="a model.npz")
+    add("-n", type=_whole("n"), default=64, help="how many")
+    add("--seed", type=_whole("seed", 0), default=0, help="of the draws")
+    add("--mean", action="store_true", help="the mean of p(x|z) for each z, not a draw of x")
+    add("--image-shape", type=_typed(_image_shape), metavar="HxW", help="where it is not a square")
+    add("--output", type=Path, default=Path("samples.png"), metavar="FILE", help=".png or .npy")
+
+
+def _add_gradcheck(commands) -> None:
+    command = _command(
+        commands, "gradcheck", _gradcheck, "Check every hand-written gradient, and say how well."
+    )
+    command.add_argument("--seed", type=_whole("seed", 0), default=0, help="of the random cases")
+    command.add_argument("--json", action="store_true", help="print the checks as JSON")
+
+
+def _add_equations(commands) -> None:
+    command = _command(
+        commands, "equations", _equations, "Check every equation of the notes on an exact model."
+    )
+    add = command.add_argument
+    families = ("linear-gaussian", "quadrature", "discrete")
+    add("--model", choices=families, default=families[0], help="whose evidence is known")
+    add("--seed", type=_whole("seed", 0), default=0, help="of parameters, data and q")
+    add("--json", action="store_true", help="print both sides as JSON")
