@@ -103,6 +103,8 @@ def gaussian_logpdf(
 
     log N(x; μ, σ²) = −½ Σ_d (log 2π + log σ_d² + (x_d − μ_d)²/σ_d²)
 
+    The density of q_φ(z|x), and of the Gaussian decoder (Kingma & Welling 2013, appendix C.2).
+
     Parameters
     ----------
     x, mu, logvar : (..., D) array

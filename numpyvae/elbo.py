@@ -72,7 +72,8 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
 def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
     """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
 
-    Nothing is taken in closed form, which makes it the independent check on `elbo`.
+    Nothing is taken in closed form, which makes it the independent check on `elbo`. It is
+    estimator A of Kingma & Welling 2013, §2.3.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
 def elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
     """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
 
-    A bound in expectation over `eps`: a single draw can exceed log p(x).
+    A bound in expectation over `eps`: a single draw can exceed log p(x). With the KL in closed
+    form it is estimator B of Kingma & Welling 2013, §2.3.
 
     Parameters
     ----------

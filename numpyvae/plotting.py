@@ -281,10 +281,11 @@ def plot_manifold(
     across, up = np.meshgrid(axis, axis[::-1])  # the first row of tiles has the largest z[1]
     tiles = _tiles(vae.decode(np.column_stack([across.ravel(), up.ravel()])), image_shape)
     maximum = _maximum(vae, maximum)
-    ax = _draw(_mosaic(tiles, n, maximum), ax, maximum, left=0.7, bottom=0.6)
+    mosaic = _mosaic(tiles, n, maximum)
+    ax = _draw(mosaic, ax, maximum, left=0.7, bottom=0.6)
     # The image covers the unit square, so that a tick for z stands at u = Φ(z).
     ax.images[0].set_extent((0, 1, 0, 1))
-    ax.set_aspect(tiles.shape[1] / tiles.shape[2])
+    ax.set_aspect(mosaic.shape[0] / mosaic.shape[1])
     ax.set_axis_on()
     ticks = range(-2, 3)
     where, names = [normal.cdf(z) for z in ticks], [str(z).replace("-", "−") for z in ticks]
@@ -337,11 +338,8 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
         circle = Circle((0, 0), radius, fill=False, color="0.35", linewidth=1, zorder=3)
         circle.set_linestyle((0, dashes))
         ax.add_patch(circle)
-        ax.annotate(
-            f"{probability:.0%} of p(z)".replace("%", " %"),
-            (0, radius), fontsize=9, color="0.2", ha="center", va="center", zorder=4,
-            bbox={"facecolor": "white", "alpha": 0.9, "linewidth": 0, "pad": 1.5},
-        )  # fmt: skip
+    words = "circles: 50 % and 95 % of the prior p(z)"
+    ax.text(0.015, 0.015, words, transform=ax.transAxes, fontsize=9, color="0.2")
     _scatter(ax, mu, labels)
     most = "" if vae.latent_dim == 2 else f", the two most active of {vae.latent_dim} latents"
     unit = "prior standard deviations"

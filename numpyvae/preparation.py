@@ -9,10 +9,12 @@ Every source is images or rows with values 0 … `maximum`. What a likelihood ma
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -111,16 +113,18 @@ def _read_file(path: Path):
             f"dataset: expected {', '.join(DATASETS)} or a .npy or .npz file, got {str(path)!r}"
         )
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = dict(loaded) if path.suffix == ".npz" else {"x": loaded}
+        if path.suffix == ".npy":
+            arrays = {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; check the path") from None
-    except (ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"{path}: expected arrays of numbers without pickle ({error})") from None
-    except Exception as error:  # a damaged zip raises what its layers raise
-        if isinstance(error, OSError):
-            raise
-        raise ValueError(f"{path}: expected an npz archive, got a damaged file") from None
+    except (ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: expected arrays of numbers without pickle, got another or a damaged file "
+            f"({error})"
+        ) from None
     train = arrays.get("x_train", arrays.get("train", arrays.get("x")))
     if train is None and len(arrays) == 1:
         train = next(iter(arrays.values()))

@@ -68,7 +68,8 @@ def home(tmp_path, monkeypatch):
     """An empty cache, no folder in the environment, and no proxy between us and loopback."""
     monkeypatch.delenv("NUMPYVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     return tmp_path
 
 
@@ -191,6 +192,16 @@ def test_images_become_rows_and_parts_keep_their_place(home):
     assert not data.x_train.flags.writeable
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not find its home by HOME")
+def test_tilde_is_the_home_folder(home, monkeypatch):
+    # Kills: "~/data" taken literally; no shell expands it in a configuration file.
+    monkeypatch.setenv("HOME", str(home))
+    put(home / "mine")
+    assert is_tiny(mnist._load(source(), "~/mine", download=False))
+    monkeypatch.setenv("NUMPYVAE_DATA", "~/mine")
+    assert is_tiny(mnist._load(source(), None, download=False))
+
+
 def test_search_order_is_argument_variable_cache(home, cache, monkeypatch):
     # Kills: another order. The files of a place that must not be read are the wrong ones.
     monkeypatch.setenv("NUMPYVAE_DATA", str(put(home / "variable", OTHER)))
@@ -278,7 +289,9 @@ def test_truncated_file_of_the_user_is_refused_and_left_alone(home):
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(OTHER[NAMES[2]]), gzip.compress(FILES[NAMES[2]])[:-9]]
+    "data",
+    [gzip.compress(OTHER[NAMES[2]]), gzip.compress(FILES[NAMES[2]])[:-9]],
+    ids=["wrong", "truncated"],
 )
 def test_broken_file_in_the_cache_is_refused_and_removed(cache, data):
     # Kills: a broken cache that stays broken for ever.

@@ -1,0 +1,275 @@
+"""The models on which the equations are checked, and the sums that stand for their integrals.
+
+A `Case` is an exact model, a few datapoints x, and a q for each. Its integrals are of the plainest
+kind, an equally spaced lattice: for a smooth integrand that dies out on both sides the error falls
+exponentially with the spacing, and nothing is shared with the model's own rules or closed forms.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+from scipy import special, stats
+
+from ..checks import check_choice, check_seed
+from ..exact import ExactModel, FiniteMixture, Gaussian, LinearGaussian, Quadrature
+from ..vae import VAE
+
+__all__ = ["CASES", "Case", "ContinuousCase", "DiscreteCase", "make_case"]
+
+_CASE = 601  # purpose of the random stream
+_REACH = 10.0  # half-width of a lattice in standard deviations: e^−50 of the mass is outside
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+class Case(ABC):
+    """A model, data and a q for each datapoint.
+
+    Attributes
+    ----------
+    model : ExactModel
+    x : (B, D) array
+    q : the model's kind of q
+    tolerance : float
+        How far two sides may differ, relative to 1 + |left|.
+    """
+
+    def __init__(self, model: ExactModel, x: np.ndarray, q, tolerance: float) -> None:
+        self.model, self.x, self.q, self.tolerance = model, x, q, tolerance
+
+    def log_joint(self, z: np.ndarray) -> np.ndarray:
+        """log p_θ(x, z) at z, (L, B)."""
+        return self.model.log_joint(self.x, z)
+
+    def log_posterior(self, z: np.ndarray) -> np.ndarray:
+        """log p_θ(z|x) at z, (L, B)."""
+        return self.model.log_posterior(self.x, z)
+
+    @abstractmethod
+    def log_q(self, z: np.ndarray) -> np.ndarray:
+        """log q_φ(z|x) at z, (L, B)."""
+
+    @abstractmethod
+    def points(self) -> np.ndarray:
+        """A few z at which densities are compared, (L, B, J) or (L, B)."""
+
+    @abstractmethod
+    def integral(self, g: Function) -> np.ndarray:
+        """∫ q(z|x) g(z) dz with the density q in the integrand, (B,)."""
+
+    @abstractmethod
+    def expectation(self, g: Function) -> np.ndarray:
+        """E_q[g(z)], by nodes and weights that belong to q, (B,)."""
+
+    @abstractmethod
+    def log_integral(self, log_f: Function) -> np.ndarray:
+        """log ∫ f(z) dz for an f that has its mass where the posterior or q have, (B,)."""
+
+    @abstractmethod
+    def reference_log_joint(self, z: np.ndarray) -> np.ndarray:
+        """log p_θ(x, z) by SciPy's distributions, for Eq. (1), (L, B)."""
+
+    @abstractmethod
+    def posterior_mean(self) -> np.ndarray:
+        """E[z|x] as the model states it, (B, J); for a discrete z its probabilities, (B, M)."""
+
+    @abstractmethod
+    def mean_by_bayes(self) -> np.ndarray:
+        """The same from p(x|z) p(z) / p(x), summed over z."""
+
+    @abstractmethod
+    def q_from(self, free: np.ndarray):
+        """Build a q from a vector of unconstrained numbers; zeros are where searches start."""
+
+    n_free: int  # the length of that vector
+
+    def with_q(self, q) -> Case:
+        """Return the same case with another q."""
+        twin = copy.copy(self)
+        twin.__dict__.pop("nodes", None)
+        twin.q = q
+        return twin
+
+
+class ContinuousCase(Case):
+    """A VAE with Gaussian latents, exact by closed form or quadrature.
+
+    Parameters
+    ----------
+    vae : VAE
+        In float64.
+    spacing : float
+        Of the lattice, in standard deviations.
+    """
+
+    def __init__(self, vae: VAE, model, x, q: Gaussian, tolerance: float, spacing: float) -> None:
+        super().__init__(model, x, q, tolerance)
+        self.vae = vae
+        B, J = q.mean.shape
+        self.n_free = 2 * B * J
+        axis = np.arange(-_REACH, _REACH + spacing / 2, spacing)
+        grid = np.meshgrid(*[axis] * J, indexing="ij")
+        self.u = np.stack(grid, axis=-1).reshape(-1, 1, J)  # (L, 1, J)
+        self.cell = spacing**J
+        # E_ε[f(ε)] ≈ Σ_l w_l f(u_l): the lattice as a rule for the standard normal.
+        self.weights = (
+            np.exp(-0.5 * (self.u**2).sum(-1)[:, 0]) * self.cell / (2 * np.pi) ** (J / 2)
+        )
+
+    def log_q(self, z):
+        return self.q.log_pdf(z)
+
+    def points(self):
+        return self.q.transform(np.linspace(-2, 2, 5)[:, None, None] * np.ones(self.q.mean.shape))
+
+    @cached_property
+    def nodes(self) -> np.ndarray:
+        """z = μ + C u at the lattice u of q, (L, B, J)."""
+        return self._around(self.q)
+
+    def _around(self, frame: Gaussian) -> np.ndarray:
+        """The lattice in the coordinates of a Gaussian, (L, B, J)."""
+        return frame.transform(np.broadcast_to(self.u, (len(self.u), *frame.mean.shape)))
+
+    def integral(self, g):
+        z = self.nodes
+        jacobian = np.abs(np.linalg.det(self.q.chol)) * self.cell
+        return (np.exp(self.log_q(z)) * g(z)).sum(axis=0) * jacobian
+
+    def expectation(self, g):
+        return self.weights @ g(self.nodes)
+
+    def log_integral(self, log_f):
+        jacobian = np.abs(np.linalg.det(self.frame.chol)) * self.cell
+        return special.logsumexp(log_f(self._around(self.frame)), axis=0) + np.log(jacobian)
+
+    @cached_property
+    def frame(self) -> Gaussian:
+        """A Gaussian around the mass of p(x, z), twice as wide as a posterior with long tails."""
+        posterior = self.model.posterior(self.x)
+        if isinstance(posterior, Gaussian):
+            return posterior
+        return Gaussian.from_covariance(posterior.mean, 4 * posterior.cov)
+
+    def posterior_mean(self):
+        return self.model.posterior(self.x).mean
+
+    def mean_by_bayes(self):
+        z = self._around(self.frame)
+        log_f = self.model.log_likelihood(self.x, z) + self.model.log_prior(z)
+        return np.einsum("lb,lbj->bj", special.softmax(log_f, axis=0), z)
+
+    def mu_logvar(self) -> tuple[np.ndarray, np.ndarray]:
+        """μ and log σ² of q as the encoder gives them, (B, J)."""
+        return self.vae.encode(self.x)
+
+    def reference_log_joint(self, z):
+        log_pz = stats.norm.logpdf(z).sum(axis=-1)
+        if isinstance(self.model, LinearGaussian):
+            # The joint of a linear-Gaussian model is one Gaussian over (x, z).
+            W, D = self.model.W, self.model.data_dim
+            psi = np.broadcast_to(self.model.sigma2, D)
+            cov = np.block([[W @ W.T + np.diag(psi), W], [W.T, np.eye(W.shape[1])]])
+            mean = np.concatenate([self.model.mean, np.zeros(W.shape[1])])
+            x = np.broadcast_to(self.x, (len(z), *self.x.shape))
+            return stats.multivariate_normal(mean, cov).logpdf(np.concatenate([x, z], axis=-1))
+        out = self.vae.decoder(z)[0]
+        return stats.bernoulli.logpmf(self.x, special.expit(out)).sum(axis=-1) + log_pz
+
+    def q_from(self, free):
+        mu, logvar = free.reshape(2, *self.q.mean.shape)
+        start = self.frame
+        variance = np.diagonal(start.cov, axis1=-2, axis2=-1)
+        return Gaussian.diagonal(start.mean + mu, np.log(variance) + logvar)
+
+
+class DiscreteCase(Case):
+    """A finite mixture: every integral over z is a sum over its components."""
+
+    def __init__(self, model: FiniteMixture, x, q: np.ndarray, tolerance: float) -> None:
+        super().__init__(model, x, q, tolerance)
+        self.n_free = q.size
+
+    def log_q(self, z):
+        return np.log(np.take_along_axis(self.q, z.T, axis=1)).T
+
+    def points(self):
+        components = np.arange(self.q.shape[1])
+        return np.broadcast_to(components[:, None], self.q.T.shape)  # (M, B)
+
+    def integral(self, g):
+        z = self.points()
+        return (np.exp(self.log_q(z)) * g(z)).sum(axis=0)
+
+    def expectation(self, g):
+        return np.einsum("bm,mb->b", self.q, g(self.points()))
+
+    def log_integral(self, log_f):
+        return special.logsumexp(log_f(self.points()), axis=0)
+
+    def reference_log_joint(self, z):
+        p = self.model.likelihood.mean(self.model.outputs)  # (M, D) probabilities
+        log_px = stats.bernoulli.logpmf(self.x, p[z]).sum(axis=-1)
+        return log_px + np.log(self.model.prior)[z]
+
+    def posterior_mean(self):
+        return self.model.posterior(self.x)
+
+    def mean_by_bayes(self):
+        z = self.points()
+        joint = np.exp(self.model.log_likelihood(self.x, z) + self.model.log_prior(z)).T  # (B, M)
+        return joint / joint.sum(axis=1, keepdims=True)
+
+    def q_from(self, free):
+        return special.softmax(free.reshape(self.q.shape), axis=1)
+
+
+def _linear_gaussian(rng: np.random.Generator) -> Case:
+    """Probabilistic PCA with J = 2: everything in closed form."""
+    vae = VAE(3, 2, (), likelihood="gaussian:0.7", dtype="float64")
+    vae.parameters.flat[:] = rng.normal(0.0, 0.6, vae.parameters.flat.size)
+    model = LinearGaussian.from_vae(vae)
+    x = model.sample(2, int(rng.integers(1 << 30)))
+    return ContinuousCase(vae, model, x, Gaussian.from_encoder(vae, x), 1e-10, spacing=0.75)
+
+
+def _quadrature(rng: np.random.Generator) -> Case:
+    """A Bernoulli decoder with a tanh layer and J = 1."""
+    vae = VAE(5, 1, (4,), dtype="float64")
+    vae.parameters.flat[:] = rng.normal(0.0, 0.8, vae.parameters.flat.size)
+    x = rng.integers(0, 2, (2, 5)).astype(float)
+    q = Gaussian.from_encoder(vae, x)
+    return ContinuousCase(vae, Quadrature(vae), x, q, 1e-8, spacing=0.05)
+
+
+def _discrete(rng: np.random.Generator) -> Case:
+    """A mixture of three products of Bernoullis."""
+    prior, p = rng.dirichlet(np.full(3, 2.0)), rng.uniform(0.05, 0.95, (3, 6))
+    model = FiniteMixture(prior, special.logit(p), "bernoulli")
+    x = rng.integers(0, 2, (2, 6)).astype(float)
+    return DiscreteCase(model, x, rng.dirichlet(np.ones(3), 2), 1e-10)
+
+
+CASES: dict[str, Callable[[np.random.Generator], Case]] = {
+    "linear-gaussian": _linear_gaussian,
+    "quadrature": _quadrature,
+    "discrete": _discrete,
+}
+
+
+def make_case(name: str, seed: int = 0) -> Case:
+    """Return a random case of one family.
+
+    Parameters
+    ----------
+    name : {"linear-gaussian", "quadrature", "discrete"}
+    seed : int
+        Of the parameters, the data and q.
+    """
+    check_choice("model", name, tuple(CASES))
+    return CASES[name](np.random.default_rng(np.random.SeedSequence([check_seed(seed), _CASE])))

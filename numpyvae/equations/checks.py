@@ -1,0 +1,196 @@
+"""Two sides for each equation that is not a line of a derivation.
+
+Each function takes a `Case` and returns (left, right), arrays of equal shape whose entries should
+agree, computed by different means: a closed form against a lattice sum, the package's own ELBO
+against the exact model's, SciPy's densities against ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ..distributions import gaussian_kl, reparameterize
+from ..elbo import elbo, sampled_elbo
+from ..likelihoods import Binomial
+from ..vae import VAE
+from .cases import Case, ContinuousCase
+from .derivations import jensen_route, kl_route, line_12, line_13, line_17, line_18
+
+__all__ = [
+    "bayes",
+    "decoder_normalised",
+    "elbo_definition",
+    "elbo_restated",
+    "estimator_a",
+    "estimator_b",
+    "evidence",
+    "evidence_decomposed",
+    "gap_is_kl",
+    "gaussian_kl_closed_form",
+    "kl_by_definition",
+    "kl_with_evidence",
+    "lower_bound",
+    "nearest_q",
+    "posterior_mean",
+    "product_rule",
+    "reparameterisation",
+    "two_forms",
+]
+
+Sides = tuple[np.ndarray, np.ndarray]
+
+
+def product_rule(case: Case) -> Sides:
+    """log p(x, z) by SciPy's densities, and as log p(x|z) + log p(z): Eq. (1)."""
+    z = case.points()
+    return case.reference_log_joint(z), case.log_joint(z)
+
+
+def evidence(case: Case) -> Sides:
+    """log p(x) as the model has it, and the joint summed over a lattice of z: Eq. (2)."""
+    return case.model.log_evidence(case.x), case.log_integral(case.log_joint)
+
+
+def bayes(case: Case) -> Sides:
+    """The model's log p(z|x), and likelihood · prior / the lattice sum of both: Eq. (3)."""
+    z = case.points()
+    model, x = case.model, case.x
+    log_px = case.log_integral(lambda z: model.log_likelihood(x, z) + model.log_prior(z))
+    return model.log_posterior(x, z), model.log_likelihood(x, z) + model.log_prior(z) - log_px
+
+
+def posterior_mean(case: Case) -> Sides:
+    """E[z|x] as the model states it, and as an integral over Bayes' right-hand side: Eq. (4)."""
+    return case.posterior_mean(), case.mean_by_bayes()
+
+
+def nearest_q(case: Case) -> Sides:
+    """KL at argmin of the KL, and at argmax of the ELBO, found by two searches: Eq. (5)."""
+
+    def kl(q_case):
+        return q_case.integral(lambda z: q_case.log_q(z) - q_case.log_posterior(z))
+
+    def negative_elbo(q_case):
+        return q_case.expectation(lambda z: q_case.log_q(z) - q_case.log_joint(z))
+
+    def search(objective) -> np.ndarray:
+        def total(free):
+            return objective(case.with_q(case.q_from(free))).sum()
+
+        found = minimize(total, np.zeros(case.n_free), method="BFGS", options={"gtol": 1e-6})
+        return case.model.kl_to_posterior(case.x, case.q_from(found.x))
+
+    return search(kl), search(negative_elbo)
+
+
+def kl_with_evidence(case: Case) -> Sides:
+    """KL(q ‖ p(z|x)), and E_q[log q] − E_q[log p(x, z)] + log p(x): Eq. (6)."""
+    return line_12(case), line_17(case)
+
+
+def elbo_definition(case: Case) -> Sides:
+    """The ELBO by the model's expectations, and as a lattice sum: Eq. (7)."""
+    summed = case.integral(lambda z: case.log_joint(z) - case.log_q(z))
+    return case.model.elbo_joint_form(case.x, case.q), summed
+
+
+def gap_is_kl(case: Case) -> Sides:
+    """KL(q ‖ p(z|x)), and log p(x) − ELBO: Eq. (8)."""
+    gap = case.model.log_evidence(case.x) - case.model.elbo_joint_form(case.x, case.q)
+    return line_12(case), gap
+
+
+def evidence_decomposed(case: Case) -> Sides:
+    """log p(x), and KL as a lattice sum + the ELBO of Eq. (11): Eq. (9)."""
+    return case.model.log_evidence(case.x), line_13(case) + case.model.elbo_kl_form(case.x, case.q)
+
+
+def lower_bound(case: Case) -> Sides:
+    """log p(x) and the ELBO, by Jensen's route and by the KL's: Eq. (10)."""
+    routes = jensen_route(case), kl_route(case)
+    return tuple(np.concatenate(side) for side in zip(*routes))
+
+
+def two_forms(case: Case) -> Sides:
+    """E_q[log p(x, z)] − E_q[log q], and E_q[log p(x|z)] − KL(q ‖ p(z)): Eq. (11)."""
+    model, x, q = case.model, case.x, case.q
+    return model.elbo_joint_form(x, q), model.elbo_kl_form(x, q)
+
+
+def kl_by_definition(case: Case) -> Sides:
+    """The model's KL to the posterior, and E_q[log q] − E_q[log p(z|x)]: Eq. (12)."""
+    model, x, q = case.model, case.x, case.q
+    return line_12(case), model.expected_log_q(q) - model.expected_log_posterior(x, q)
+
+
+def elbo_restated(case: Case) -> Sides:
+    """The ELBO of Eq. (7) and the first line of appendix B: Eq. (18)."""
+    summed = case.expectation(case.log_joint) - case.expectation(case.log_q)
+    return summed, line_18(case)
+
+
+# Kingma & Welling 2013: pieces that the notes use without a number.
+
+
+def _mean_over_noise(case: ContinuousCase, estimator: Callable) -> np.ndarray:
+    """Mean of a one-sample estimator of the ELBO over ε ~ N(0, I): a lattice of ε as rows."""
+    B, J = case.q.mean.shape
+    L = len(case.u)
+    x = np.tile(case.x, (L, 1))  # (L·B, D)
+    eps = np.repeat(case.u.reshape(L, J), B, axis=0)[None]  # (1, L·B, J)
+    return case.weights @ estimator(case.vae, x, eps).reshape(L, B)
+
+
+def estimator_a(case: ContinuousCase) -> Sides:
+    """Mean of `sampled_elbo` over its noise, and the exact ELBO (K&W 2013, §2.3)."""
+    exact = case.model.elbo_joint_form(case.x, case.q)
+    return exact, _mean_over_noise(case, sampled_elbo)
+
+
+def estimator_b(case: ContinuousCase) -> Sides:
+    """Mean of `elbo` over its noise, and the exact ELBO (K&W 2013, §2.3)."""
+    exact = case.model.elbo_kl_form(case.x, case.q)
+    return exact, _mean_over_noise(case, elbo)
+
+
+def reparameterisation(case: ContinuousCase) -> Sides:
+    """∫ q(z) f(z) dz, and E_ε[f(μ + σ ε)], for f = log p(x|z) (K&W 2013, §2.4)."""
+
+    def f(z):
+        return case.model.log_likelihood(case.x, z)
+
+    mu, logvar = case.mu_logvar()
+    z, _ = reparameterize(mu, logvar, np.broadcast_to(case.u, (len(case.u), *mu.shape)))
+    return case.integral(f), case.weights @ f(z)
+
+
+def gaussian_kl_closed_form(case: ContinuousCase) -> Sides:
+    """The closed form of K&W 2013, appendix B, and ∫ q log(q/p(z)) dz."""
+    kl, _ = gaussian_kl(*case.mu_logvar())
+    return kl, case.integral(lambda z: case.log_q(z) - case.model.log_prior(z))
+
+
+def decoder_normalised(case: ContinuousCase) -> Sides:
+    """1, and p(x|z) summed over all x, or along one dimension of x (K&W 2013, appendix C)."""
+    totals = []
+    for z in case.points().reshape(-1, case.vae.latent_dim):
+        x, cell = _all_outcomes(case.vae, z)
+        log_p, _ = case.vae.log_likelihood(x, np.broadcast_to(z, (1, len(x), len(z))))
+        totals.append(np.exp(log_p).sum() * cell)
+    return np.ones(len(totals)), np.array(totals)
+
+
+def _all_outcomes(vae: VAE, z: np.ndarray) -> tuple[np.ndarray, float]:
+    """Every x of a discrete likelihood, or a lattice around a Gaussian's mean and its cell."""
+    if isinstance(vae.likelihood, Binomial):
+        counts = range(vae.likelihood.n + 1)
+        return np.array(list(product(counts, repeat=vae.data_dim)), float), 1.0
+    out, _ = vae.decoder(z[None, None])
+    mu, logvar = (np.ravel(a) for a in vae.likelihood.moments(out, vae.parameters))
+    sigma = np.broadcast_to(np.exp(0.5 * logvar), mu.shape)
+    u = np.array(list(product(np.arange(-9, 9.25, 0.5), repeat=vae.data_dim)))
+    return mu + sigma * u, 0.5**vae.data_dim * float(np.prod(sigma))

@@ -1,0 +1,47 @@
+"""What the tests share: Hypothesis settings, small models, and data that each likelihood takes."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import numpy as np
+import pytest
+
+from numpyvae import VAE
+
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+LIKELIHOODS = ("bernoulli", "binomial:16", "gaussian:0.3", "gaussian:learned", "gaussian:head")
+
+
+def small_vae(likelihood="bernoulli", dtype="float64", *, scale=0.5, seed=0, **architecture):
+    """Return a small model whose parameters, biases and variances too, are N(0, scale²)."""
+    widths = {"data_dim": 3, "latent_dim": 2, "hidden": (4,)} | architecture
+    vae = VAE(likelihood=likelihood, dtype=dtype, **widths)
+    flat = vae.parameters.flat
+    flat[:] = np.random.default_rng([seed, 11]).normal(0.0, scale, flat.size)
+    return vae
+
+
+def data_for(likelihood, n_rows=4, data_dim=3, seed=0):
+    """Return rows (n_rows, data_dim) of float64 that the likelihood can take."""
+    rng = np.random.default_rng([seed, 12])
+    shape = n_rows, data_dim
+    if likelihood.startswith("gaussian"):
+        return rng.normal(0.0, 1.0, shape)
+    most = 16 if likelihood == "binomial:16" else 1
+    return rng.integers(0, most + 1, shape).astype(float)
+
+
+def noise(n_samples, n_rows=4, latent_dim=2, seed=0):
+    """Return standard normal noise (L, B, J) of float64."""
+    return np.random.default_rng([seed, 13]).standard_normal((n_samples, n_rows, latent_dim))
+
+
+@pytest.fixture(params=LIKELIHOODS)
+def likelihood(request):
+    """Each likelihood by its name."""
+    return request.param

@@ -1,0 +1,278 @@
+"""The command: files, summaries, exit codes, one-line errors, and the same bytes for a seed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from numpyvae import VAE, datasets, jobs, layers
+from numpyvae.cli import main
+
+SMALL = ["--epochs", "2", "--hidden", "16", "--n-importance", "5", "--test-rows", "40"]
+
+
+def train(output, *extra):
+    return main(["train", "--output", str(output), *SMALL, *extra])
+
+
+def one_line(capsys):
+    """Return what came on standard error, which must be one line."""
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+def test_train_writes_what_it_says(tmp_path, capsys):
+    assert train(tmp_path / "a", "--latent-dim", "2") == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no terminal, no progress
+    names = {p.name for p in (tmp_path / "a").iterdir()}
+    assert names == {
+        "model.npz",
+        "history.csv",
+        "summary.json",
+        "elbo.png",
+        "latent_space.png",
+        "manifold.png",
+        "reconstructions.png",
+        "samples.png",
+    }
+    for name in names:
+        assert name in out
+    assert "log p(x)" in out
+    rows = list(csv.DictReader((tmp_path / "a" / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+
+def test_summary_has_its_fields_and_they_agree(tmp_path, capsys):
+    assert train(tmp_path, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert printed == summary
+    for key in (
+        "test_elbo test_log_likelihood n_importance reconstruction kl active_units "
+        "gap_to_log_likelihood epochs seconds seed n_parameters versions blas_threads"
+    ).split():
+        assert key in summary, key
+    assert summary["test_elbo"] == pytest.approx(summary["reconstruction"] - summary["kl"])
+    assert summary["gap_to_log_likelihood"] == pytest.approx(
+        summary["test_log_likelihood"] - summary["test_elbo"]
+    )
+    assert summary["n_parameters"] == VAE.load(tmp_path / "model.npz").parameters.flat.size
+    assert summary["versions"]["numpy"] == np.__version__
+
+
+def test_same_seed_same_bytes(tmp_path, capsys):
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert train(tmp_path / name, "--seed", seed) == 0
+
+    def files(name):
+        rows = list(csv.DictReader((tmp_path / name / "history.csv").read_text().splitlines()))
+        for row in rows:
+            del row["seconds"]
+        return (tmp_path / name / "model.npz").read_bytes(), rows
+
+    assert files("a") == files("b")
+    assert files("a")[0] != files("c")[0]
+    assert files("a")[1] != files("c")[1]
+
+
+def test_evaluate_gives_the_figures_of_training(tmp_path, capsys):
+    assert train(tmp_path, "--json") == 0
+    trained = json.loads(capsys.readouterr().out)
+    model = str(tmp_path / "model.npz")
+    args = ["--json", "--n-importance", "5", "--test-rows", "40"]
+    assert main(["evaluate", model, *args]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert {k: trained[k] for k in evaluated} == evaluated
+    assert main(["evaluate", model, "--n-importance", "2", "--test-rows", "9"]) == 0
+    assert "9 test rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "low", "high"),
+    [
+        ("binomial", 0, 16),
+        ("gaussian:learned", -9, 9),
+        ("gaussian:0.2", -9, 9),
+        ("bernoulli", 0, 1),
+    ],
+)
+def test_likelihoods_and_sample(tmp_path, capsys, likelihood, low, high):
+    assert train(tmp_path, "--likelihood", likelihood) == 0
+    model, out = str(tmp_path / "model.npz"), tmp_path / "x.npy"
+    assert main(["sample", model, "-n", "7", "--output", str(out)]) == 0
+    x = np.load(out)
+    assert x.shape == (7, 64)
+    assert low <= x.min() <= x.max() <= high
+    assert main(["sample", model, "-n", "7", "--output", str(tmp_path / "x.png")]) == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    if likelihood == "binomial":
+        assert VAE.load(model).likelihood.name == "binomial:16"
+
+
+def test_files_as_data(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    greys = rng.integers(0, 256, (300, 5, 4)).astype(np.uint8)
+    np.save(tmp_path / "greys.npy", greys)
+    assert train(tmp_path / "a", "--dataset", str(tmp_path / "greys.npy"), "--maximum", "255") == 0
+    np.savez(tmp_path / "parts.npz", train=rng.integers(0, 2, (200, 6)), test=np.eye(6, dtype=int))
+    assert train(tmp_path / "b", "--dataset", str(tmp_path / "parts.npz"), "--json") == 0
+    assert '"test_rows": 6' in capsys.readouterr().out
+    assert (tmp_path / "a" / "samples.png").exists()  # images: 5×4
+    assert not (tmp_path / "b" / "samples.png").exists()  # rows: no pictures of them
+
+
+WRONG_USAGE = [
+    ["train", "--latent-dim", "0"],
+    ["train", "--latent-dim", "-1"],
+    ["train", "--latent-dim", "2.5"],
+    ["train", "--latent-dim", "True"],
+    ["train", "--batch-size", "0"],
+    ["train", "--batch-size", "4000"],
+    ["train", "--learning-rate", "0"],
+    ["train", "--learning-rate", "nan"],
+    ["train", "--epochs", "0"],
+    ["train", "--seed", "-1"],
+    ["train", "--n-importance", "0"],
+    ["train", "--hidden", "0"],
+    ["train", "--likelihood", "poisson"],
+    ["train", "--activation", "swish"],
+    ["sample", "MODEL", "--output", "x.jpg"],
+    ["evaluate"],
+    ["frobnicate"],
+    [],
+]
+
+
+@pytest.mark.parametrize("args", WRONG_USAGE, ids=" ".join)
+def test_wrong_usage_is_2_and_one_line(tmp_path, capsys, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    VAE(64, 2, (3,)).save("MODEL")
+    try:
+        code = main(args)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert "numpyvae" in one_line(capsys)
+    # nothing written: at most the empty folder that was claimed
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "MODEL"]
+
+
+def failing(tmp_path):
+    """Arguments that fail at work, and a word of the message."""
+    greys = tmp_path / "greys.npy"
+    np.save(greys, np.full((20, 4), 200, np.uint8))
+    np.save(tmp_path / "nan.npy", np.full((20, 4), np.nan))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("hello")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
+    VAE(5, 2, (3,)).save(tmp_path / "five.npz")
+    yield ["train", "--dataset", str(greys)], "expected values in [0, 1]"
+    yield ["train", "--dataset", str(tmp_path / "nan.npy")], "finite"
+    yield ["train", "--dataset", str(tmp_path / "none.npy")], "no such file"
+    yield ["train", "--dataset", str(tmp_path / "objects.npy")], "pickle"
+    yield ["train", "--dataset", str(tmp_path / "text.npy")], "text.npy"
+    yield ["train", "--dataset", str(tmp_path / "broken.npz")], "broken.npz"
+    yield ["train", "--dataset", "mnist", "--folder", str(tmp_path)], "train-images"
+    yield ["train", "--output", str(tmp_path / "file" / "under")], "--output"
+    yield ["train", "--learning-rate", "1e6", "--epochs", "3"], "epoch 1, step"
+    yield ["evaluate", str(tmp_path / "none.npz")], "none.npz"
+    yield ["evaluate", str(tmp_path / "text.npy")], "text.npy"
+    yield (
+        ["sample", str(tmp_path / "five.npz"), "--output", str(tmp_path / "no" / "x.npy")],
+        "x.npy",
+    )
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_failure_at_work_is_1_and_one_line(tmp_path, capsys, monkeypatch, number):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    args, word = list(failing(tmp_path))[number]
+    assert main(args) == 1
+    assert word in one_line(capsys)
+    assert [p for p in work.rglob("*") if p.is_file()] == []
+
+
+def test_a_model_of_other_data_is_wrong_usage(tmp_path, capsys):
+    VAE(5, 2, (3,)).save(tmp_path / "five.npz")
+    assert main(["evaluate", str(tmp_path / "five.npz")]) == 2
+    assert "expected rows of 5 values" in one_line(capsys)
+    assert main(["sample", str(tmp_path / "five.npz"), "--output", str(tmp_path / "x.png")]) == 2
+    assert "--image-shape" in one_line(capsys)
+
+
+def test_gradcheck_prints_all_and_fails_on_a_wrong_gradient(capsys, monkeypatch):
+    assert main(["gradcheck"]) == 0
+    out = capsys.readouterr().out
+    for name in ("layer tanh", "layer dense", "gaussian_kl", "ELBO Eq. (7) gaussian:head"):
+        assert name in out
+    assert main(["gradcheck", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert len(checks) >= 25
+
+    def wrong_tanh(x):
+        y, pull = layers.tanh(x)
+        return y, lambda dy: pull(dy) * (1 + 1e-9)
+
+    monkeypatch.setitem(layers.ACTIVATIONS, "tanh", wrong_tanh)
+    assert main(["gradcheck"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "fit", interrupted)
+    assert train(tmp_path) == 130
+    assert one_line(capsys) == "numpyvae: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_interrupt_leaves_no_files(tmp_path):
+    command = [sys.executable, "-m", "numpyvae", "train", "--epochs", "100000"]
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path)], stderr=subprocess.PIPE, start_new_session=True
+    )
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_traceback():
+    command = f"{sys.executable} -m numpyvae gradcheck | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=120)
+    assert done.stderr == b""
+
+
+def test_module_and_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "numpyvae", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "numpyvae 0.1.0\n"
+
+
+def test_mnist_from_the_folder_of_the_variable(tmp_path, capsys):
+    if not os.environ.get("NUMPYVAE_DATA"):
+        pytest.skip("NUMPYVAE_DATA names no folder with MNIST's IDX files")
+    datasets.load_mnist(download=False)
+    args = ["train", "--dataset", "mnist", "--epochs", "1", "--hidden", "8", "--latent-dim", "2"]
+    args += ["--n-importance", "2", "--test-rows", "50", "--output", str(tmp_path), "--json"]
+    assert main(args) == 0
+    assert json.loads(capsys.readouterr().out)["dataset"] == "mnist"

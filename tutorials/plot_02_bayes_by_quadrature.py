@@ -1,0 +1,131 @@
+"""
+Bayes by quadrature
+===================
+
+Sections 1 to 3.1 of the notes say that with a prior and a likelihood in hand, Bayes' rule gives the
+posterior, "in theory". For one or two latent variables it does so in practice as well: the
+evidence is a sum over a grid. We do it on a model of digits with a single latent variable.
+
+*You need:* Eq. (1) to Eq. (4). *Time:* about ten seconds.
+"""
+
+# %%
+# A model with one latent variable
+# --------------------------------
+# Only the decoder matters here: p(z) = N(0, 1), and p(x|z) a Bernoulli for each of 64 pixels.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import numpyvae
+from numpyvae import datasets, plotting
+from numpyvae.elbo import log_joint
+from numpyvae.exact import Quadrature
+
+digits = datasets.load_digits()
+vae = numpyvae.VAE(data_dim=64, latent_dim=1, hidden=(64,), dtype="float64", seed=1)
+numpyvae.fit(vae, digits.greys("train"), epochs=40, transform=datasets.binarize)
+
+rng = np.random.default_rng(0)
+x = datasets.binarize(digits.greys("test"), rng, dtype="float64")[:200]
+
+# %%
+# Eq. (1): the joint density
+# --------------------------
+# For one image x, log p(x, z) = log p(x|z) + log p(z) is a curve over z. Its height says how well
+# the decoder at z explains this image; p(x, z) itself is about 1e-10, so we look at logarithms.
+
+z = np.linspace(-8, 8, 4001)
+grid = z[:, None, None]  # (L, B, J) with B = J = 1
+one = x[:1]
+log_p = log_joint(vae, one, grid)[:, 0]
+
+fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+ax.plot(z, log_p)
+ax.set(xlabel="z", ylabel="log p(x, z) (nats)", title="the joint density for one image")
+
+# %%
+# Eq. (2): the evidence
+# ---------------------
+# Integrate z out. The largest value is taken out of the exponentials, since e^-1000 is not a number
+# that a computer keeps.
+
+step = z[1] - z[0]
+log_evidence = log_p.max() + np.log(np.exp(log_p - log_p.max()).sum() * step)
+print(f"log p(x) = {log_evidence:.10f} nats by a sum over 4001 points")
+
+model = Quadrature(vae)
+exact = model.log_evidence(one)[0]
+print(f"log p(x) = {exact:.10f} nats by a rule that doubles its nodes until nothing changes")
+assert abs(exact - log_evidence) < 1e-8
+
+# %%
+# Eq. (3) and (4): the posterior
+# ------------------------------
+# Joint over evidence. Three images: the posterior of each is narrow compared with the prior, since
+# 64 pixels say a lot about one number, and some have a second peak, where another part of the
+# curve of digits looks similar.
+
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(7, 3.2), width_ratios=[1, 3], layout="constrained"
+)
+chosen = [0, 5, 8]
+plotting.image_grid(x[chosen], digits.image_shape, ax=left, columns=1)
+left.set_title("x")
+for row, style in zip(chosen, ("-", "--", ":")):
+    posterior = np.exp(model.log_posterior(x[row : row + 1], grid)[:, 0])
+    assert abs(posterior.sum() * step - 1) < 1e-6
+    right.plot(z, posterior, style, label=f"p(z|x), image {chosen.index(row) + 1} from the top")
+right.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color="0.6", label="p(z)")
+right.set(xlabel="z", ylabel="density", title="prior and posteriors")
+right.legend()
+
+# %%
+# What a posterior is good for
+# ----------------------------
+# Any question about z given x is an average over it. Here: where is the latent of each test digit,
+# and how sure are we? The means order the digits along one line.
+
+mean, cov = model.posterior(x).mean[:, 0], model.posterior(x).cov[:, 0, 0]
+fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+ax.errorbar(digits.y_test[:200], mean, np.sqrt(cov), fmt="o", markersize=3, alpha=0.5)
+ax.set(xlabel="class of the digit", ylabel="E[z|x] ± its standard deviation", xticks=range(10))
+
+# %%
+# The encoder of the VAE guesses this posterior without any integral. How good a guess it is, is
+# what the rest of the notes is about.
+
+mu, logvar = vae.encode(x)
+print(f"mean |μ(x) − E[z|x]| = {np.abs(mu[:, 0] - mean).mean():.3f}")
+
+# %%
+# Exercises
+# ---------
+# 1. Bayes' rule can be applied pixel by pixel: the posterior after the first half of the image is
+#    the prior for the second. Show that the order does not matter, on the grid.
+
+out, _ = vae.decoder(grid)  # logits, (4001, 1, 64)
+log_pixels = one * out - np.logaddexp(0, out)
+first, second = log_pixels[..., :32].sum(-1)[:, 0], log_pixels[..., 32:].sum(-1)[:, 0]
+log_prior = -(z**2) / 2
+
+
+def normalised(log_f):
+    f = np.exp(log_f - log_f.max())
+    return f / (f.sum() * step)
+
+
+after_first = normalised(first + log_prior)
+both = normalised(np.log(after_first + 1e-300) + second)
+assert np.allclose(both, normalised(log_p), atol=1e-9)
+
+# %%
+# 2. How many grid points does log p(x) need? Take every k-th point until the answer moves.
+
+for k in (10, 50, 100, 250):
+    coarse = log_p[::k]
+    value = coarse.max() + np.log(np.exp(coarse - coarse.max()).sum() * step * k)
+    print(f"{len(coarse):4d} points: error {value - exact:+.1e} nats")
+assert abs(np.log(np.exp(log_p[::10] - exact).sum() * step * 10)) < 1e-6
+
+plt.show()

@@ -1,0 +1,140 @@
+"""
+Why the evidence is intractable
+===============================
+
+Section 3.2 of the notes says that the integral of Eq. (2) is not feasible, and asks "why actually
+not?". There are two obvious ways to compute it, a grid and random draws from the prior. We measure
+what each costs as the number J of latent variables grows, on models trained on digits.
+
+*You need:* Eq. (2). *Time:* about half a minute.
+"""
+
+# %%
+# Models of digits with J = 1 to 4 latents
+# ----------------------------------------
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import numpyvae
+from numpyvae import datasets
+from numpyvae.elbo import log_joint
+from numpyvae.optimizers import Adam
+
+digits = datasets.load_digits()
+greys = digits.greys("train")
+rng = np.random.default_rng(0)
+x = datasets.binarize(digits.greys("test"), rng, dtype="float64")[:5]
+
+
+def trained(J):
+    vae = numpyvae.VAE(data_dim=64, latent_dim=J, hidden=(64,), dtype="float64")
+    numpyvae.fit(vae, greys, epochs=30, transform=datasets.binarize, optimizer=Adam(3e-3))
+    return vae
+
+
+models = {J: trained(J) for J in (1, 2, 3, 4, 6, 8)}
+
+# %%
+# The grid
+# --------
+# Equally spaced points on [-4, 4] in each direction, n to a side: n^J points in all. We raise n
+# until log p(x) is right to 0.05 nats for five images; the truth is the
+# importance-weighted estimate with 20000 draws from the encoder.
+
+
+def by_grid(vae, n):
+    J = vae.latent_dim
+    axis = np.linspace(-4, 4, n)
+    z = np.stack(np.meshgrid(*[axis] * J, indexing="ij"), axis=-1).reshape(-1, 1, J)
+    z = np.broadcast_to(z, (len(z), len(x), J))
+    log_p = np.concatenate(
+        [log_joint(vae, x, part) for part in np.array_split(z, 1 + len(z) // 4096)]
+    )
+    top = log_p.max(axis=0)
+    return top + np.log(np.exp(log_p - top).sum(axis=0)) + J * np.log(8 / (n - 1))
+
+
+points = {}
+for J in (1, 2, 3, 4):
+    truth = numpyvae.importance_log_likelihood(models[J], x, 20000)
+    for n in (5, 7, 9, 12, 15, 18, 22, 27, 33, 40, 50, 65, 80, 100, 130, 160, 200):
+        if n**J > 150_000:
+            break
+        if np.abs(by_grid(models[J], n) - truth).max() < 0.05:
+            points[J] = n**J
+            break
+    print(f"J = {J}: {points.get(J, 'more than 150000')} grid points")
+
+# %%
+# Each further latent multiplies the work by the number of points on a side. That number does not
+# fall: a posterior in more dimensions is no wider. At ten dimensions, with even ten points to a
+# side, a single image would take 1e10 passes through the decoder.
+
+# %%
+# Random draws from the prior
+# ---------------------------
+# p(x) is also the mean of p(x|z) over z ~ p(z). That estimate is unbiased for every J; what grows is
+# its variance. Nearly all draws explain the image not at all, and a rare one carries the sum. We
+# compare it with draws from the encoder's q(z|x), each weighted by p(z)/q(z|x): the same K, the same
+# decoder, another place to look.
+
+
+def log_mean(log_w):
+    top = log_w.max(axis=0)
+    return top + np.log(np.exp(log_w - top).mean(axis=0))
+
+
+def by_prior(vae, K):
+    z = rng.standard_normal((K, len(x), vae.latent_dim))
+    return log_mean(vae.log_likelihood(x, z)[0])
+
+
+K, repeats = 500, 40
+spread = {}
+for J, vae in models.items():
+    prior = np.stack([by_prior(vae, K) for _ in range(repeats)])
+    encoder = np.stack(
+        [numpyvae.importance_log_likelihood(vae, x, K, seed=s) for s in range(repeats)]
+    )
+    spread[J] = prior.std(axis=0).mean(), encoder.std(axis=0).mean()
+    low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean()
+    print(
+        f"J = {J}: spread {spread[J][0]:.2f} (prior), {spread[J][1]:.3f} (encoder) nats; "
+        f"the prior's estimate is {low:.1f} nats low on average"
+    )
+
+# %%
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
+left.semilogy(list(points), list(points.values()), "o-")
+left.set(xlabel="latents J", ylabel="grid points for one image", xticks=list(points))
+left.set_title("a grid: exponential cost")
+values = np.array(list(spread.values()))
+right.semilogy(list(spread), values[:, 0], "o-", label="z ~ p(z), the prior")
+right.semilogy(list(spread), values[:, 1], "s--", label="z ~ q(z|x), the encoder")
+right.set(xlabel="latents J", ylabel=f"std of log p(x), K = {K} (nats)", xticks=list(spread))
+right.set_title("random draws: variance")
+right.legend()
+
+# %%
+# So the answer to "why actually not?": the integrand is a needle whose place is not known, in a
+# space whose volume grows exponentially. An encoder that knows the place makes the integral easy
+# again, which is what section 3.4 goes on to train.
+
+# %%
+# Exercises
+# ---------
+# 1. The log of an unbiased estimate is biased downwards (Jensen). Check that the prior's estimate
+#    with K = 10 is lower than with K = 1000.
+
+few = np.mean([by_prior(models[8], 10).mean() for _ in range(50)])
+many = np.mean([by_prior(models[8], 1000).mean() for _ in range(10)])
+assert few < many - 1
+
+# %%
+# 2. For how many latents is the grid cheaper than 500 draws from the encoder? Read it off:
+
+assert points[1] < 500 and points[3] > 500
+
+plt.show()

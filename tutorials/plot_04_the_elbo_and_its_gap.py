@@ -1,0 +1,128 @@
+"""
+The ELBO and its gap
+====================
+
+Sections 3.3 and 3.4 of the notes: the KL to the posterior cannot be computed without the evidence,
+but it differs from something computable, the ELBO, by exactly log p(x). On a linear-Gaussian model
+everything is known in closed form, so the identity can be looked at.
+
+*You need:* Eq. (5) to Eq. (11). *Time:* a few seconds.
+"""
+
+# %%
+# A model whose evidence is known
+# -------------------------------
+# One latent, three observed dimensions: x = W z + noise. Its evidence is a Gaussian density.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from numpyvae.exact import Gaussian, LinearGaussian
+
+model = LinearGaussian(W=[[1.0], [0.5], [-0.8]], mean=[0.0, 0.0, 0.0], sigma2=0.5)
+x = model.sample(1, seed=3)
+log_px = model.log_evidence(x)[0]
+posterior = model.posterior(x)
+print(
+    f"log p(x) = {log_px:.4f}; posterior N({posterior.mean[0, 0]:.3f}, {posterior.cov[0, 0]:.3f})"
+)
+
+# %%
+# Eq. (9): log p(x) = KL + ELBO, whatever q
+# -----------------------------------------
+# Slide the mean of q past the posterior's. The two terms trade places; their sum does not move.
+
+means = np.linspace(-2, 2, 81) + posterior.mean[0, 0]
+curves = []
+for m in means:
+    q = Gaussian.diagonal([[m]], [[np.log(posterior.cov[0, 0])]])
+    curves.append((model.elbo_kl_form(x, q)[0], model.kl_to_posterior(x, q)[0]))
+elbo, kl = np.array(curves).T
+assert np.allclose(elbo + kl, log_px, atol=1e-12)
+
+fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+ax.plot(means, elbo, label="ELBO")
+ax.fill_between(means, elbo, elbo + kl, alpha=0.25, label="KL(q ‖ p(z|x))")
+ax.axhline(log_px, color="k", linestyle="--", label="log p(x)")
+ax.set(xlabel="mean of q", ylabel="nats", title="the gap is the KL to the posterior")
+ax.legend(loc="lower center")
+
+# %%
+# Eq. (11): the two terms that are trained
+# ----------------------------------------
+# The same ELBO as reconstruction minus KL to the *prior*. Slide the width of q: a narrow q
+# reconstructs well and is far from the prior, a wide one the other way round. The best width is the
+# posterior's.
+
+logvars = np.linspace(-5, 2, 141)
+rows = []
+for s in logvars:
+    q = Gaussian.diagonal(posterior.mean, [[s]])
+    rows.append((model.expected_log_likelihood(x, q)[0], model.kl_to_prior(q)[0]))
+reconstruction, kl_prior = np.array(rows).T
+
+fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+ax.plot(logvars, reconstruction, "--", label="E[log p(x|z)], reconstruction")
+ax.plot(logvars, -kl_prior, ":", label="−KL(q ‖ p(z))")
+ax.plot(logvars, reconstruction - kl_prior, label="ELBO, their sum")
+ax.axvline(np.log(posterior.cov[0, 0]), color="0.6", label="the posterior's log σ²")
+ax.set(xlabel="log σ² of q", ylabel="nats")
+ax.legend()
+best = logvars[np.argmax(reconstruction - kl_prior)]
+assert abs(best - np.log(posterior.cov[0, 0])) < 0.05
+
+# %%
+# "At the optimal φ* the KL is 0"
+# -------------------------------
+# So says section 3.4, and it holds if the family of q contains the posterior. With two latents the
+# posterior is correlated, and a diagonal q cannot follow: the best one leaves a gap.
+
+wide = LinearGaussian(W=[[1.0, 0.9], [0.8, 1.0], [0.2, -0.1]], mean=[0.0] * 3, sigma2=0.3)
+x2 = wide.sample(1, seed=1)
+inside, outside = wide.posterior(x2), wide.best_diagonal(x2)
+for name, q in (("full covariance", inside), ("diagonal", outside)):
+    print(f"best q with {name:15s}: KL to the posterior {wide.kl_to_posterior(x2, q)[0]:.6f} nats")
+assert wide.kl_to_posterior(x2, inside)[0] < 1e-12 < 0.1 < wide.kl_to_posterior(x2, outside)[0]
+
+fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+angle = np.linspace(0, 2 * np.pi, 200)
+circle = np.stack([np.cos(angle), np.sin(angle)])
+for q, style, name in ((inside, "-", "posterior"), (outside, "--", "best diagonal q")):
+    chol = q.chol if q.chol.ndim == 2 else q.chol[0]
+    ring = q.mean[0][:, None] + 2 * chol @ circle
+    ax.plot(*ring, style, label=name)
+ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal", title="two standard deviations")
+ax.legend()
+
+# %%
+# A bound in expectation
+# ----------------------
+# With one draw of z the ELBO is an estimate, and an estimate of a lower bound may lie above what
+# the bound is below. Take q close to the posterior and count.
+
+rng = np.random.default_rng(0)
+q = Gaussian.diagonal(posterior.mean + 0.3, np.log(posterior.cov) + 0.3)
+z = q.transform(rng.standard_normal((100_000, 1, 1)))
+draws = (model.log_joint(x, z) - q.log_pdf(z))[:, 0]
+above = (draws > log_px).mean()
+print(
+    f"{above:.0%} of single draws exceed log p(x); their mean is {draws.mean():.4f}, "
+    f"the ELBO {model.elbo_joint_form(x, q)[0]:.4f}"
+)
+
+# %%
+# Exercises
+# ---------
+# 1. Jensen's route to the bound averages w = p(x, z)/q(z|x) before the logarithm. Show that the
+#    average of w is p(x) for any q, while the average of log w is the ELBO.
+
+assert abs(np.log(np.exp(draws).mean()) - log_px) < 0.01
+assert abs(draws.mean() - model.elbo_joint_form(x, q)[0]) < 0.02
+
+# %%
+# 2. If q is the posterior itself, every single draw of log w equals log p(x). Why? (Eq. (4).)
+
+z = posterior.transform(rng.standard_normal((1000, 1, 1)))
+assert np.ptp(model.log_joint(x, z) - posterior.log_pdf(z)) < 1e-12
+
+plt.show()
