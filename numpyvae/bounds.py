@@ -58,7 +58,7 @@ def importance_log_likelihood(
     >>> importance_log_likelihood(vae, [[0, 1, 1, 0]], 50).shape
     (1,)
     """
-    x = check_rows(x, vae.data_dim)
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
     vae.likelihood.check(x)
     K = check_count("n_importance", n_importance)
     seed = check_seed(seed)
@@ -81,9 +81,11 @@ def _log_mean_weight(vae: VAE, x: np.ndarray, K: int, rng: np.random.Generator) 
         eps = rng.standard_normal((min(most, K - done), B, J), vae.dtype)
         log_w = log_weights(vae, x, mu, logvar, eps).astype(float)
         new_top = np.maximum(top, log_w.max(axis=0))
-        total = total * np.exp(top - new_top) + np.exp(log_w - new_top).sum(axis=0)
+        base = np.where(np.isneginf(new_top), 0.0, new_top)  # all weights zero so far: 0, not NaN
+        total = total * np.exp(top - base) + np.exp(log_w - base).sum(axis=0)
         top = new_top
-    return top + np.log(total / K)
+    with np.errstate(divide="ignore"):
+        return np.where(np.isneginf(top), 0.0, top) + np.log(total / K)
 
 
 def log_weights(

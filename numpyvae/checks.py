@@ -20,9 +20,16 @@ __all__ = [
     "check_rows",
     "check_seed",
     "row_blocks",
+    "shown",
 ]
 
 _BLOCK_BYTES = 1 << 22  # values are read in 4 MiB pieces, so that a memmap stays on disk
+
+
+def shown(value: Any) -> str:
+    """Return `repr(value)` on one line, cut where it gets long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
@@ -33,7 +40,7 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
         count = operator.index(value)
     except TypeError:
         raise TypeError(
-            f"{name}: expected a whole number of at least {minimum}, got {value!r}"
+            f"{name}: expected a whole number of at least {minimum}, got {shown(value)}"
         ) from None
     if count < minimum:
         raise ValueError(f"{name}: expected a whole number of at least {minimum}, got {count}")
@@ -43,9 +50,13 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
 def check_positive(name: str, value: Any) -> float:
     """Return `value` as a finite float above zero."""
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number above 0, got {value!r}") from None
+        raise TypeError(f"{name}: expected a number above 0, got {shown(value)}") from None
+    except OverflowError:
+        number = np.inf
     if not 0.0 < number < np.inf:
         raise ValueError(f"{name}: expected a finite number above 0, got {number}")
     return number
@@ -59,7 +70,7 @@ def check_seed(seed: Any) -> int:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}")
     return value
 
 
@@ -75,7 +86,9 @@ def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:
         yield x[start : start + rows]
 
 
-def check_rows(x: Any, columns: int | None = None, name: str = "x") -> np.ndarray:
+def check_rows(
+    x: Any, columns: int | None = None, name: str = "x", dtype: np.dtype | None = None
+) -> np.ndarray:
     """Return `x` as a real, finite (rows, columns) array; nothing is copied if it is one.
 
     Parameters
@@ -86,6 +99,8 @@ def check_rows(x: Any, columns: int | None = None, name: str = "x") -> np.ndarra
         The required number of columns.
     name : str
         What the message calls `x`.
+    dtype : floating dtype, optional
+        Values too large for it are refused; `x` itself is not converted.
 
     Raises
     ------
@@ -124,18 +139,31 @@ def check_rows(x: Any, columns: int | None = None, name: str = "x") -> np.ndarra
     if columns is not None and array.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} columns, got {array.shape[1]}")
     if array.dtype.kind == "f":
+        narrower = dtype is not None and np.dtype(dtype).itemsize < array.dtype.itemsize
         for block in row_blocks(array):
             if not np.isfinite(block).all():
                 raise ValueError(
                     f"{name}: expected finite values, got NaN or infinity; "
                     "drop or repair those entries first"
                 )
+            if narrower and np.abs(block).max() > np.finfo(dtype).max:
+                raise ValueError(
+                    f"{name}: expected values that {np.dtype(dtype)} can hold, got "
+                    f"{np.abs(block).max():g}; scale the data or use dtype='float64'"
+                )
     return array
 
 
 def check_noise(eps: Any, rows: int, latent_dim: int) -> np.ndarray:
     """Return the noise `eps` if it has the shape (L, B, J) that the ELBO reads."""
-    array = np.asarray(eps)
+    if np.ma.isMaskedArray(eps):
+        raise TypeError("eps: expected a plain array, got a masked array")
+    try:
+        array = np.asarray(eps)
+    except ValueError:
+        raise ValueError(
+            f"eps: expected shape (L, {rows}, {latent_dim}), got parts of different lengths"
+        ) from None
     if array.dtype.kind not in "iuf":
         raise TypeError(f"eps: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 3 or array.shape[0] == 0 or array.shape[1:] != (rows, latent_dim):

@@ -160,11 +160,11 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     """Log probability of counts x out of n, from logits l; n = 1 is the Bernoulli.
 
     log p(x|l) = Σ_d x_d l_d − n softplus(l_d) + log C(n, x_d),  p = sigmoid(l)
-               = Σ_d (x_d l_d − n max(l_d, 0)) − n log1p(e^−|l_d|) + log C(n, x_d)
+               = Σ_d l_d (x_d − n [l_d > 0]) − n log1p(e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
-    The second line is the one computed: its bracket is exactly 0 for a certain outcome
-    (x = n, l > 0), so the tiny log1p that remains keeps all its digits.
+    The second line is the one computed: no two large terms meet in it. For a certain outcome
+    (x = n, l > 0) the first is exactly 0, so the tiny log1p that remains keeps all its digits.
     Logits, because log sigmoid(l) of a clipped probability is wrong as soon as |l| passes 16 in
     float32: here the value stays right for any l whose products are finite.
     With n = 1: Kingma & Welling 2013, appendix C.1.
@@ -187,13 +187,12 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     tail = np.minimum(logits, -logits)  # −|l|
     np.exp(tail, out=tail)
     np.log1p(tail, out=tail)
-    ramp = np.maximum(logits, 0)
     if n != 1:
         tail *= n
-        ramp *= n
-    np.subtract(x * logits, ramp, out=ramp)
-    ramp -= tail
-    logp = ramp.sum(axis=-1)
+    terms = x - np.multiply(logits > 0, n, dtype=logits.real.dtype)
+    terms = terms * logits
+    terms -= tail
+    logp = terms.sum(axis=-1)
     if n != 1:
         logp += log_binomial_coefficient(x, n)
 

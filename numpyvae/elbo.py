@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .checks import check_choice
+from .checks import check_choice, check_count, check_rows, check_seed
 from .distributions import gaussian_kl, gaussian_logpdf, reparameterize
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
 
     Parameters
     ----------
-    x : (N, D) array
+    x : (N, D) array_like
     n_samples : int
         L, draws of z per datapoint.
     seed : int
@@ -277,8 +277,15 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
     -------
     reconstruction, kl : float
         Nats per datapoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or a setting is not what the model can take.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, _EVALUATION]))
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    n_samples = check_count("n_samples", n_samples)
+    rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _EVALUATION]))
     totals = np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):
         block = x[start : start + _ROWS]

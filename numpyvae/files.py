@@ -6,8 +6,10 @@ dtypes and declared sizes are compared with what they must be before anything is
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from .checks import shown
 
 __all__ = ["ArrayFile", "atomic_write", "write_arrays"]
 
@@ -32,7 +36,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         If the folder does not exist or cannot be written.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -85,10 +92,11 @@ class ArrayFile:
         file = open(self.path, "rb")  # noqa: SIM115  (closed by __exit__)
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        except Exception:  # a crafted directory raises what its parsers raise
             file.close()
             raise self._error("an npz archive", "something else or a truncated file") from None
         self._file = file
+        self._size = os.fstat(file.fileno()).st_size
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -97,9 +105,12 @@ class ArrayFile:
         self._zip.close()
         self._file.close()
 
-    def names(self) -> set[str]:
-        """Return the names of the arrays."""
-        return {name.removesuffix(".npy") for name in self._zip.namelist()}
+    def expect(self, names: set[str]) -> None:
+        """Raise ValueError unless the archive holds exactly the arrays `names`."""
+        wanted, found = sorted(f"{name}.npy" for name in names), sorted(self._zip.namelist())
+        if found != wanted:
+            odd = sorted(set(found) ^ set(wanted)) or found
+            raise self._error(f"the arrays {shown(wanted)}", f"a difference in {shown(odd)}")
 
     def read(self, name: str, shape: tuple[int, ...] | None, kind: str) -> np.ndarray:
         """Read one array after its header and size have been found right.
@@ -122,26 +133,20 @@ class ArrayFile:
         try:
             info = self._zip.getinfo(f"{name}.npy")
         except KeyError:
-            raise self._error(what, f"only {sorted(self.names())}") from None
+            raise self._error(what, f"none among {shown(sorted(self._zip.namelist()))}") from None
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
             raise self._error(f"{what}, stored uncompressed", "a compressed or encrypted one")
         try:
             with self._zip.open(info) as member:
                 found, fortran, dtype = _read_header(member)
-                if found != (shape or ()) or dtype.kind not in kind or dtype.hasobject:
-                    raise self._error(what, f"shape {found} and dtype {dtype}")
-                size = int(np.prod(found, dtype=object)) * dtype.itemsize
-                if size != info.file_size - member.tell():
-                    raise self._error(
-                        f"{size} bytes of {name!r}", f"{info.file_size - member.tell()}"
-                    )
-                data = member.read(size)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise self._error(what, f"a damaged archive ({error})") from None
-        if len(data) != size:
-            raise self._error(f"{size} bytes of {name!r}", f"{len(data)}")
-        array = np.frombuffer(data, dtype).reshape(found, order="F" if fortran else "C")
-        return array.astype(dtype.newbyteorder("="))
+                size = math.prod(found) * dtype.itemsize
+                left = min(info.file_size, self._size) - member.tell()
+                if found == (shape or ()) and dtype.kind in kind and size == left:
+                    data = member.read(size)
+                    return _as_array(data, found, fortran, dtype)
+        except Exception as error:  # zipfile and the parsers raise many kinds on a damaged file
+            raise self._error(what, f"a damaged one ({type(error).__name__})") from None
+        raise self._error(what, f"shape {found} and dtype {dtype} in {left} bytes")
 
     def _error(self, expected: str, got: str) -> ValueError:
         return ValueError(
@@ -151,11 +156,17 @@ class ArrayFile:
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, order and dtype of a .npy stream, EOFError if there is no such header."""
-    try:
-        version = np.lib.format.read_magic(member)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(member)
-        return np.lib.format.read_array_header_2_0(member)
-    except ValueError as error:
-        raise EOFError(str(error)) from None
+    """Read shape, order and dtype of a .npy stream; anything unusual raises."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a header that needs mending is not ours
+        return readers[np.lib.format.read_magic(member)](member)
+
+
+def _as_array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
+    """Return the bytes of a .npy stream as an array of its own, in native byte order."""
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="))

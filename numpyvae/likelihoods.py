@@ -33,6 +33,7 @@ __all__ = [
     "parse_likelihood",
 ]
 
+_MOST_TRIALS = 1 << 16  # of a Binomial: its log C(n, x) is a table
 _VARIANCE = "decoder.logvar"  # the name of the learned log σ² among the parameters θ
 
 
@@ -46,8 +47,10 @@ class Likelihood:
         """Return names and shapes of parameters that the likelihood adds to θ."""
         return {}
 
-    def check(self, x: np.ndarray) -> None:
-        """Raise ValueError if a value of `x` (N, D) is outside the support."""
+    support: tuple[float, float] = (-math.inf, math.inf)  # the range that x must keep to
+
+    def check(self, x: np.ndarray, name: str = "x") -> None:
+        """Raise ValueError if a value of `x` (N, D), called `name`, is outside the support."""
 
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
@@ -79,18 +82,25 @@ class Binomial(Likelihood):
     n: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n", check_count("Binomial n", self.n))
+        object.__setattr__(self, "n", check_count("binomial n", self.n))
+        if self.n > _MOST_TRIALS:
+            raise ValueError(f"binomial n: expected at most {_MOST_TRIALS}, got {self.n}")
 
     @property
     def name(self) -> str:
         return f"binomial:{self.n}"
 
-    def check(self, x: np.ndarray) -> None:
+    @property
+    def support(self) -> tuple[float, float]:
+        return 0, self.n
+
+    def check(self, x: np.ndarray, name: str = "x") -> None:
         for block in row_blocks(x):
-            if block.min() < 0 or block.max() > self.n or (block != np.floor(block)).any():
+            wrong = (block < 0) | (block > self.n) | (block != np.floor(block))
+            if wrong.any():
                 raise ValueError(
-                    f"x: expected whole counts in 0 … {self.n} for the likelihood {self.name}, "
-                    f"got values from {block.min():g} to {block.max():g}; "
+                    f"{name}: expected whole counts in 0 … {self.n} for the likelihood "
+                    f"{self.name}, got {block[wrong][0]:.10g}; "
                     "round the data or choose another n or likelihood"
                 )
 
@@ -117,20 +127,20 @@ class Bernoulli(Binomial):
     def name(self) -> str:
         return "bernoulli"
 
-    def check(self, x: np.ndarray) -> None:
+    def check(self, x: np.ndarray, name: str = "x") -> None:
         greys = False
         for block in row_blocks(x):
             if block.min() < 0 or block.max() > 1:
                 raise ValueError(
-                    "x: expected values in [0, 1] for the likelihood bernoulli, got values from "
-                    f"{block.min():.10g} to {block.max():.10g}; divide by the largest possible "
-                    "value and binarise (numpyvae.datasets.binarize), or choose "
+                    f"{name}: expected values in [0, 1] for the likelihood bernoulli, got values "
+                    f"from {block.min():.10g} to {block.max():.10g}; divide by the largest "
+                    "possible value and binarise (numpyvae.datasets.binarize), or choose "
                     "binomial:n or gaussian"
                 )
             greys = greys or bool(((block != 0) & (block != 1)).any())
         if greys:
             warnings.warn(
-                "x holds greys, but a Bernoulli outcome is 0 or 1: the objective is then a "
+                f"{name} holds greys, but a Bernoulli outcome is 0 or 1: the objective is then a "
                 "cross-entropy, not log p(x). Pass transform=numpyvae.datasets.binarize to "
                 "draw binary images afresh each epoch, or choose another likelihood",
                 UserWarning,

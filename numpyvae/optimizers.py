@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -40,9 +40,12 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "learning_rate", check_positive("learning_rate", self.learning_rate)
-        )
+        # Python floats: a NumPy float64 among them would lift float32 arrays to float64.
+        for setting in fields(self):
+            value = check_positive(setting.name, getattr(self, setting.name))
+            if setting.name in ("rho", "beta1", "beta2") and value >= 1:
+                raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
+            object.__setattr__(self, setting.name, value)
 
     def init(self, flat: np.ndarray) -> State:
         """Return the state before the first step, for parameters like `flat` (P,)."""
@@ -54,7 +57,7 @@ class Optimizer:
         `scale` multiplies the learning rate: that is where a schedule enters.
         """
         state["t"] += 1
-        return self._step(gradient, state, scale * self.learning_rate)
+        return self._step(gradient, state, float(scale) * self.learning_rate)
 
     def _step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
         raise NotImplementedError
@@ -91,10 +94,10 @@ class Adagrad(Optimizer):
 
     learning_rate: float = 1e-2
     eps: float = 1e-8
-    slots: ClassVar[tuple[str, ...]] = ("s",)
+    slots: ClassVar[tuple[str, ...]] = ("sum",)
 
     def _step(self, g, state, rate):
-        s = state["s"]
+        s = state["sum"]
         s += g * g
         return rate * g / (np.sqrt(s) + self.eps)
 
@@ -106,10 +109,10 @@ class RMSProp(Optimizer):
     learning_rate: float = 1e-3
     rho: float = 0.9
     eps: float = 1e-8
-    slots: ClassVar[tuple[str, ...]] = ("s",)
+    slots: ClassVar[tuple[str, ...]] = ("mean",)
 
     def _step(self, g, state, rate):
-        s = state["s"]
+        s = state["mean"]
         s *= self.rho
         s += (1 - self.rho) * (g * g)
         return rate * g / (np.sqrt(s) + self.eps)

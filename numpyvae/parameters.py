@@ -69,10 +69,12 @@ class Parameters(Mapping[str, np.ndarray]):
         size = sum(map(math.prod, shapes.values()))
         if flat is None:
             flat = np.zeros(size, dtype)
-        if flat.shape != (size,) or not flat.flags.c_contiguous:
+        proper = isinstance(flat, np.ndarray) and flat.flags.c_contiguous
+        if not proper or flat.shape != (size,):
             raise ValueError(
-                f"flat: expected a contiguous vector of {size} parameters, "
-                f"got shape {flat.shape}; pass numpy.ascontiguousarray(vector)"
+                f"flat: expected a contiguous vector of {size} parameters, got "
+                f"{type(flat).__name__} of shape {np.shape(flat)}; "
+                "pass numpy.ascontiguousarray(vector)"
             )
         self.flat = flat
         self._views: dict[str, np.ndarray] = {}
@@ -92,6 +94,10 @@ class Parameters(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._views)
+
+    def __reduce__(self):
+        # A copy looks into its own vector; the views are made anew from it.
+        return Parameters, (self._phi_shapes, self._theta_shapes, self.flat)
 
     def __repr__(self) -> str:
         rows = [f"{name} {view.shape}" for name, view in self.items()]

@@ -23,7 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_choice, check_count, check_positive, check_rows, check_seed
+from .checks import (
+    check_choice,
+    check_count,
+    check_positive,
+    check_rows,
+    check_seed,
+    shown,
+)
 from .elbo import mean_terms, terms_and_grad
 from .files import atomic_write
 from .optimizers import Optimizer, State, make_optimizer
@@ -91,7 +98,8 @@ class History:
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows as CSV, numbers in full, all or nothing."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[0] if self.rows else ["epoch"], restval="")
+        columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
+        writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
         writer.writerows(self.rows)
         with atomic_write(path) as file:
@@ -186,7 +194,7 @@ def fit(
     >>> history["elbo"].shape
     (2,)
     """
-    x = check_rows(x, vae.data_dim)
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
     N = x.shape[0]
     epochs = check_count("epochs", epochs)
     batch_size = min(100, N) if batch_size is None else check_count("batch_size", batch_size)
@@ -201,13 +209,18 @@ def fit(
     if transform is None:
         vae.likelihood.check(x)
     if x_valid is not None:
-        x_valid = check_rows(x_valid, vae.data_dim, "x_valid")
-        vae.likelihood.check(x_valid)
+        x_valid = check_rows(x_valid, vae.data_dim, "x_valid", vae.dtype)
+        vae.likelihood.check(x_valid, "x_valid")
     if patience is not None:
         patience = check_count("patience", patience)
         if x_valid is None:
-            raise ValueError("patience: expected a validation set to watch; pass x_valid")
+            raise ValueError(
+                "patience: expected a validation set to watch, got none; pass x_valid"
+            )
 
+    for name, function in (("transform", transform), ("schedule", schedule)):
+        _check_callable(name, function)
+    callbacks = _check_callbacks(callbacks)
     history = History(optimizer_state=optimizer.init(_slice(vae.parameters, update)))
     if resume is not None:
         history = _continued(resume, history.optimizer_state)
@@ -227,8 +240,8 @@ def fit(
             history.rows.append(row | {"seconds": time.perf_counter() - start})
             advance(f"ELBO {row.get('valid_elbo', row['elbo']):.2f} nats")
             enough = watch.exhausted(vae, row)
-            asked = [callback(vae, history) is True for callback in callbacks]
-            if enough or any(asked):
+            answers = [callback(vae, history) for callback in callbacks]
+            if enough or any(isinstance(a, (bool, np.bool_)) and a for a in answers):
                 history.stopped_early = True
                 break
     watch.restore_best(vae)
@@ -258,7 +271,7 @@ def _run_epoch(
         if clip_norm is not None and norm > clip_norm:
             g *= clip_norm / norm
         if rate is not None:
-            scale = rate(step)
+            scale = _check_factor(rate(step))
         move = optimizer.step(g, state, scale)
         if not math.isfinite(np.dot(move, move)):
             raise _non_finite("step", epoch, step, vae, move, update)
@@ -295,10 +308,7 @@ def _batches(
         # Sorted within the batch, so that a memmap is read in the order of the disk.
         batch = x[np.sort(order[start : start + batch_size])]
         if transform is not None:
-            batch = transform(batch, draws)
-            if start == 0:
-                batch = check_rows(batch, vae.data_dim, "the result of transform")
-                vae.likelihood.check(batch)
+            batch = _check_transformed(transform(batch, draws), len(batch), vae, start == 0)
         eps = noise.standard_normal((n_samples, len(batch), vae.latent_dim), vae.dtype)
         yield np.asarray(batch, vae.dtype), eps
 
@@ -331,8 +341,55 @@ def _slice(parameters: Parameters, update: str) -> np.ndarray:
     return {"both": parameters.flat, "phi": parameters.phi, "theta": parameters.theta}[update]
 
 
+def _check_transformed(batch: Any, rows: int, vae: VAE, first: bool) -> np.ndarray:
+    """Return what a transform made, if the model can take it.
+
+    The first batch of an epoch is looked at in full; of the others only the shape and the range.
+    """
+    name = "the result of transform"
+    alike = isinstance(batch, np.ndarray) and batch.shape == (rows, vae.data_dim)
+    if not first and alike and batch.dtype.kind in "buif":
+        (low, high), least, most = vae.likelihood.support, batch.min(), batch.max()
+        if low <= least <= most <= high and math.isfinite(least) and math.isfinite(most):
+            return batch
+    batch = check_rows(batch, vae.data_dim, name, vae.dtype)
+    if len(batch) != rows:
+        raise ValueError(f"{name}: expected the {rows} rows of its batch, got {len(batch)}")
+    vae.likelihood.check(batch, name)
+    return batch
+
+
+def _check_callable(name: str, function: Any) -> None:
+    if function is not None and not callable(function):
+        raise TypeError(f"{name}: expected a function, got {shown(function)}")
+
+
+def _check_callbacks(callbacks: Any) -> list[Callable]:
+    """Return the callbacks as a list, since an iterator would serve one epoch only."""
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            f"callbacks: expected a list of functions, got {shown(callbacks)}; put it in a list"
+        )
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"callbacks: expected functions, got {shown(callback)}")
+    return callbacks
+
+
+def _check_factor(factor: Any) -> float:
+    """Return what a schedule gave, if it is a finite number of at least 0."""
+    if isinstance(factor, (bool, str)) or not isinstance(factor, (int, float, np.number)):
+        raise TypeError(f"schedule: expected a number from it, got {shown(factor)}")
+    if not (math.isfinite(factor) and factor >= 0):
+        raise ValueError(f"schedule: expected a finite factor of at least 0, got {factor}")
+    return float(factor)
+
+
 def _continued(resume: History, fresh: State) -> History:
     """Return a copy of an earlier run to append to, if its optimiser state fits this run's."""
+    if not isinstance(resume, History):
+        raise TypeError(f"resume: expected a History that fit returned, got {shown(resume)}")
     state = resume.optimizer_state
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in fresh.items()}:
         raise ValueError(

@@ -14,13 +14,22 @@ import copy
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .checks import check_choice, check_count, check_noise, check_positive, check_rows, check_seed
+from .checks import (
+    check_choice,
+    check_count,
+    check_noise,
+    check_positive,
+    check_rows,
+    check_seed,
+    shown,
+)
 from .files import ArrayFile, write_arrays
 from .layers import ACTIVATIONS, mlp
 from .likelihoods import Likelihood, parse_likelihood
@@ -59,8 +68,7 @@ class Architecture:
         set_ = object.__setattr__
         set_(self, "data_dim", check_count("data_dim", self.data_dim))
         set_(self, "latent_dim", check_count("latent_dim", self.latent_dim))
-        hidden = (self.hidden,) if np.ndim(self.hidden) == 0 else tuple(self.hidden)
-        set_(self, "hidden", tuple(check_count("hidden width", h) for h in hidden))
+        set_(self, "hidden", _widths(self.hidden))
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
         set_(self, "likelihood", parse_likelihood(self.likelihood).name)
 
@@ -90,7 +98,8 @@ class Architecture:
         `init` is "glorot", or the standard deviation of N(0, σ²).
         """
         rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _INIT]))
-        sigma = None if init == "glorot" else check_positive('init ("glorot" or a sigma)', init)
+        glorot = isinstance(init, str) and init == "glorot"
+        sigma = None if glorot else check_positive('init ("glorot" or a sigma)', init)
         parameters = Parameters(*self.shapes(), dtype=dtype)
         for network, (_, heads) in self.networks().items():
             layers = parameters.layers(network)
@@ -103,6 +112,17 @@ class Architecture:
                     else rng.normal(0.0, sigma, W.shape)
                 )
         return parameters
+
+
+def _widths(hidden: Any) -> tuple[int, ...]:
+    """Return the hidden widths as a tuple; one number is one layer."""
+    if isinstance(hidden, (int, np.integer)):
+        hidden = (hidden,)
+    if isinstance(hidden, np.ndarray) and hidden.ndim == 1:
+        hidden = tuple(hidden)
+    if not isinstance(hidden, (tuple, list)):
+        raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
+    return tuple(check_count("hidden", width) for width in hidden)
 
 
 class VAE:
@@ -142,7 +162,7 @@ class VAE:
     --------
     >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(32,))
     >>> vae
-    VAE(64-32-2, tanh, bernoulli, float32, 4452 parameters)
+    VAE(64-32-2, tanh, bernoulli, float32, 4420 parameters)
     >>> vae.sample(3, seed=0).shape
     (3, 64)
     """
@@ -159,7 +179,9 @@ class VAE:
         init: str | float = "glorot",
     ) -> None:
         likelihood = parse_likelihood(likelihood)
-        dtype = check_choice("dtype", np.dtype(dtype).name, ("float32", "float64"))
+        with suppress(TypeError):  # what is no dtype at all is refused with the other names
+            dtype = np.dtype(dtype).name
+        dtype = check_choice("dtype", dtype, ("float32", "float64"))
         self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood.name)
         self.likelihood = likelihood
         self.parameters = self.architecture.initial(init, dtype, seed)
@@ -279,7 +301,7 @@ class VAE:
 
     def check_batch(self, x: Any, eps: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return x (B, D) and ε (L, B, J) in the model's dtype, or raise what is wrong."""
-        x = check_rows(x, self.data_dim)
+        x = check_rows(x, self.data_dim, dtype=self.dtype)
         self.likelihood.check(x)
         eps = check_noise(eps, x.shape[0], self.latent_dim)
         return x.astype(self.dtype, copy=False), eps.astype(self.dtype, copy=False)
@@ -295,7 +317,7 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         """
-        x = check_rows(x, self.data_dim).astype(self.dtype, copy=False)
+        x = check_rows(x, self.data_dim, dtype=self.dtype).astype(self.dtype, copy=False)
         return self.encoder(x)[0]
 
     def decode(self, z: Any) -> np.ndarray:
@@ -310,7 +332,7 @@ class VAE:
         mean : (B, D) array
             Probabilities for Bernoulli, expected counts for Binomial, μ for Gaussians.
         """
-        z = check_rows(z, self.latent_dim, name="z").astype(self.dtype, copy=False)
+        z = check_rows(z, self.latent_dim, "z", self.dtype).astype(self.dtype, copy=False)
         return self.likelihood.mean(self.decoder(z[None])[0][0])
 
     def reconstruct(self, x: Any) -> np.ndarray:
@@ -378,19 +400,19 @@ class VAE:
             If it is not such a model, is damaged, or holds non-finite parameters.
         """
         with ArrayFile(path) as file:
+            header = file.read("header", None, "U")
             try:
-                header = json.loads(str(file.read("header", None, "U")))
-                if not isinstance(header, dict) or header.pop("format", None) != _FORMAT:
-                    raise ValueError(f"the format is not {_FORMAT!r}")
-                architecture = Architecture(**header)
-            except (TypeError, ValueError) as error:
+                fields = json.loads(str(header))
+                if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
+                    raise ValueError(f"its format is not {_FORMAT!r}")
+                architecture = Architecture(**fields)
+            except (TypeError, ValueError, RecursionError, SystemError) as error:
+                why = shown(str(error))
                 raise ValueError(
-                    f"{path}: expected a model written by VAE.save, got another file ({error})"
+                    f"{path}: expected a model written by VAE.save, got another file ({why})"
                 ) from None
             phi, theta = architecture.shapes()
-            unknown = file.names() - {"header", *phi, *theta}
-            if unknown:
-                raise ValueError(f"{path}: expected no array {sorted(unknown)[0]!r} in this model")
+            file.expect({"header", *phi, *theta})
             arrays = {name: file.read(name, s, "f") for name, s in (phi | theta).items()}
         dtypes = {a.dtype.name for a in arrays.values()}
         if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:

@@ -1,0 +1,229 @@
+"""Estimators in which every term is sampled: one formula, six rules.
+
+With log w = log p_θ(x, z) − log q_φ(z|x) and z = μ + σ ε, the objective is L_K,
+
+    E[log (1/K) Σ_k w_k]                      (Burda et al. 2015; K = 1 is the ELBO, Eq. (7))
+
+and each estimator of its gradient is the average, over L samples and the batch, of
+
+    Σ_k a_k ∂_θ log p_θ(x|z_k)                                            for θ
+    Σ_k r_k a_k (∂log w_k/∂z_k) ∂z_k/∂φ + s_k ∂_φ log q_φ(z|x)|z=z_k      for φ
+
+A `Rule` holds the coefficients: a; the path's factor r; the score's s. The estimators differ in
+nothing else. `w̃_k = w_k/Σ w` are the normalised weights:
+
+    | estimator     | K   | a  | r | s                    | estimates          |
+    | SGVBA         | 1   | 1  | 1 | −1                   | ∇ELBO              |
+    | STL           | 1   | 1  | 1 | 0                    | ∇ELBO              |
+    | ScoreFunction | 1   | 1  | – | log w − baseline     | ∇ELBO              |
+    | IWAE          | any | w̃  | 1 | −w̃                   | ∇L_K               |
+    | STLIWAE       | any | w̃  | 1 | 0                    | ∇L_K, but for φ biased if K > 1 |
+    | DReG          | any | w̃  | w̃ | 0                    | ∇L_K               |
+
+The score ∂_φ log q has mean zero under q, so for K = 1 any s that does not depend on the draw may
+be added: −1, 0 and a baseline are choices of variance, not of mean. For K > 1, w̃_k depends on the
+draw, and dropping s = −w̃ costs a bias; DReG replaces it by reparameterising a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checks import check_count
+from ..distributions import gaussian_kl
+from ..vae import VAE
+from .base import Estimate, Estimator, Pass
+
+__all__ = ["IWAE", "SGVBA", "STL", "STLIWAE", "DReG", "Rule", "normalised_weights"]
+
+
+class Rule(NamedTuple):
+    """Coefficients of the draws in the formula at the head of this module.
+
+    Attributes
+    ----------
+    theta : (L, K, B) array
+        a, of ∂_θ log p_θ(x|z).
+    path : (L, K, B) array, optional
+        r: the path's weight is r a. None: nothing flows through z.
+    score : (L, K, B) array
+        s, of the score ∂_φ log q_φ(z|x) at fixed z.
+    """
+
+    theta: np.ndarray
+    path: np.ndarray | None
+    score: np.ndarray
+
+
+def normalised_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithm of the mean weight, and the weights' shares, over the second axis.
+
+    log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m),  w̃_k = e^(log w_k − m)/Σ e^(…)
+
+    With m the largest log w_k, the largest exponential is 1: nothing overflows, and the sum is
+    never 0. The mean is of the weights, not of their logarithms.
+
+    Parameters
+    ----------
+    log_w : (L, K, B) array
+
+    Returns
+    -------
+    log_mean_w : (L, B) array
+        Nats.
+    share : (L, K, B) array
+        w̃, which sums to 1 over K.
+    """
+    top = log_w.max(axis=1, keepdims=True)
+    share = np.exp(log_w - top)
+    total = share.sum(axis=1, keepdims=True)
+    share /= total
+    return (top + np.log(total / log_w.shape[1]))[:, 0], share
+
+
+class SampledEstimator(Estimator):
+    """The formula at the head of this module; a subclass gives its `rule`."""
+
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
+        """Return the coefficients, from log w and w̃, both (L, K, B)."""
+        raise NotImplementedError
+
+    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wrt: str = "both") -> Estimate:
+        run = Pass(vae, x, eps)
+        log_w = _log_weights(run).reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
+        objective, share = normalised_weights(log_w)
+        # Coefficients as rows (L·K, B); a and s take up the mean over L and B.
+        a, r, s = self.rule(log_w, share)
+        a, s = (c.reshape(-1, len(x)) / objective.size for c in (a, s))
+        r = None if r is None else r.reshape(-1, len(x))
+        path = None if r is None else r[..., None]
+        gradient = run.pull(wrt, a, lambda: _direct(run, a, r, s), path)
+        kl, _ = gaussian_kl(run.mu, run.logvar)
+        return Estimate(
+            float(objective.mean()), float(run.log_px.mean()), float(kl.mean()), gradient
+        )
+
+
+def _log_weights(run: Pass) -> np.ndarray:
+    """Log importance weights log p_θ(x|z) + log p(z) − log q_φ(z|x), (L·K, B).
+
+    log p(z) − log q(z|x) = ½ Σ_j (ε_j² + log σ_j² − z_j²), since (z − μ)/σ = ε; unlike z − μ, ε
+    keeps its digits where σ is small beside μ.
+    """
+    eps, z = run.eps, run.z
+    return run.log_px + 0.5 * (eps * eps + run.logvar - z * z).sum(axis=-1)
+
+
+def _direct(run: Pass, a: np.ndarray, r: np.ndarray | None, s: np.ndarray) -> tuple:
+    """What reaches z, μ and log σ² from log p(z) and log q_φ(z|x); coefficients (L·K, B).
+
+    The prior reaches z as −a z. The rest is q, by path and by score, with c = r a + s:
+
+    by path,  −r a ∂log q/∂z = r a ε/σ:  dμ = Σ r a ε/σ,  d log σ² = ½ Σ r a ε²
+    by score,  s ∂_φ log q:              dμ = Σ s ε/σ,    d log σ² = ½ Σ s (ε² − 1)
+    together:                            dμ = Σ c ε/σ,    d log σ² = ½ Σ (c ε² − s)
+
+    Added before they meet 1/σ, path and score of the total derivatives (SGVBA, IWAE) cancel to
+    c = 0 exactly, however narrow q is.
+    """
+    eps = run.eps
+    c = (s if r is None else r * a + s)[..., None]
+    dmu = (c * eps).sum(axis=0) * np.exp(-0.5 * run.logvar)
+    dlogvar = 0.5 * (c * eps * eps - s[..., None]).sum(axis=0)
+    return -a[..., None] * run.z, dmu, dlogvar
+
+
+@dataclass(frozen=True)
+class SGVBA(SampledEstimator):
+    """Every term sampled, Eq. (7): estimator A of Kingma & Welling 2013, §2.3. Unbiased.
+
+    The total derivative of log w along the path, score of q included.
+    """
+
+    def rule(self, log_w, share):
+        one = np.ones_like(log_w)
+        return Rule(one, one, -one)
+
+
+@dataclass(frozen=True)
+class STL(SampledEstimator):
+    """Sticking the landing (Roeder, Wu & Duvenaud 2017): SGVB-A without the score. Unbiased.
+
+    The score −∂_φ log q that is left out has mean zero. What remains is ∂log w/∂z, and log w is
+    flat in z where q is the posterior: there every draw gives 0 for φ.
+    """
+
+    def rule(self, log_w, share):
+        one = np.ones_like(log_w)
+        return Rule(one, one, np.zeros_like(one))
+
+
+@dataclass(frozen=True)
+class _Importance(SampledEstimator):
+    """An estimator of ∇L_K with K draws in the logarithm.
+
+    Parameters
+    ----------
+    n_importance : int
+        K.
+    """
+
+    n_importance: int = 5
+
+    def __post_init__(self) -> None:
+        count = check_count("n_importance", self.n_importance)
+        object.__setattr__(self, "n_importance", count)
+
+
+@dataclass(frozen=True)
+class IWAE(_Importance):
+    """Gradient of the importance-weighted bound (Burda et al. 2015, §3). Unbiased.
+
+    The total derivative of log (1/K) Σ w_k. As K grows its φ half drowns in noise: the
+    signal-to-noise ratio falls as 1/√K (Rainforth et al. 2018).
+
+    Parameters
+    ----------
+    n_importance : int
+        K; with K = 1 this is `SGVBA`.
+    """
+
+    def rule(self, log_w, share):
+        return Rule(share, np.ones_like(share), -share)
+
+
+@dataclass(frozen=True)
+class STLIWAE(_Importance):
+    """IWAE without its score term (Roeder et al. 2017). Biased in φ for K > 1.
+
+    Little noise, and a mean that is not ∇_φ L_K (Tucker et al. 2018); for θ it is `IWAE`.
+
+    Parameters
+    ----------
+    n_importance : int
+        K; with K = 1 this is `STL`.
+    """
+
+    def rule(self, log_w, share):
+        return Rule(share, np.ones_like(share), np.zeros_like(share))
+
+
+@dataclass(frozen=True)
+class DReG(_Importance):
+    """Doubly reparameterised gradient of L_K (Tucker et al. 2018). Unbiased.
+
+    The mean of IWAE's score term w̃_k ∂_φ log q can be reparameterised once more; together with
+    the path that leaves w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. Where the weights have a finite variance, its
+    signal-to-noise ratio grows as √K. For θ it is `IWAE`.
+
+    Parameters
+    ----------
+    n_importance : int
+        K; with K = 1 this is `STL`.
+    """
+
+    def rule(self, log_w, share):
+        return Rule(share, share, np.zeros_like(share))

@@ -1,0 +1,79 @@
+"""The score function estimator (REINFORCE, Williams 1992): no path through z at all.
+
+    ∇_φ ELBO = E_q[(log w − b) ∂_φ log q_φ(z|x)],   log w = log p_θ(x, z) − log q_φ(z|x)
+
+It asks only that log q can be differentiated in φ, so z could be discrete; it pays in variance.
+The control variate is b ∂_φ log q. Its mean is zero, since E_q[∂_φ log q] = ∂_φ ∫ q = 0, *as long
+as b does not depend on this draw of z*. Two that do not:
+
+- a constant, for instance the objective of the step before;
+- leave-one-out: for draw l the mean of log w over the other L − 1 draws, which are independent of
+  it given x (Mnih & Rezende 2016; Kool et al. 2019). The mean over all L draws would not do: it
+  holds the draw itself, and shrinks the gradient by (L − 1)/L.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .sampled import Rule, SampledEstimator
+
+__all__ = ["LEAVE_ONE_OUT", "ScoreFunction"]
+
+LEAVE_ONE_OUT = "leave-one-out"
+
+
+@dataclass(frozen=True)
+class ScoreFunction(SampledEstimator):
+    """Score function estimator of ∇ELBO, with or without a control variate. Unbiased.
+
+    For θ it is `SGVBA`: the decoder's gradient needs no score.
+
+    Parameters
+    ----------
+    baseline : {"leave-one-out"} or float
+        b, nats per datapoint: taken from the other draws (L ≥ 2), or a constant; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If `baseline` is anything else.
+    """
+
+    baseline: str | float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.baseline, str) and self.baseline == LEAVE_ONE_OUT:
+            return
+        try:
+            number = float(self.baseline)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(
+                f"baseline: expected {LEAVE_ONE_OUT!r} or a finite number of nats, "
+                f"got {self.baseline!r}"
+            )
+        object.__setattr__(self, "baseline", number)
+
+    def draws(self, n_samples: int = 1) -> int:
+        """Return L, the draws of z for each datapoint; leave-one-out needs two."""
+        L = super().draws(n_samples)
+        if L < 2 and self.baseline == LEAVE_ONE_OUT:
+            raise ValueError(
+                f"n_samples: expected at least 2 draws for the baseline {LEAVE_ONE_OUT!r}, "
+                f"got {L}; draw more, or set a constant baseline"
+            )
+        return L
+
+    def rule(self, log_w, share):
+        if self.baseline == LEAVE_ONE_OUT:
+            L = len(log_w)
+            # log w_l − mean of the others = (log w_l − mean of all) L/(L − 1)
+            signal = (log_w - log_w.mean(axis=0)) * (L / (L - 1))
+        else:
+            signal = log_w - self.baseline
+        return Rule(np.ones_like(log_w), None, signal)

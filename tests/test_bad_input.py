@@ -1,0 +1,409 @@
+"""Bad input gets one line: what was expected, what came; and nothing has changed."""
+
+import numpy as np
+import pytest
+
+from numpyvae import VAE, History, elbo, elbo_and_grad, fit, importance_log_likelihood
+from numpyvae.elbo import elbo_terms, mean_terms, sampled_elbo
+from numpyvae.optimizers import OPTIMIZERS, make_optimizer
+
+D, J, N = 4, 2, 6
+GOOD = np.random.default_rng(0).integers(0, 2, (N, D)).astype(float)
+EPS = np.random.default_rng(1).standard_normal((1, N, J))
+
+
+def model(likelihood="bernoulli", dtype="float32"):
+    return VAE(D, J, (3,), likelihood=likelihood, dtype=dtype)
+
+
+def refuses(error, call, *words, vae=None):
+    """`call` raises just this kind of error, in one line, and leaves the model as it was."""
+    before = None if vae is None else vae.parameters.flat.tobytes()
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ("expected", "got", *words):
+        assert word in message, message
+    if vae is not None:
+        assert vae.parameters.flat.tobytes() == before
+
+
+# The data x, at every door.
+
+DOORS = {
+    "encode": lambda vae, x: vae.encode(x),
+    "reconstruct": lambda vae, x: vae.reconstruct(x),
+    "elbo": lambda vae, x: elbo(vae, x, EPS),
+    "elbo_and_grad": lambda vae, x: elbo_and_grad(vae, x, EPS),
+    "elbo_terms": lambda vae, x: elbo_terms(vae, x, EPS),
+    "sampled_elbo": lambda vae, x: sampled_elbo(vae, x, EPS),
+    "mean_terms": lambda vae, x: mean_terms(vae, x),
+    "importance": lambda vae, x: importance_log_likelihood(vae, x, 3),
+    "fit": lambda vae, x: fit(vae, x, epochs=1),
+}
+
+
+def with_one(value, dtype=float):
+    """Good data but for one entry."""
+    x = GOOD.astype(dtype)
+    x[-1, -1] = value
+    return x
+
+
+BAD_ROWS = {
+    "empty list": ([], ValueError, "(0,)"),
+    "empty row": ([[]], ValueError, "(1, 0)"),
+    "zero rows": (np.zeros((0, D)), ValueError, "(0, 4)"),
+    "zero columns": (np.zeros((N, 0)), ValueError, "(6, 0)"),
+    "1-D": (GOOD[0], ValueError, "(4,)"),
+    "3-D": (GOOD[:, None], ValueError, "(6, 1, 4)"),
+    "scalar": (1.0, ValueError, "()"),
+    "None": (None, TypeError, "object"),
+    "NaN": (with_one(np.nan), ValueError, "NaN"),
+    "inf": (with_one(np.inf), ValueError, "infinity"),
+    "-inf": (with_one(-np.inf), ValueError, "infinity"),
+    "NaN in float16": (with_one(np.nan, np.float16), ValueError, "NaN"),
+    "complex": (GOOD.astype(complex), TypeError, "complex128"),
+    "strings": (GOOD.astype(str), TypeError, "<U"),
+    "bytes": (GOOD.astype("S3"), TypeError, "S3"),
+    "dates": (GOOD.astype("M8[s]"), TypeError, "datetime64"),
+    "ragged": ([[0, 1, 0, 1], [0, 1]], ValueError, "lengths"),
+    "object": (GOOD.astype(object), TypeError, "object"),
+    "structured": (np.zeros((N, D), "f4,f4"), TypeError, "dtype"),
+    "masked": (np.ma.masked_equal(GOOD, 0), TypeError, "masked"),
+    "masked nowhere": (np.ma.masked_array(GOOD), TypeError, "masked"),
+    "few columns": (GOOD[:, :3], ValueError, "4 columns, got 3"),
+    "many columns": (np.hstack([GOOD, GOOD]), ValueError, "4 columns, got 8"),
+    "transposed": (GOOD.T, ValueError, "4 columns, got 6"),
+}
+
+
+@pytest.mark.parametrize("what", list(BAD_ROWS))
+@pytest.mark.parametrize("door", list(DOORS))
+def test_bad_rows_at_every_door(door, what):
+    """Kills a door without its check: numpy's own error, or a number where there is none."""
+    x, error, word = BAD_ROWS[what]
+    vae = model()
+    refuses(error, lambda: DOORS[door](vae, x), "x:", word, vae=vae)
+
+
+@pytest.mark.parametrize("door", [d for d in DOORS if d not in ("encode", "reconstruct")])
+@pytest.mark.parametrize(
+    ("likelihood", "x", "words"),
+    [
+        ("bernoulli", GOOD * 255, "0 to 255"),
+        ("bernoulli", (GOOD * 255).astype(np.uint8), "0 to 255"),
+        ("bernoulli", with_one(1 + 1e-9), "1.000000001"),
+        ("bernoulli", with_one(-1e-9), "-1e-09"),
+        ("bernoulli", with_one(-1), "-1"),
+        ("binomial:3", with_one(-1), "-1"),
+        ("binomial:3", with_one(4), "4"),
+        ("binomial:3", with_one(4, np.uint8), "4"),
+        ("binomial:3", with_one(3 + 1e-9), "3.000000001"),
+        ("binomial:3", with_one(1 + 1e-9), "1.000000001"),
+        ("binomial:3", np.vstack([with_one(0.5), 3 * GOOD])[-N - 1 : -1], "0.5"),
+    ],
+)
+def test_values_outside_the_support(likelihood, x, words, door):
+    """Kills a cross-entropy of greys 0–255, and a message that hides the value that is wrong."""
+    vae = model(likelihood)
+    refuses(ValueError, lambda: DOORS[door](vae, x), "x:", likelihood, words, vae=vae)
+
+
+@pytest.mark.parametrize("door", list(DOORS))
+def test_values_that_float32_cannot_hold(door):
+    """Kills a silent infinity: 1e300 is finite, but not in the model's dtype."""
+    vae = model("gaussian")
+    refuses(ValueError, lambda: DOORS[door](vae, with_one(1e300)), "x:", "float", vae=vae)
+    assert np.isfinite(DOORS["encode"](model("gaussian", "float64"), with_one(1e300))).all()
+
+
+def numbers(result):
+    """The arrays in what a door returns."""
+    if isinstance(result, History):
+        return (result["elbo"], result["gradient_norm"])
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "binomial:3", "gaussian", "gaussian:head"])
+def test_what_is_legitimate_gives_the_numbers_of_the_plain_array(likelihood):
+    """Kills a check that is too strict, and a form that is read as other numbers."""
+    vae = model(likelihood, "float64")
+    wide = np.zeros((2 * N, 3 * D))
+    wide[::2, ::3] = GOOD
+    forms = {
+        "list": GOOD.tolist(),
+        "tuple": tuple(map(tuple, GOOD)),
+        "bool": GOOD.astype(bool),
+        "uint8": GOOD.astype(np.uint8),
+        "int64": GOOD.astype(np.int64),
+        "float16": GOOD.astype(np.float16),
+        "long double": GOOD.astype(np.longdouble),
+        "big-endian": GOOD.astype(">f4"),
+        "big-endian integers": GOOD.astype(">i2"),
+        "strided": wide[::2, ::3],
+        "Fortran": np.asfortranarray(GOOD),
+        "constant column": GOOD,
+    }
+    for door in DOORS:
+        expected = DOORS[door](model(likelihood, "float64"), GOOD)
+        for form, x in forms.items():
+            result = DOORS[door](model(likelihood, "float64"), x)
+            for a, b in zip(numbers(result), numbers(expected), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12, err_msg=form)
+    assert vae.encode(GOOD[:1])[0].shape == (1, J)
+    assert elbo(vae, GOOD[:1], EPS[:, :1]).shape == (1,)
+    assert importance_log_likelihood(vae, GOOD[:1], 1).shape == (1,)
+
+
+# The noise ε and the latent z.
+
+
+@pytest.mark.parametrize("door", [elbo, elbo_and_grad, elbo_terms, sampled_elbo])
+@pytest.mark.parametrize(
+    ("eps", "error", "word"),
+    [
+        (EPS[0], ValueError, "(6, 2)"),
+        (EPS[:, :1], ValueError, "(1, 1, 2)"),
+        (EPS[:, :, :1], ValueError, "(1, 6, 1)"),
+        (EPS[:0], ValueError, "(0, 6, 2)"),
+        (0.0, ValueError, "()"),
+        (None, TypeError, "object"),
+        (EPS * np.nan, ValueError, "NaN"),
+        (EPS * np.inf, ValueError, "infinity"),
+        (EPS.astype(complex), TypeError, "complex"),
+        (EPS.astype(str), TypeError, "<U"),
+        (EPS.astype(object), TypeError, "object"),
+        ([[[0.0, 1.0], [0.0]]], ValueError, "lengths"),
+        (np.ma.masked_array(EPS, EPS > 0), TypeError, "masked"),
+    ],
+)
+def test_bad_noise(eps, error, word, door):
+    """Kills noise that broadcasts: one ε for the whole batch is a classic bug."""
+    vae = model()
+    refuses(error, lambda: door(vae, GOOD, eps), "eps:", word, vae=vae)
+
+
+def test_bad_latents():
+    """Kills a decoder that takes any width or dimension."""
+    vae = model()
+    z = np.zeros((N, J))
+    for bad, error in (
+        (z[0], ValueError),
+        (z[None], ValueError),
+        (z[:, :1], ValueError),
+        (z[:0], ValueError),
+        (z * np.nan, ValueError),
+        (z + 0j, TypeError),
+        ("z", TypeError),
+    ):
+        refuses(error, lambda bad=bad: vae.decode(bad), "z:", vae=vae)
+
+
+# Settings.
+
+WHOLE = [
+    (0, ValueError),
+    (-1, ValueError),
+    (2.5, TypeError),
+    (2.0, TypeError),
+    (True, TypeError),
+    (np.True_, TypeError),
+    (None, TypeError),
+    ("3", TypeError),
+    (np.nan, TypeError),
+    ({3}, TypeError),
+    (np.zeros((2, 2)), TypeError),
+]
+
+
+@pytest.mark.parametrize(("value", "error"), WHOLE, ids=repr)
+@pytest.mark.parametrize("name", ["data_dim", "latent_dim", "hidden"])
+def test_bad_dimensions_of_a_model(name, value, error):
+    """Kills True as 1, 2.5 as 2 and numpy's own words for an empty layer."""
+    if name == "hidden":
+        value = (5, value)
+    refuses(error, lambda: VAE(**{"data_dim": D, "latent_dim": J} | {name: value}), name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"hidden": None}, TypeError),
+        ({"hidden": 2.5}, TypeError),
+        ({"hidden": "32"}, TypeError),
+        ({"hidden": [[1], [1, 2]]}, TypeError),
+        ({"hidden": {"a": 1}}, TypeError),
+        ({"activation": "Tanh"}, ValueError),
+        ({"activation": None}, ValueError),
+        ({"activation": np.tanh}, ValueError),
+        ({"likelihood": "poisson"}, ValueError),
+        ({"likelihood": ""}, ValueError),
+        ({"likelihood": None}, ValueError),
+        ({"likelihood": "bernoulli:2"}, ValueError),
+        ({"likelihood": "binomial"}, ValueError),
+        ({"likelihood": "binomial:0"}, ValueError),
+        ({"likelihood": "binomial:-3"}, ValueError),
+        ({"likelihood": "binomial:2.5"}, ValueError),
+        ({"likelihood": "binomial:1000000000000"}, ValueError),
+        ({"likelihood": "gaussian:0"}, ValueError),
+        ({"likelihood": "gaussian:-1"}, ValueError),
+        ({"likelihood": "gaussian:nan"}, ValueError),
+        ({"likelihood": "gaussian:inf"}, ValueError),
+        ({"likelihood": "gaussian:wide"}, ValueError),
+        ({"dtype": "float16"}, ValueError),
+        ({"dtype": "complex128"}, ValueError),
+        ({"dtype": int}, ValueError),
+        ({"dtype": "spam"}, ValueError),
+        ({"seed": -1}, ValueError),
+        ({"seed": 2.5}, TypeError),
+        ({"seed": True}, TypeError),
+        ({"seed": None}, TypeError),
+        ({"init": 0}, ValueError),
+        ({"init": -0.1}, ValueError),
+        ({"init": np.nan}, ValueError),
+        ({"init": "Glorot"}, TypeError),
+        ({"init": None}, TypeError),
+        ({"init": True}, TypeError),
+        ({"init": np.zeros(2)}, TypeError),
+    ],
+    ids=str,
+)
+def test_bad_settings_of_a_model(settings, error):
+    """Kills a setting that is believed, or that falls back to another one."""
+    refuses(error, lambda: VAE(D, J, **settings), next(iter(settings)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        (name, value, error)
+        for name in ("epochs", "batch_size", "n_samples", "patience")
+        for value, error in WHOLE
+        if value is not None or name in ("epochs", "n_samples")  # None leaves the others out
+    ],
+)
+def test_bad_counts_in_fit(name, value, error):
+    """Kills zero epochs, half a batch, and a training that has begun before it is refused."""
+    vae = model()
+    settings = {"epochs": 1, "x_valid": GOOD} | {name: value}
+    refuses(error, lambda: fit(vae, GOOD, **settings), f"{name}:", vae=vae)
+
+
+BAD_FIT = [
+    ({"batch_size": N + 1}, ValueError, "6 rows"),
+    ({"optimizer": "adamw"}, ValueError, "adam"),
+    ({"optimizer": None}, ValueError, "optimizer"),
+    ({"optimizer": OPTIMIZERS["adam"]}, ValueError, "optimizer"),
+    ({"update": "encoder"}, ValueError, "phi"),
+    ({"update": None}, ValueError, "phi"),
+    ({"update": np.zeros((2, 2))}, ValueError, "phi"),
+    ({"kl": "exact"}, ValueError, "closed"),
+    ({"seed": -1}, ValueError, "seed"),
+    ({"seed": 1.5}, TypeError, "seed"),
+    ({"seed": None}, TypeError, "seed"),
+    ({"clip_norm": 0}, ValueError, "clip_norm"),
+    ({"clip_norm": -1}, ValueError, "clip_norm"),
+    ({"clip_norm": np.nan}, ValueError, "clip_norm"),
+    ({"clip_norm": np.inf}, ValueError, "clip_norm"),
+    ({"clip_norm": 10**400}, ValueError, "clip_norm"),
+    ({"clip_norm": "1"}, TypeError, "clip_norm"),
+    ({"clip_norm": True}, TypeError, "clip_norm"),
+    ({"clip_norm": 1j}, TypeError, "clip_norm"),
+    ({"patience": 3}, ValueError, "x_valid"),
+    ({"x_valid": []}, ValueError, "x_valid"),
+    ({"x_valid": GOOD[0]}, ValueError, "x_valid"),
+    ({"x_valid": GOOD[:, :3]}, ValueError, "x_valid"),
+    ({"x_valid": GOOD * np.nan}, ValueError, "x_valid"),
+    ({"x_valid": GOOD * 255}, ValueError, "x_valid"),
+    ({"transform": 3}, TypeError, "transform"),
+    ({"transform": lambda rows, rng: None}, TypeError, "transform"),
+    ({"transform": lambda rows, rng: rows[:, :3]}, ValueError, "transform"),
+    ({"transform": lambda rows, rng: rows[:1]}, ValueError, "transform"),
+    ({"transform": lambda rows, rng: rows * np.nan}, ValueError, "transform"),
+    ({"transform": lambda rows, rng: rows * 255}, ValueError, "transform"),
+    ({"schedule": "cosine"}, TypeError, "schedule"),
+    ({"schedule": 0.5}, TypeError, "schedule"),
+    ({"schedule": lambda epoch: None}, TypeError, "schedule"),
+    ({"schedule": lambda epoch: np.nan}, ValueError, "schedule"),
+    ({"callbacks": print}, TypeError, "callbacks"),
+    ({"callbacks": [3]}, TypeError, "callbacks"),
+    ({"resume": 3}, TypeError, "resume"),
+    ({"resume": {}}, TypeError, "resume"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "word"), BAD_FIT, ids=range(len(BAD_FIT)))
+def test_bad_settings_of_fit(settings, error, word):
+    """Kills a setting that fails in the first epoch, or after it, in Python's own words."""
+    vae = model()
+    refuses(error, lambda: fit(vae, GOOD, **{"epochs": 1} | settings), word, vae=vae)
+
+
+@pytest.mark.parametrize("bad", [lambda rows: rows + 1, lambda rows: rows[:, :3]])
+def test_a_transform_is_checked_in_every_batch(bad):
+    """Kills a check of the first batch alone: fives given to a Bernoulli are no error there."""
+    calls = []
+
+    def spoil_the_second(rows, rng):
+        calls.append(1)
+        return bad(rows) if len(calls) == 2 else rows
+
+    with pytest.raises(ValueError, match=r"^[^\n]*expected[^\n]*got[^\n]*$"):
+        fit(model(), GOOD, epochs=1, batch_size=2, transform=spoil_the_second)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [
+        (0, ValueError),
+        (-1e-3, ValueError),
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        ("fast", TypeError),
+        ("0.1", TypeError),
+        (True, TypeError),
+        (1j, TypeError),
+        ([0.1], TypeError),
+    ],
+    ids=repr,
+)
+def test_bad_learning_rates(name, rate, error):
+    """Kills training that stands still, and text read as a number."""
+    refuses(error, lambda: OPTIMIZERS[name](learning_rate=rate), "learning_rate:")
+    refuses(error, lambda: make_optimizer(name, rate), "learning_rate:")
+
+
+@pytest.mark.parametrize(("value", "error"), WHOLE, ids=repr)
+def test_bad_number_of_importance_samples(value, error):
+    """Kills K = 0, whose mean is not a number."""
+    vae = model()
+    call = lambda: importance_log_likelihood(vae, GOOD, value)  # noqa: E731
+    refuses(error, call, "n_importance:", vae=vae)
+
+
+@pytest.mark.parametrize(("value", "error"), WHOLE, ids=repr)
+def test_bad_number_of_draws(value, error):
+    """Kills an empty sample."""
+    vae = model()
+    refuses(error, lambda: vae.sample(value), "n:", vae=vae)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)]
+)
+def test_bad_seeds(seed, error):
+    """Kills draws that nobody can repeat."""
+    vae = model()
+    for call in (
+        lambda: vae.sample(3, seed=seed),
+        lambda: importance_log_likelihood(vae, GOOD, 3, seed=seed),
+        lambda: mean_terms(vae, GOOD, seed=seed),
+        lambda: fit(vae, GOOD, epochs=1, seed=seed),
+        lambda: VAE(D, J, seed=seed),
+    ):
+        refuses(error, call, "seed:", vae=vae)

@@ -1,0 +1,388 @@
+"""The documentation: its snippets run, its equations agree with the register, its site is whole.
+
+The site is checked where it has been built: NUMPYVAE_SITE names the folder with its index.html.
+The browser's tests need playwright and a Chromium besides.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import numpyvae
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NOTES = sorted((DOCS / "notes").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)]
+SITE = os.environ.get("NUMPYVAE_SITE")
+
+needs_site = pytest.mark.skipif(
+    not SITE, reason="no built site: set NUMPYVAE_SITE to the folder with its index.html"
+)
+
+
+def blocks(path: Path, language: str) -> list[tuple[int, str]]:
+    """Return the fenced blocks of a language: line number and text."""
+    text = path.read_text(encoding="utf-8")
+    fence = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(text[: m.start(1)].count("\n"), m.group(1)) for m in fence.finditer(text)]
+
+
+# Snippets
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if blocks(p, "python")],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
+def test_every_snippet_of_a_page_runs_in_order_and_prints_what_it_says(
+    page, tmp_path, monkeypatch
+):
+    # Kills: a renamed function, a changed default, or a wrong figure in the docs.
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "__main__"}
+    for line, text in blocks(page, "python"):
+        if ">>>" not in text:
+            exec(compile("\n" * line + text, str(page), "exec"), names)
+            continue
+        test = doctest.DocTestParser().get_doctest(text, names, page.name, str(page), line)
+        report: list[str] = []
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        result = runner.run(test, out=report.append, clear_globs=False)
+        assert result.failed == 0, "".join(report)
+        names.update(test.globs)
+
+
+def test_the_landing_page_has_the_commands_of_the_readme():
+    # Kills: two sets of instructions that drift apart.
+    readme = [text for _, text in blocks(ROOT / "README.md", "sh")]
+    landing = [text for _, text in blocks(DOCS / "index.md", "sh")]
+    assert len(landing) == 2
+    assert landing == readme[:2]
+
+
+# Equations
+
+
+def directives() -> list[tuple[str, str, str]]:
+    """List every {equation}: page, number, and its text with options."""
+    found = []
+    for page in NOTES:
+        text = page.read_text(encoding="utf-8")
+        pattern = re.compile(r"^```\{equation\} (.+?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+        found += [(page.stem, m.group(1).strip(), m.group(2)) for m in pattern.finditer(text)]
+    return found
+
+
+def test_each_equation_of_the_register_has_one_place_in_the_notes():
+    # Kills: an equation without an anchor, or with two.
+    from numpyvae import equations
+
+    registered = [e.number for e in (*equations.EQUATIONS, *equations.KINGMA_WELLING)]
+    assert registered[:22] == [str(n) for n in range(1, 23)]
+    shown = [number for _, number, _ in directives()]
+    assert sorted(shown) == sorted(registered)
+
+
+def test_each_equation_stands_in_the_section_that_the_register_names():
+    # Kills: a register whose sections are not those of the pages.
+    from numpyvae import equations
+
+    page_of = {number: page for page, number, _ in directives()}
+    for equation in equations.EQUATIONS:
+        title = (DOCS / "notes" / f"{page_of[equation.number]}.md").read_text("utf-8")
+        head = title.splitlines()[0]
+        if equation.section.startswith("App."):
+            assert head.startswith(f"# Appendix {equation.section[-1]}"), equation.number
+        else:
+            first, last = _sections(head)
+            assert first <= _section(equation.section) <= last, equation.number
+
+
+def _section(text: str) -> tuple[int, int]:
+    major, _, minor = text.strip("§ ").partition(".")
+    return int(major), int(minor or 0)
+
+
+def _sections(head: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Read the sections of a page from its title, as "§1 – 3.1"."""
+    found = re.match(r"# §([\d.]+)(?: – ([\d.]+))?", head)
+    return _section(found[1]), _section(found[2] or found[1])
+
+
+def test_functions_shown_unfolded_belong_to_their_equation():
+    # Kills: an :open: that names a function the register has dropped.
+    from numpyvae import equations
+
+    functions = {e.number: e.functions for e in (*equations.EQUATIONS, *equations.KINGMA_WELLING)}
+    for page, number, text in directives():
+        for opened in re.findall(r"^:open: (.+)$", text, re.MULTILINE):
+            assert set(opened.split()) <= set(functions[number]), (page, number)
+
+
+def test_the_table_of_equations_is_made_from_the_register():
+    # Kills: a table written by hand.
+    assert "```{equation-table}" in (DOCS / "notes" / "equations.md").read_text("utf-8")
+
+
+REMARKS = {
+    "2-intractable": "why actually not",
+    "3-kl": "appendix A",
+    "4-elbo": "contains the true",
+    "5-inference-and-em": "M-step",
+    "appendix-a": "$dz$",
+}
+
+
+@pytest.mark.parametrize("page", REMARKS)
+def test_the_remarks_on_the_notes_stand_where_the_reader_meets_them(page):
+    # Kills: a page rewritten without its remark.
+    text = (DOCS / "notes" / f"{page}.md").read_text("utf-8")
+    remarks = re.findall(r"^:::\{admonition\} A remark on the notes\n(.*?)^:::", text, re.M | re.S)
+    assert any(REMARKS[page] in remark for remark in remarks)
+
+
+# The API pages
+
+INTERNAL = {"checks", "files", "preparation", "progress", "provenance"}
+
+
+def public_modules() -> list[str]:
+    """Every module and package directly under numpyvae that users are meant to import."""
+    names = [module.name for module in pkgutil.iter_modules(numpyvae.__path__)]
+    return [name for name in names if name not in INTERNAL and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("module", public_modules())
+def test_each_public_module_has_its_place_on_the_api_pages(module):
+    # Kills: a new module that nobody can look up.
+    pages = "".join(page.read_text("utf-8") for page in (DOCS / "api").glob("*.md"))
+    assert f".. automodule:: numpyvae.{module}\n" in pages
+
+
+# The built site
+
+
+class Page(HTMLParser):
+    """Ids, links, resources, headings and images of one page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.resources: list[str] = []
+        self.headings: list[int] = []
+        self.images: list[dict] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids |= {attrs[key] for key in ("id", "name") if attrs.get(key)}
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed", "object"):
+            self.resources += [attrs[k] for k in ("src", "data", "poster") if attrs.get(k)]
+            self.resources += [part.split()[0] for part in attrs.get("srcset", "").split(",") if part]
+        if tag == "link" and attrs.get("rel") not in ("canonical", "next", "prev"):
+            self.resources.append(attrs.get("href", ""))
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img":
+            self.images.append(attrs)
+
+
+@pytest.fixture(scope="module")
+def site() -> dict[Path, Page]:
+    """Every page of the built site."""
+    root = Path(SITE).resolve()
+    pages = {path: Page(path) for path in sorted(root.rglob("*.html")) if "_static" not in path.parts}
+    assert root / "index.html" in pages, f"NUMPYVAE_SITE: expected index.html in {root}"
+    return pages
+
+
+def is_external(url: str) -> bool:
+    return bool(re.match(r"(https?:)?//", url))
+
+
+@needs_site
+def test_no_page_loads_a_script_style_font_or_picture_from_elsewhere(site):
+    # Kills: a site that cannot be read offline.
+    loaded = {(path.name, r) for path, page in site.items() for r in page.resources if is_external(r)}
+    root = Path(SITE)
+    for style in root.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        for url in re.findall(r"""(?:@import\s+|url\()\s*["']?([^"')\s]+)""", text):
+            if is_external(url):
+                loaded.add((style.name, url))
+    assert loaded == set()
+
+
+@needs_site
+def test_every_internal_link_leads_to_a_page_and_to_an_anchor_on_it(site):
+    # Kills: a renamed page or equation that something still points to.
+    broken = []
+    for path, page in site.items():
+        for href in page.links:
+            url = urlsplit(href)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.exists():
+                broken.append((path.name, href))
+            elif url.fragment and target in site and unquote(url.fragment) not in site[target].ids:
+                broken.append((path.name, href))
+    assert broken == []
+
+
+@needs_site
+def test_all_22_equations_have_anchor_code_and_check_on_the_site(site):
+    # Kills: a directive that leaves out one of its three parts.
+    html = "".join(path.read_text("utf-8") for path in site if path.parent.name == "notes")
+    rows = re.split(r'<div class="eq-row', html)[1:]
+    found = {m[1]: row for row in rows if (m := re.search(r'id="eq-(\d+)"', row))}
+    assert sorted(map(int, found)) == list(range(1, 23))
+    for number, row in found.items():
+        assert row.count('class="eq-function"') >= 1, number
+        assert row.count('class="passed"') == 3, number
+        assert "failed" not in row, number
+
+
+@needs_site
+def test_the_table_on_the_site_agrees_with_the_register(site):
+    # Kills: a stale page beside a changed register.
+    from numpyvae import equations
+
+    html = (Path(SITE) / "notes" / "equations.html").read_text("utf-8")
+    rows = re.findall(r"<tr.*?</tr>", html, re.S)[1:]
+    register = (*equations.EQUATIONS, *equations.KINGMA_WELLING)
+    assert len(rows) == len(register)
+    for row, equation in zip(rows, register, strict=True):
+        text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", row))
+        for expected in (equation.section, equation.meaning.replace("’", "'")):
+            assert expected in text.replace("’", "'"), equation.number
+        for function in equation.functions:
+            assert f"#numpyvae.{function}" in row, equation.number
+
+
+@needs_site
+def test_every_public_name_is_on_the_api_pages(site):
+    # Kills: a function without a docstring, which autodoc leaves out silently.
+    ids = set().union(*(page.ids for path, page in site.items() if path.parent.name == "api"))
+    missing = [
+        f"numpyvae.{module}.{name}"
+        for module in public_modules()
+        for name in getattr(importlib.import_module(f"numpyvae.{module}"), "__all__", ())
+        if f"numpyvae.{module}.{name}" not in ids
+    ]
+    assert missing == []
+
+
+@needs_site
+def test_headings_are_in_order_and_pictures_have_alternative_text(site):
+    # Kills: a page that a screen reader cannot follow.
+    for path, page in site.items():
+        if path.name in ("search.html", "genindex.html", "py-modindex.html"):
+            continue
+        assert page.headings.count(1) == 1, path
+        steps = zip(page.headings, page.headings[1:])
+        assert all(after <= before + 1 for before, after in steps), (path, page.headings)
+        assert all(image.get("alt") for image in page.images), (path, page.images)
+
+
+# In a browser, with the network cut
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+READ = ["index", "faq", "results", "architecture", "notes/index", "notes/1-setting", "notes/4-elbo",
+        "notes/6-together", "notes/appendix-a", "notes/equations", "api/elbo", "api/exact"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install the package chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Return a function that opens a page of the site and what it complained about."""
+    contexts = []
+
+    def open_(name: str, width: int = 1400, scheme: str = "light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: complaints.append(r.url) if is_external(r.url) else None)
+        page.goto(f"{Path(SITE).resolve().as_uri()}/{name}")
+        return page, complaints
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def wait_for_mathematics(page) -> None:
+    if page.locator(".math").count():
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        page.evaluate("MathJax.startup.promise")
+
+
+@needs_site
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", READ)
+def test_a_page_is_read_without_network_errors_or_overflow(open_page, name, scheme):
+    # Kills: raw TeX, a script that fails offline, and content wider than the screen.
+    for width in (1400, 400):
+        page, complaints = open_page(f"{name}.html", width, scheme)
+        wait_for_mathematics(page)
+        assert complaints == []
+        for formula in page.locator(".math").all():
+            assert formula.locator("svg").count() >= 1, formula.text_content()
+        assert page.locator("merror, mjx-merror").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@needs_site
+def test_the_notes_have_two_columns_on_a_wide_screen_and_one_on_a_narrow(open_page):
+    # Kills: a grid that never folds, or never unfolds.
+    for width, columns in ((1400, 2), (400, 1)):
+        page, _ = open_page("notes/4-elbo.html", width)
+        row = page.locator(".eq-row").first
+        words, code = (row.locator(c).bounding_box() for c in (".eq-words", ".eq-code"))
+        side_by_side = code["x"] >= words["x"] + words["width"]
+        assert side_by_side == (columns == 2), width
+        assert code["x"] + code["width"] <= width
+
+
+@needs_site
+def test_the_search_finds_reparameterization(open_page):
+    # Kills: a search that needs a server.
+    page, complaints = open_page("search.html?q=reparameterization")
+    page.wait_for_selector("#search-results li", timeout=20_000)
+    assert "distributions.reparameterize" in page.locator("#search-results").inner_text()
+    assert complaints == []

@@ -1,0 +1,272 @@
+"""What imports what: a core that needs NumPy alone, and rooms that only look upwards."""
+
+import ast
+import doctest
+import functools
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import numpyvae
+
+ROOT = Path(numpyvae.__file__).parent
+
+# Each room imports only from rooms above it. A package is one room.
+ROOMS = [
+    "checks",
+    "parameters",
+    "layers",
+    "distributions",
+    "likelihoods",
+    "files",
+    "elbo",
+    "vae",
+    "optimizers",
+    "progress",
+    "training",
+    "datasets",
+    "exact",
+    "bounds",
+    "estimators",
+    "inference",
+    "diagnostics",
+    "equations",
+    "gradcheck",
+    "preparation",
+    "provenance",
+    "plotting",
+    "jobs",
+    "cli",
+]
+CORE = ROOMS[: ROOMS.index("datasets") + 1]
+DOORS = {"__init__", "__main__"}  # these only hand on what the rooms hold
+FOR_TYPES_ALONE = {("elbo", "vae")}  # the file to read names the model in its signatures
+
+# Beside NumPy and the standard library, and who may import it, wherever in the file.
+THIRD_PARTY = {
+    "scipy": {"exact", "bounds", "estimators", "inference", "diagnostics", "equations"},
+    "matplotlib": {"plotting"},
+    "tqdm": {"progress"},
+    "pooch": {"datasets"},
+    "threadpoolctl": {"provenance"},
+}
+IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl"}  # never when the module is imported
+
+MODULES = {
+    path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+TO_IMPORT = [path for path in MODULES if path.name != "__main__.py"]  # that one runs the command
+
+
+def name_of(path):
+    """`numpyvae.datasets` for datasets/__init__.py, as Python imports it."""
+    return MODULES[path].removesuffix(".__init__")
+
+
+def room(module):
+    """The room of `numpyvae.room.anything`, None for what is outside the package."""
+    top, _, rest = module.partition(".")
+    if top != "numpyvae":
+        return None
+    return rest.partition(".")[0] or "__init__"
+
+
+class Imports(ast.NodeVisitor):
+    """Collect (imported module, under TYPE_CHECKING, inside a function) of a source text."""
+
+    def __init__(self, package, source):
+        self.package = package.split(".")
+        self.found, self.types, self.function = [], False, False
+        self.visit(ast.parse(source))
+
+    def add(self, module):
+        self.found.append((module, self.types, self.function))
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            self.add(alias.name)
+
+    def visit_ImportFrom(self, node):
+        if node.level:
+            base = self.package[: len(self.package) - node.level + 1]
+            module = ".".join([*base, *([node.module] if node.module else [])])
+        else:
+            module = node.module
+        for alias in node.names:  # `from . import plotting` imports a module, not a name
+            inner = ROOT.parent.joinpath(*module.split("."), alias.name)
+            is_module = inner.with_suffix(".py").exists() or (inner / "__init__.py").exists()
+            self.add(f"{module}.{alias.name}" if is_module else module)
+
+    def visit_If(self, node):
+        before = self.types
+        self.types = before or "TYPE_CHECKING" in ast.dump(node.test)
+        for child in node.body:
+            self.visit(child)
+        self.types = before
+        for child in node.orelse:
+            self.visit(child)
+
+    def visit_FunctionDef(self, node):
+        before, self.function = self.function, True
+        self.generic_visit(node)
+        self.function = before
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+
+read_imports = functools.cache(Imports)
+
+
+def imports():
+    """Yield (importing file, its room, imported module, under TYPE_CHECKING, in a function)."""
+    for path, name in MODULES.items():
+        package, _, _ = name.rpartition(".")
+        for found in read_imports(package, path.read_text(encoding="utf-8")).found:
+            yield (path.relative_to(ROOT).as_posix(), room(name_of(path)), *found)
+
+
+def test_every_module_has_its_room():
+    """Kills a module that stands nowhere in the order."""
+    assert {room(name) for name in MODULES.values()} - DOORS <= set(ROOMS)
+    assert set(CORE) <= {room(name) for name in MODULES.values()}
+
+
+def test_rooms_import_only_from_rooms_above():
+    """Kills a circle, and a lower room that reaches up."""
+    seen = 0
+    for path, here, module, types, _ in imports():
+        there = room(module)
+        if there is None or here in DOORS or here == there:
+            continue
+        if there == "__init__":  # the version, and no more, is the package's own
+            assert here in ("cli", "jobs", "provenance"), f"{path} imports the whole package"
+            continue
+        if types and (here, there) in FOR_TYPES_ALONE:
+            continue
+        seen += 1
+        assert ROOMS.index(there) < ROOMS.index(here), f"{path} imports {module}"
+    assert seen > 40
+
+
+def test_the_core_needs_numpy_and_the_standard_library_alone():
+    """Kills a dependency that creeps in."""
+    for path, here, module, _, in_function in imports():
+        top = module.partition(".")[0]
+        if top in ("numpyvae", "numpy") or top in sys.stdlib_module_names:
+            continue
+        assert top in THIRD_PARTY, f"{path} imports {module}"
+        assert here in THIRD_PARTY[top], f"{path} imports {module}"
+        if here in CORE or top in IN_A_FUNCTION:
+            assert in_function, f"{path} imports {module} at its top"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("from .training import fit", "parameters.py imports numpyvae.training"),
+        ("from . import training", "parameters.py imports numpyvae.training"),
+        ("import numpyvae.vae", "parameters.py imports numpyvae.vae"),
+        ("def f():\n    from .vae import VAE", "parameters.py imports numpyvae.vae"),
+        ("import scipy.special", "parameters.py imports scipy.special"),
+        ("def f():\n    from scipy import special", "parameters.py imports scipy"),
+        ("import requests", "parameters.py imports requests"),
+    ],
+)
+def test_the_walk_sees_a_planted_import(source, message, monkeypatch):
+    """Kills a walk that looks at nothing: the tests above must fail for each of these."""
+    real = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, **kw: source if path.name == "parameters.py" else real(path, **kw),
+    )
+    test = (
+        test_rooms_import_only_from_rooms_above
+        if "numpyvae" in message
+        else test_the_core_needs_numpy_and_the_standard_library_alone
+    )
+    with pytest.raises(AssertionError, match=message):
+        test()
+
+
+def imported_by(statement):
+    """The modules that are loaded after `statement` in a fresh interpreter."""
+    code = f"import sys; {statement}; print(*sorted(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert run.stderr == ""
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_loads_numpy_alone():
+    """Kills a slow start: each of these costs more than all of the package."""
+    loaded = imported_by("import numpyvae")
+    assert "numpyvae.training" in loaded
+    tops = {name.partition(".")[0] for name in loaded}
+    assert not tops & {"scipy", "matplotlib", "tqdm", "pooch", "threadpoolctl"}
+    others = {name.partition(".")[0] for name in loaded - imported_by("import numpy.random")}
+    assert others - {"numpy", "numpyvae"} <= sys.stdlib_module_names
+
+
+def test_datasets_load_no_downloader():
+    """Kills pooch, and the network's modules, loaded for digits that are in the package."""
+    loaded = imported_by("import numpyvae.datasets; numpyvae.datasets.load_digits()")
+    assert not loaded & {"pooch", "requests", "urllib.request", "scipy", "matplotlib"}
+
+
+# Every module says why it exists, what it offers, and shows examples that run.
+
+
+WITH_EXAMPLES = {"parameters", "likelihoods", "elbo", "vae", "optimizers", "training", "bounds"}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("path", TO_IMPORT, ids=lambda path: MODULES[path])
+def test_module_is_documented(path, load):
+    """Kills a module without a reason, a name that does not exist and one without a docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    module = load(name_of(path))
+    assert isinstance(module.__all__, list)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+            continue
+        assert thing.__doc__, name
+        # A dataclass without a docstring is given its signature for one.
+        assert not thing.__doc__.startswith(f"{name}("), name
+        if inspect.isclass(thing) and thing.__module__.startswith("numpyvae"):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and inspect.isfunction(value):
+                    assert inspect.getdoc(getattr(thing, member)), f"{name}.{member}"
+
+
+@pytest.mark.parametrize("path", TO_IMPORT, ids=lambda path: MODULES[path])
+def test_examples_in_docstrings_run(path, load, monkeypatch, tmp_path):
+    """Kills an example that has gone stale, that writes a file, and the lack of any."""
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(load(name_of(path)))
+    assert result.failed == 0
+    assert not list(tmp_path.iterdir())
+    if MODULES[path].removeprefix("numpyvae.") in WITH_EXAMPLES:
+        assert result.attempted > 0
