@@ -154,24 +154,24 @@ def check_rows(
     return array
 
 
-def check_noise(eps: Any, rows: int, latent_dim: int) -> np.ndarray:
-    """Return the noise `eps` if it has the shape (L, B, J) that the ELBO reads."""
+def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:
+    """Return the noise `eps`, or another array called `name`, if its shape is (L, B, J)."""
     if np.ma.isMaskedArray(eps):
-        raise TypeError("eps: expected a plain array, got a masked array")
+        raise TypeError(f"{name}: expected a plain array, got a masked array")
     try:
         array = np.asarray(eps)
     except ValueError:
         raise ValueError(
-            f"eps: expected shape (L, {rows}, {latent_dim}), got parts of different lengths"
+            f"{name}: expected shape (L, {rows}, {latent_dim}), got parts of different lengths"
         ) from None
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"eps: expected real numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 3 or array.shape[0] == 0 or array.shape[1:] != (rows, latent_dim):
         raise ValueError(
-            f"eps: expected shape (L, {rows}, {latent_dim}), one standard normal draw for each "
+            f"{name}: expected shape (L, {rows}, {latent_dim}), one standard normal draw for each "
             f"sample, row and latent, got {array.shape}; draw it with "
             f"rng.standard_normal((L, {rows}, {latent_dim}))"
         )
     if not np.isfinite(array).all():
-        raise ValueError("eps: expected finite values, got NaN or infinity")
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return array

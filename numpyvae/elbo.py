@@ -64,6 +64,11 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     log_p : (L, B) array
         Nats.
     """
+    return _log_joint(vae, *vae.check_batch(x, z, "z"))
+
+
+def _log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Eq. (1) on clean arrays."""
     log_px, _ = vae.log_likelihood(x, z)
     log_pz, _ = gaussian_logpdf(z, *standard_normal(z))
     return log_px + log_pz
@@ -89,7 +94,7 @@ def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
     (mu, logvar), _ = vae.encoder(x)
     z, _ = reparameterize(mu, logvar, eps)
     log_q, _ = gaussian_logpdf(z, mu, logvar)
-    return (log_joint(vae, x, z) - log_q).mean(axis=0)
+    return (_log_joint(vae, x, z) - log_q).mean(axis=0)
 
 
 def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:

@@ -299,11 +299,14 @@ class VAE:
 
     # The public doors: they check what comes in.
 
-    def check_batch(self, x: Any, eps: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return x (B, D) and ε (L, B, J) in the model's dtype, or raise what is wrong."""
+    def check_batch(self, x: Any, eps: Any, name: str = "eps") -> tuple[np.ndarray, np.ndarray]:
+        """Return x (B, D) and ε (L, B, J) in the model's dtype, or raise what is wrong.
+
+        `name` is what a message calls the second: "z" where latents stand in for noise.
+        """
         x = check_rows(x, self.data_dim, dtype=self.dtype)
         self.likelihood.check(x)
-        eps = check_noise(eps, x.shape[0], self.latent_dim)
+        eps = check_noise(eps, x.shape[0], self.latent_dim, name)
         return x.astype(self.dtype, copy=False), eps.astype(self.dtype, copy=False)
 
     def encode(self, x: Any) -> tuple[np.ndarray, np.ndarray]:

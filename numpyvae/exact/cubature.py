@@ -3,9 +3,9 @@
     ∫_box exp(log w(u)) g(u) du,   u in [−1, 1]^J
 
 for many integrands ("rows") at once. log w is a log density of any height, g holds components of
-moderate size. First a lattice rule: a smooth function that dies off towards the edges is summed by
-equal weights to machine precision as soon as the spacing resolves it. Rows for which a finer lattice
-still changes the result go to the adaptive rule: Gauss-Lobatto cells, bisected where
+moderate size. First a lattice rule: a smooth function that dies off towards the edges is summed
+by equal weights to machine precision as soon as the spacing resolves it. Rows for which a finer
+lattice still changes the result go to the adaptive rule: Gauss-Lobatto cells, bisected where
 children and parent disagree, which follows walls, kinks and separate modes.
 
 Symbols: R rows, C cells or rows in one call, n nodes, k components of g.
@@ -214,8 +214,9 @@ def adaptive_rule(
 
     In each round every open cell is compared with the sum of its 2^J halves. A row is done when
     the differences sum to less than the tolerance; before that, the cells with the smallest ones
-    are closed, with their halves' values, which may use up half of the tolerance. A cell whose log w steps by more than 20 nats from node to node may
-    hide a peak and stays open until it cannot matter.
+    are closed, with their halves' values, which may use up half of the tolerance. A cell whose
+    log w steps by more than 20 nats from node to node may hide a peak and stays open until it
+    cannot matter.
 
     Parameters
     ----------

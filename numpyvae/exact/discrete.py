@@ -1,20 +1,21 @@
-"""A latent with finitely many values: every integral of the notes is a sum.
+"""A discrete latent variable: a finite mixture, where every integral of the notes is a sum.
 
-    p(z = m) = π_m,  p(x|z = m) any likelihood with outputs η_m,  q(z|x) a table (B, M)
+    p(z = m) = π_m,  p(x) = Σ_m π_m p(x|z = m)              Eq. (2)
 
-Nothing is approximated, not even E[L_K]: the average over K draws is a sum over all outcomes.
+q is a table (B, M) of probabilities, one row for each datapoint. With so few values of z even the
+importance-weighted bound L_K can be summed exactly, over every possible set of K draws.
 
-Symbols: M components; x (B, D); z (L, B) whole numbers in 0 … M − 1; q (B, M).
+Symbols: M values of z; x (B, D); z (L, B) whole numbers in 0 … M − 1; tables (B, M).
 """
 
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
-from math import comb
+import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, rel_entr, xlogy
+from scipy.special import gammaln, logsumexp, xlogy
 
 from ..checks import check_count, check_rows, check_seed
 from ..likelihoods import LearnedGaussian, Likelihood, parse_likelihood
@@ -22,194 +23,271 @@ from .model import ExactModel
 
 __all__ = ["FiniteMixture"]
 
-_SAMPLE = 521  # purpose of the random stream
-_OUTCOMES = 2_000_000  # the most multisets of draws that are enumerated
+_SAMPLE = 502  # purpose of the random stream
+_MULTISETS = 2_000_000  # sets of draws that `importance_bound` is willing to sum over
+_ELEMENTS = 1 << 20  # table entries alive at a time
 
 
 class FiniteMixture(ExactModel):
-    """A finite mixture: a discrete z, and for each of its values a distribution of x.
+    """A mixture of M components, each a distribution that a decoder could have produced.
 
     Parameters
     ----------
-    prior : (M,) array_like
-        π, above zero, summing to 1.
+    weights : (M,) array_like
+        π, the prior p(z): above 0 and with sum 1.
     outputs : (M, heads·D) array_like
-        What a decoder would give for each z: logits, means, or means and log-variances.
+        What a decoder would return for each z: logits for Bernoulli and Binomial, means for
+        `gaussian:SIGMA`, means and log-variances side by side for `gaussian:head`.
     likelihood : str or Likelihood
-        Any but `gaussian:learned`, whose variance is not among the outputs.
+        Any but `gaussian:learned`, whose variances belong to a VAE.
 
     Raises
     ------
     TypeError, ValueError
-        If the shapes do not fit or `prior` is not a distribution.
+        If the weights are not a distribution, or the shapes do not fit.
 
     Examples
     --------
-    >>> model = FiniteMixture([0.5, 0.5], [[0.0], [0.0]], "bernoulli")
+    >>> import numpy as np
+    >>> model = FiniteMixture([0.5, 0.5], [[0.0], [0.0]])
     >>> np.exp(model.log_evidence([[1]]))
     array([0.5])
     """
 
-    def __init__(self, prior: Any, outputs: Any, likelihood: str | Likelihood) -> None:
+    def __init__(
+        self, weights: Any, outputs: Any, likelihood: str | Likelihood = "bernoulli"
+    ) -> None:
         self.likelihood = parse_likelihood(likelihood)
         if isinstance(self.likelihood, LearnedGaussian):
             raise ValueError(
-                "likelihood: expected one whose outputs say all, got gaussian:learned; "
-                "use gaussian:SIGMA or gaussian:head"
+                "likelihood: expected bernoulli, binomial:N, gaussian:SIGMA or gaussian:head, got "
+                "gaussian:learned; give gaussian:head the same log-variances in every row"
             )
         self.outputs = check_rows(outputs, name="outputs").astype(float)
-        self.prior = _check_distribution(np.atleast_2d(prior), len(self.outputs), "prior")[0]
-        if (self.prior <= 0).any():
-            raise ValueError("prior: expected probabilities above 0; drop empty components")
-
-    @property
-    def n_components(self) -> int:
-        """M."""
-        return len(self.prior)
+        M, width = self.outputs.shape
+        if width % self.likelihood.heads:
+            raise ValueError(
+                f"outputs: expected an even number of columns, means and log-variances, for "
+                f"{self.likelihood.name}, got {width}"
+            )
+        self.weights = _distributions("weights", np.atleast_2d(weights), M)[0]
+        if np.ndim(weights) != 1 or (self.weights <= 0).any():
+            raise ValueError(
+                f"weights: expected {M} probabilities above 0, got shape {np.shape(weights)} with "
+                f"the smallest {self.weights.min():g}; leave out components of weight 0"
+            )
 
     @property
     def data_dim(self) -> int:
         """D."""
         return self.outputs.shape[1] // self.likelihood.heads
 
+    @property
+    def n_components(self) -> int:
+        """M."""
+        return len(self.weights)
+
     def __repr__(self) -> str:
-        return f"FiniteMixture({self.n_components} × {self.data_dim}, {self.likelihood.name})"
+        return (
+            f"FiniteMixture({self.n_components} components, {self.data_dim} dimensions, "
+            f"{self.likelihood.name})"
+        )
 
     # Densities
 
+    def log_likelihood_table(self, x: Any) -> np.ndarray:
+        """log p(x|z = m) for every component, (B, M)."""
+        x = check_rows(x, self.data_dim).astype(float, copy=False)
+        self.likelihood.check(x)
+        table = np.empty((len(x), self.n_components))
+        for m, out in enumerate(self.outputs):
+            logp, _ = self.likelihood.log_prob(x, np.broadcast_to(out, (1, len(x), len(out))), {})
+            table[:, m] = logp[0]
+        return table
+
+    def log_joint_table(self, x: Any) -> np.ndarray:
+        """log p(x, z = m) = log p(x|z = m) + log π_m for every component, (B, M), Eq. (1)."""
+        return self.log_likelihood_table(x) + np.log(self.weights)
+
+    def log_posterior_table(self, x: Any) -> np.ndarray:
+        """log p(z = m|x) for every component, (B, M), Eq. (4)."""
+        table = self.log_joint_table(x)
+        return table - logsumexp(table, axis=1, keepdims=True)
+
     def log_prior(self, z: np.ndarray) -> np.ndarray:
         """Log prior log π_z, (L, B)."""
-        return np.log(self.prior)[z]
+        return np.log(self.weights)[self._values(z)]
 
     def log_likelihood(self, x: Any, z: np.ndarray) -> np.ndarray:
         """Log-likelihood log p(x|z), (L, B)."""
-        return np.take_along_axis(self._likelihoods(x), np.asarray(z).T, axis=1).T
-
-    def log_evidence(self, x: Any) -> np.ndarray:
-        """Log-evidence log Σ_z p(x|z) p(z), (B,), Eq. (2)."""
-        return logsumexp(self._joints(x), axis=1)
-
-    def posterior(self, x: Any) -> np.ndarray:
-        """Posterior p(z|x) as a table, (B, M), Eq. (3) and Eq. (4)."""
-        joints = self._joints(x)
-        return np.exp(joints - logsumexp(joints, axis=1, keepdims=True))
+        return self._pick(self.log_likelihood_table(x), z)
 
     def log_posterior(self, x: Any, z: np.ndarray) -> np.ndarray:
         """Log posterior log p(z|x), (L, B), Eq. (4)."""
-        joints = self._joints(x)
-        table = joints - logsumexp(joints, axis=1, keepdims=True)
-        return np.take_along_axis(table, np.asarray(z).T, axis=1).T
+        return self._pick(self.log_posterior_table(x), z)
 
-    # Expectations under q: Σ_z q_z g_z, with 0 log 0 = 0.
+    def log_evidence(self, x: Any) -> np.ndarray:
+        """Log-evidence log Σ_m π_m p(x|z = m), (B,), Eq. (2)."""
+        return logsumexp(self.log_likelihood_table(x), b=self.weights, axis=1)
+
+    def posterior(self, x: Any) -> np.ndarray:
+        """Posterior π_m p(x|z = m) / p(x), (B, M), Eq. (3) and Eq. (4): itself a q."""
+        table = self.log_joint_table(x)
+        table = np.exp(table - table.max(axis=1, keepdims=True))
+        return table / table.sum(axis=1, keepdims=True)
+
+    # Expectations under q, with 0 log 0 = 0
 
     def expected_log_q(self, q: Any) -> np.ndarray:
-        """E_q[log q(z|x)] = Σ q log q, (B,); in Eq. (6)."""
+        """E_q[log q(z|x)] = Σ_m q_m log q_m, (B,); in Eq. (6)."""
         q = self._table(q)
         return xlogy(q, q).sum(axis=1)
 
     def expected_log_prior(self, q: Any) -> np.ndarray:
-        """E_q[log p(z)], (B,); in Eq. (19)."""
-        return self._table(q) @ np.log(self.prior)
+        """E_q[log p(z)] = Σ_m q_m log π_m, (B,); in Eq. (19)."""
+        return self._table(q) @ np.log(self.weights)
 
     def expected_log_likelihood(self, x: Any, q: Any) -> np.ndarray:
         """E_q[log p(x|z)], (B,); in Eq. (11)."""
-        return _average(self._table(q, x), self._likelihoods(x))
+        return self._expect(q, self.log_likelihood_table(x))
 
     def expected_log_joint(self, x: Any, q: Any) -> np.ndarray:
         """E_q[log p(x, z)], (B,); in Eq. (6) and Eq. (7)."""
-        return _average(self._table(q, x), self._joints(x))
+        return self._expect(q, self.log_joint_table(x))
 
     def expected_log_posterior(self, x: Any, q: Any) -> np.ndarray:
         """E_q[log p(z|x)], (B,); in Eq. (15)."""
-        joints = self._joints(x)
-        return _average(self._table(q, x), joints - logsumexp(joints, axis=1, keepdims=True))
+        return self._expect(q, self.log_posterior_table(x))
 
     def kl_to_prior(self, q: Any) -> np.ndarray:
-        """KL(q ‖ p(z)) = Σ q log(q/π), (B,); in Eq. (11)."""
-        return rel_entr(self._table(q), self.prior).sum(axis=1)
+        """KL(q ‖ p(z)) = Σ_m q_m log(q_m/π_m), (B,); in Eq. (11)."""
+        q = self._table(q)
+        return xlogy(q, q / self.weights).sum(axis=1)
 
     def kl_to_posterior(self, x: Any, q: Any) -> np.ndarray:
-        """KL(q ‖ p(z|x)) = Σ q log(q / p(z|x)), (B,), Eq. (5): as Eq. (13), not as Eq. (8)."""
-        return rel_entr(self._table(q, x), self.posterior(x)).sum(axis=1)
+        """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,), Eq. (5) and Eq. (13)."""
+        q, log_posterior = self._table(q), self.log_posterior_table(x)
+        log_ratio = np.log(np.where(q > 0, q, 1)) - log_posterior
+        return self._expect(q, log_ratio)
 
     def importance_bound(self, x: Any, q: Any, n_importance: int) -> np.ndarray:
-        """Importance-weighted bound E[log (1/K) Σ_k w_k], exactly (Burda et al. 2015, §3).
+        """Exact importance-weighted bound E[L_K] (Burda, Grosse & Salakhutdinov 2015, Eq. (8)).
 
-        The K draws are exchangeable: sum over multisets (n_1 … n_M) of them, each with its
-        multinomial probability K!/Π n_m! · Π q_m^n_m.
+        L_K = log (1/K) Σ_k p(x, z_k)/q(z_k|x) with K independent draws z_k ~ q. The order of the
+        draws does not matter, so in place of M^K sequences it sums over the C(M + K − 1, K) sets
+        of counts n_m, each with its multinomial probability K! Π_m q_m^n_m / n_m!.
 
         Parameters
         ----------
         x : (B, D) array_like
         q : (B, M) array_like
         n_importance : int
-            K.
+            K. 1 gives the ELBO of Eq. (7).
 
         Returns
         -------
         bound : (B,) array
-            Nats per datapoint; K = 1 gives the ELBO.
+            Nats. It never falls with K; its limit is log p(x), if no q_m is 0.
 
         Raises
         ------
         ValueError
-            If there are more than two million multisets.
+            If there are more than two million sets.
         """
-        K, M = check_count("n_importance", n_importance), self.n_components
-        if comb(M + K - 1, K) > _OUTCOMES:
+        K = check_count("n_importance", n_importance)
+        M = self.n_components
+        sets = math.comb(M + K - 1, K)
+        if sets > _MULTISETS:
             raise ValueError(
-                f"n_importance: expected at most {_OUTCOMES} multisets of draws, got "
-                f"{comb(M + K - 1, K)} for K = {K} and {M} components; lower one of them"
+                f"n_importance: expected at most {_MULTISETS} sets of draws to sum over, got "
+                f"{sets} for {K} draws from {M} components; take fewer"
             )
-        q = self._table(q, x)
-        with np.errstate(divide="ignore"):
-            log_q = np.log(q)
-        log_w = self._joints(x) - np.where(q > 0, log_q, 0.0)  # never drawn where q = 0
-        total = np.zeros(len(q))
-        for draws in combinations_with_replacement(range(M), K):
-            counts = np.bincount(draws, minlength=M)
-            ways = gammaln(K + 1) - gammaln(counts + 1).sum()
-            probability = np.exp(ways) * np.prod(q**counts, axis=1)
-            total += probability * (logsumexp(log_w[:, list(draws)], axis=1) - np.log(K))
-        return total
+        log_joint, q = self.log_joint_table(x), self._table(q)
+        self._expect(q, log_joint)  # the two must have as many rows
+        log_q = np.log(np.where(q > 0, q, 1))
+        log_w = log_joint - log_q
+        bound = np.zeros(len(q))
+        for counts in _multisets(M, K):
+            ways = gammaln(K + 1) - gammaln(counts + 1).sum(axis=1)
+            for b in range(len(q)):
+                possible = (counts[:, q[b] == 0] == 0).all(axis=1)
+                n = counts[possible]
+                chance = np.exp(ways[possible] + n @ log_q[b])
+                mean_w = logsumexp(np.broadcast_to(log_w[b], n.shape), b=n / K, axis=1)
+                bound[b] += chance @ mean_w
+        return bound
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """Draw from the model: z ~ π, then x ~ p(x|z), (n, D)."""
-        n = check_count("n", n)
-        rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _SAMPLE]))
-        z = rng.choice(self.n_components, size=n, p=self.prior)
+        """Draw from the model: z ~ p(z), then x ~ p(x|z).
+
+        Parameters
+        ----------
+        n : int
+        seed : int
+
+        Returns
+        -------
+        x : (n, D) array
+        """
+        n, seed = check_count("n", n), check_seed(seed)
+        rng = np.random.default_rng(np.random.SeedSequence([seed, _SAMPLE]))
+        z = rng.choice(self.n_components, size=n, p=self.weights)
         return self.likelihood.draw(self.outputs[z], {}, rng)
 
-    def _likelihoods(self, x: Any) -> np.ndarray:
-        """log p(x|z = m), (B, M)."""
-        x = check_rows(x, self.data_dim).astype(float, copy=False)
-        self.likelihood.check(x)
-        out = np.repeat(self.outputs[:, None], len(x), axis=1)  # (M, B, heads·D)
-        return self.likelihood.log_prob(x, out, {})[0].T
+    def _values(self, z: np.ndarray) -> np.ndarray:
+        """Return z (L, B) if it holds whole numbers in 0 … M − 1."""
+        z = np.asarray(z)
+        if (
+            z.dtype.kind not in "iu"
+            or z.ndim != 2
+            or (z < 0).any()
+            or (z >= len(self.weights)).any()
+        ):
+            raise ValueError(
+                f"z: expected whole numbers in 0 … {len(self.weights) - 1}, of shape (L, B), got "
+                f"{z.dtype} of shape {z.shape}"
+            )
+        return z
 
-    def _joints(self, x: Any) -> np.ndarray:
-        """log p(x, z = m), (B, M), Eq. (1)."""
-        return self._likelihoods(x) + np.log(self.prior)
+    def _pick(self, table: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Entries of a table (B, M) at z (L, B), as (L, B)."""
+        return np.take_along_axis(table, self._values(z).T, axis=1).T
 
-    def _table(self, q: Any, x: Any = None) -> np.ndarray:
-        """Return q if its rows are distributions over the components, one for each row of x."""
-        q = _check_distribution(q, self.n_components, "q")
-        if x is not None and len(q) != len(x):
-            raise ValueError(f"q: expected {len(x)} rows, one for each row of x, got {len(q)}")
-        return q
+    def _table(self, q: Any) -> np.ndarray:
+        """Return q (B, M) if each row is a distribution over the components."""
+        return _distributions("q", q, self.n_components)
+
+    def _expect(self, q: Any, values: np.ndarray) -> np.ndarray:
+        """Σ_m q_m values_m, (B,)."""
+        q = self._table(q)
+        if len(q) != len(values):
+            raise ValueError(f"q: expected {len(values)} rows, one for each of x, got {len(q)}")
+        return (q * values).sum(axis=1)
 
 
-def _average(q: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Σ_m q_m values_m, where a q_m of 0 silences its value."""
-    return np.where(q > 0, q * values, 0.0).sum(axis=1)
-
-
-def _check_distribution(p: Any, components: int, name: str) -> np.ndarray:
-    """Return `p` (rows, M) if every row is a probability distribution."""
-    p = check_rows(p, components, name).astype(float)
-    if (p < 0).any() or np.abs(p.sum(axis=1) - 1).max() > 1e-9:
+def _distributions(name: str, value: Any, columns: int) -> np.ndarray:
+    """Return `value` as rows of probabilities, or say what is wrong with them."""
+    rows = check_rows(value, columns, name=name).astype(float, copy=False)
+    if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-12:
         raise ValueError(
-            f"{name}: expected probabilities that sum to 1 in each row, got sums from "
-            f"{p.sum(axis=1).min():g} to {p.sum(axis=1).max():g}; divide by the sum"
+            f"{name}: expected probabilities of at least 0 that sum to 1 within 1e-12, got values "
+            f"from {rows.min():g} and sums from {rows.sum(axis=1).min():.15g} to "
+            f"{rows.sum(axis=1).max():.15g}; divide by the sum in float64"
         )
-    return p
+    return rows
+
+
+def _multisets(M: int, K: int):
+    """Yield all (n_1 … n_M) with sum K, as arrays (T, M), a bounded number of rows at a time.
+
+    Stars and bars: M − 1 bars among M + K − 1 places leave M gaps, whose widths are the counts.
+    """
+    places, rows = M + K - 1, []
+    most = max(1, _ELEMENTS // M)
+    for bars in combinations(range(places), M - 1):
+        rows.append((-1, *bars, places))
+        if len(rows) == most:
+            yield np.diff(np.array(rows), axis=1) - 1
+            rows = []
+    if rows:
+        yield np.diff(np.array(rows), axis=1) - 1

@@ -45,6 +45,10 @@ class ExactModel(ABC):
     def log_posterior(self, x: Any, z: np.ndarray) -> np.ndarray:
         """Log posterior log p(z|x), (L, B), Eq. (4)."""
 
+    @abstractmethod
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Draw x ~ p(x), (n, D)."""
+
     # Expectations under q: the terms of Eq. (6), (7), (11) and of both appendices. All (B,).
 
     @abstractmethod

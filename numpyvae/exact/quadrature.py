@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..vae import VAE
 from .cubature import Integral, QuadratureError, adaptive_rule, lattice_rule, lattice_sum
 from .gaussian import Gaussian, check_gaussian
 from .model import ExactModel
-from .region import Frame, scan, spacing, zoom
+from .region import Frame, locate, spacing
 
 __all__ = ["Quadrature", "QuadraturePosterior"]
 
@@ -201,9 +202,13 @@ class Quadrature(ExactModel):
     def log_posterior(self, x: Any, z: np.ndarray) -> np.ndarray:
         """Log posterior log p(x, z) − log p(x), (L, B), Eq. (4).
 
-        With x one repeated row and z a grid it is the density to draw.
+        With one row of x and a grid z (L, 1, J) it is the density to draw.
         """
         return self.log_joint(x, z) - self.log_evidence(x)
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Draw from the model, (n, D): `VAE.sample` in float64."""
+        return self.vae.sample(n, seed)
 
     # Expectations under a Gaussian q, every one of them by quadrature but the KL to the prior.
 
@@ -261,7 +266,7 @@ class Quadrature(ExactModel):
             for start in range(0, len(x), _ROWS):
                 some = x[start : start + _ROWS]
                 try:
-                    frame = self._frame(some)
+                    frame = locate(self.vae, some, partial(self._log_joint, some))
                     parts.append((*frame, *self._integrate_posterior(some, frame)))
                 except QuadratureError as error:
                     raise error.renumbered(np.arange(start, start + len(some))) from None
@@ -269,11 +274,6 @@ class Quadrature(ExactModel):
             self._latest = x.copy(), Frame(centre, axes), points, QuadraturePosterior(*moments)
         _, frame, points, posterior = self._latest
         return frame, points, QuadraturePosterior(*map(np.copy, posterior))
-
-    def _frame(self, x: np.ndarray) -> Frame:
-        """Find the regions that carry p(z|x)."""
-        frame = scan(self.vae, x)
-        return zoom(lambda rows, z: self._log_joint(x, rows, z), frame, spacing(self.vae))
 
     def _posterior_integrand(self, x: np.ndarray, frame: Frame) -> Callable:
         """p(x, z) against 1, u and u uᵀ: moments in the frame's own coordinates do not cancel."""

@@ -4,13 +4,13 @@ An integration rule is only as good as the region it is given. One lattice over 
 for all datapoints, so that each node is decoded once, shows where log p(x, z) comes within 40 nats
 of its top. Two bounds make it safe:
 
-- the spacing δ resolves the decoder's first layer, |w_k·δ| ≤ ½ for every hidden unit k: nothing
-  the decoder does is narrower than that, but for what the layers above make of its slopes;
+- near the origin its spacing δ resolves the decoder's first layer, |w_k|·δ ≤ ½ for every hidden
+  unit k: nothing that layer does is narrower. Far out it grows with |z|;
 - r is so large that the prior alone rules out everything beyond it: interval arithmetic through
   the decoder gives a ceiling on log p(x|z), and −½ r² must bring it 40 nats below the top.
 
 The box found is then framed again and again by finer lattices of its own, turned into the
-region's principal axes, until it no longer shrinks.
+region's principal axes, until it no longer shrinks: a posterior may be 1e-5 wide.
 
 Symbols: x (B, D); z = c + A u with u in [−1, 1]^J, centre c (B, J), axes A (B, J, J).
 """
@@ -18,25 +18,27 @@ Symbols: x (B, D); z = c + A u with u in [−1, 1]^J, centre c (B, J), axes A (B
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ..layers import ACTIVATIONS, softplus
-from ..likelihoods import Binomial, Likelihood
-from ..parameters import Parameters
+from ..likelihoods import Binomial
 from ..vae import VAE
-from .cubature import NEGLIGIBLE, Integrand, QuadratureError, lattice, leaps
+from .cubature import NEGLIGIBLE, QuadratureError, lattice, leaps
 
-__all__ = ["Frame", "ceiling", "scan", "zoom"]
+__all__ = ["Frame", "ceiling", "locate", "spacing"]
 
-_COARSEST = 0.25  # spacing of the scan, in standard deviations of the prior, at most
-_FIRST_RADIUS = 8.0
-_REACH = 100.0  # the ceiling holds for |z_j| up to here; beyond, the prior is below e^−5000
+_COARSEST = 0.25  # δ in standard deviations of the prior, at most
+_RADIUS = 8.0  # r to begin with; beyond it the spacing grows
+_REACH = 100.0  # r at most; beyond, the prior is below e^−5000
 _SCAN_NODES = 1 << 20  # more than this many would take minutes
 _SCAN_ELEMENTS = 1 << 23  # log densities (datapoints × nodes) held at a time
 _DECODED = 1 << 21  # decoder outputs held at a time
-_ZOOM_POINTS, _ZOOMS = 25, 12
+_ZOOM_POINTS, _ZOOMS = 25, 20
+
+LogJoint = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (rows (C,), z (C, n, J)) -> (C, n)
 
 
 class Frame(NamedTuple):
@@ -61,105 +63,133 @@ class Frame(NamedTuple):
 def spacing(vae: VAE) -> float:
     """Return δ: half the width of the steepest hidden unit of the first layer, at most 0.25."""
     W, _ = vae.parameters.layers("decoder")[0]
-    if not vae.architecture.hidden:
-        return _COARSEST
-    steepest = math.sqrt(np.square(W).sum(axis=0).max())
+    steepest = math.sqrt(np.square(W).sum(axis=0).max()) if vae.architecture.hidden else 0.0
     return min(_COARSEST, 0.5 / steepest) if steepest > 0 else _COARSEST
 
 
-def scan(vae: VAE, x: np.ndarray) -> Frame:
-    """Find, for each datapoint, a box that holds all of the posterior that matters.
+def locate(vae: VAE, x: np.ndarray, log_joint: LogJoint) -> Frame:
+    """Frame, for each datapoint, the region that holds all of the posterior that matters.
 
     Parameters
     ----------
     vae : VAE
         In float64, J at most 2.
     x : (B, D) array
+    log_joint : callable
+        `log_joint(rows, z)`: log p(x, z) of rows of x at nodes of their own.
 
     Returns
     -------
     frame : Frame
-        Boxes along the axes of z, one lattice spacing wider than the region on each side.
+        Wider than the region by a lattice spacing all round.
 
     Raises
     ------
     QuadratureError
-        If the search would need too many nodes.
+        If the search would need too many nodes, or to go too far out.
     """
-    delta, J = spacing(vae), vae.latent_dim
+    B, J, delta = len(x), vae.latent_dim, spacing(vae)
     highest = ceiling(vae, x, _REACH)
-    centre, axes = np.empty((len(x), J)), np.zeros((len(x), J, J))
-    radius = np.full(len(x), _FIRST_RADIUS)
-    open_ = np.arange(len(x))
+    result = Frame(np.empty((B, J)), np.empty((B, J, J)))
+    open_, radius = np.arange(B), _RADIUS
     while len(open_):
-        n = math.ceil(radius[open_].max() / delta)
-        axis = delta * np.arange(-n, n + 1)
-        if len(axis) ** J > _SCAN_NODES or n * delta > _REACH:
-            raise _too_wide(int(open_[np.argmax(radius[open_])]), radius[open_].max(), delta)
-        for some in np.array_split(open_, -(-len(open_) * len(axis) ** J // _SCAN_ELEMENTS)):
-            log_joint = _log_joint_table(vae, x[some], axis)
-            grid = log_joint.reshape(-1, *[len(axis)] * J)
-            top = log_joint.max(axis=1)
-            near = (grid + leaps(grid, J)).reshape(len(some), -1) > (top - NEGLIGIBLE)[:, None]
-            low, high = _extent(near.reshape(grid.shape), axis)
-            centre[some] = (low + high) / 2
-            axes[some] = ((high - low) / 2 + delta)[:, :, None] * np.eye(J)
-            # beyond r: log p(x, z) ≤ ceiling − ½ r², which must be below top − 40
-            radius[some] = np.sqrt(2 * np.maximum(highest[some] - top + NEGLIGIBLE, 0))
-        open_ = open_[radius[open_] > n * delta]
-    return Frame(centre, axes)
+        axis = _axis(radius, delta)
+        if len(axis) ** J > _SCAN_NODES:
+            raise _out_of_reach(int(open_[0]), radius, delta)
+        frame, gap, top = _scan(vae, x[open_], axis, delta)
+        frame, top = _zoom(_of_rows(log_joint, open_), frame, gap, top)
+        for mine, found in zip(result, frame):
+            mine[open_] = found
+        # beyond r: log p(x, z) ≤ ceiling − ½ r², which must be below top − 40
+        needed = np.sqrt(2 * np.maximum(highest[open_] - top + NEGLIGIBLE, 0))
+        open_, needed = open_[needed > radius], needed[needed > radius]
+        if len(open_):
+            if radius == _REACH:
+                raise _out_of_reach(int(open_[0]), needed[0], delta)
+            radius = min(needed.max(), 2 * radius, _REACH)
+    return result
 
 
-def _too_wide(row: int, radius: float, delta: float) -> QuadratureError:
+def _out_of_reach(row: int, radius: float, delta: float) -> QuadratureError:
     return QuadratureError(
         f"expected a posterior that can be searched for, got one that may lie anywhere within "
-        f"|z| < {radius:.0f} while the decoder has details {delta:.1g} wide; x may be far from "
-        "anything the decoder produces",
+        f"|z| < {radius:.0f}, from a decoder with details {delta:.1g} wide; is x anything like "
+        "what the decoder produces?",
         row,
     )
 
 
+def _of_rows(log_joint: LogJoint, which: np.ndarray) -> LogJoint:
+    return lambda rows, z: log_joint(which[rows], z)
+
+
+def _axis(radius: float, delta: float) -> np.ndarray:
+    """Nodes on [−r, r]: δ apart up to |z| = 8, from there on |z| δ/8 apart."""
+    inner = delta * np.arange(1, math.ceil(_RADIUS / delta) + 1)
+    steps = max(0, math.ceil(math.log(radius / inner[-1]) / math.log1p(delta / _RADIUS)))
+    outer = inner[-1] * (1 + delta / _RADIUS) ** np.arange(1, steps + 1)
+    half = np.concatenate([inner, outer])
+    return np.concatenate([-half[::-1], [0.0], half])
+
+
+def _scan(
+    vae: VAE, x: np.ndarray, axis: np.ndarray, delta: float
+) -> tuple[Frame, np.ndarray, np.ndarray]:
+    """Find boxes by a lattice that all datapoints share.
+
+    Returns the frames, the smallest spacing of the lattice within each, (B,), and the top of
+    log p(x, z) over the lattice, (B,).
+    """
+    J, nodes = vae.latent_dim, len(axis) ** vae.latent_dim
+    parts = []
+    for some in np.array_split(x, -(-len(x) * nodes // _SCAN_ELEMENTS)):
+        grid = _log_joint_table(vae, some, axis).reshape(-1, *[len(axis)] * J)
+        top = grid.max(axis=tuple(range(1, J + 1)))
+        near = grid + leaps(grid, J) > (top - NEGLIGIBLE).reshape(-1, *[1] * J)
+        parts.append((*_extent(near, axis), top))
+    low, high, top = (np.concatenate(part) for part in zip(*parts))
+    inside = np.where((low < 0) & (high > 0), 0, np.minimum(np.abs(low), np.abs(high)))
+    gap = delta * np.maximum(1, inside.min(axis=1) / _RADIUS)
+    return Frame((low + high) / 2, ((high - low) / 2)[:, :, None] * np.eye(J)), gap, top
+
+
 def _extent(near: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest coordinates of the marked nodes, (B, J) each."""
-    low, high = [], []
+    """Bounds (B, J) of the marked nodes, one node further out on each side."""
+    low, high, last = [], [], len(axis) - 1
     for j in range(1, near.ndim):
         others = tuple(k for k in range(1, near.ndim) if k != j)
         shadow = near.any(axis=others)  # (B, points)
-        low.append(axis[shadow.argmax(axis=1)])
-        high.append(axis[len(axis) - 1 - shadow[:, ::-1].argmax(axis=1)])
+        low.append(axis[np.maximum(shadow.argmax(axis=1) - 1, 0)])
+        high.append(axis[np.minimum(last - shadow[:, ::-1].argmax(axis=1) + 1, last)])
     return np.stack(low, axis=1), np.stack(high, axis=1)
 
 
 def _log_joint_table(vae: VAE, x: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """log p(x, z) up to a constant per x for every datapoint and lattice node, (B, points^J).
+    """log p(x, z) of every datapoint at every lattice node, (B, points^J).
 
-    Both kinds of likelihood are linear in functions of x, so that each node is decoded once and
-    met with all datapoints in one matrix product. Good to about 1e-10, which is plenty here.
+    The log-likelihoods are linear in functions of x, so that each node is decoded once and met
+    with all datapoints in one matrix product. Rounding is of no concern here.
     """
     J, points = vae.latent_dim, len(axis)
     z = np.stack(np.meshgrid(*[axis] * J, indexing="ij"), axis=-1).reshape(-1, J)
     table = np.empty((len(x), points**J))
-    widest = max(vae.data_dim, *vae.architecture.hidden, 1)
-    step = max(1, _DECODED // widest)
+    step = max(1, _DECODED // max(vae.data_dim, *vae.architecture.hidden, 1))
     for start in range(0, len(z), step):
         some = z[start : start + step]
-        out = vae.decoder(some[None])[0][0]
-        log_prior = -0.5 * ((some * some).sum(axis=1) + J * math.log(2 * math.pi))
-        log_px = _log_likelihood_table(vae.likelihood, vae.parameters, x, out)
-        table[:, start : start + step] = log_px + log_prior
+        log_px = _log_likelihood_table(vae, x, vae.decoder(some[None])[0][0])
+        log_pz = -0.5 * ((some * some).sum(axis=1) + J * math.log(2 * math.pi))
+        table[:, start : start + step] = log_px + log_pz
     return table
 
 
-def _log_likelihood_table(
-    likelihood: Likelihood, parameters: Parameters, x: np.ndarray, out: np.ndarray
-) -> np.ndarray:
+def _log_likelihood_table(vae: VAE, x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """log p(x_b|z_g) for all pairs, (B, G), from decoder outputs (G, heads·D)."""
-    if isinstance(likelihood, Binomial):
-        n = likelihood.n
-        constant, _ = likelihood.log_prob(x, np.zeros_like(x), parameters)
-        constant = constant + n * x.shape[1] * math.log(2)  # Σ log C(n, x)
+    if isinstance(vae.likelihood, Binomial):
+        n = vae.likelihood.n
+        at_zero, _ = vae.likelihood.log_prob(x, np.zeros_like(x), vae.parameters)
+        constant = at_zero + n * x.shape[1] * math.log(2)  # Σ log C(n, x)
         return x @ out.T - n * softplus(out)[0].sum(axis=1) + constant[:, None]
-    mu, logvar = likelihood.moments(out, parameters)
+    mu, logvar = vae.likelihood.moments(out, vae.parameters)
     middle = x.mean(axis=0)  # nearer to 0, the squares cancel less
     x, mu = x - middle, mu - middle
     logvar = np.broadcast_to(logvar, mu.shape)
@@ -183,70 +213,62 @@ def ceiling(vae: VAE, x: np.ndarray, reach: float) -> np.ndarray:
         Nats. Never below the maximum; not tight.
     """
     low, high = _output_range(vae, reach)
-    likelihood = vae.likelihood
-    if isinstance(likelihood, Binomial):
+    if isinstance(vae.likelihood, Binomial):
         # x l − n softplus(l) + log C is largest at sigmoid(l) = x/n
         with np.errstate(divide="ignore"):
-            best = np.log(x) - np.log(likelihood.n - x)
-        return likelihood.log_prob(x, np.clip(best, low, high), vae.parameters)[0]
-    low_mu, low_logvar = likelihood.moments(low, vae.parameters)
-    high_mu, high_logvar = likelihood.moments(high, vae.parameters)
+            best = np.log(x) - np.log(vae.likelihood.n - x)
+        return vae.likelihood.log_prob(x, np.clip(best, low, high), vae.parameters)[0]
+    low_mu, low_logvar = vae.likelihood.moments(low, vae.parameters)
+    high_mu, high_logvar = vae.likelihood.moments(high, vae.parameters)
     distance = np.maximum(np.maximum(low_mu - x, x - high_mu), 0)
     # −½ (log σ² + d²/σ²) is largest at σ² = d²
     with np.errstate(divide="ignore"):
         log_square = 2 * np.log(distance)
     logvar = np.clip(log_square, low_logvar, high_logvar)
     density = logvar + np.exp(log_square - logvar) + math.log(2 * math.pi)
-    return -0.5 * np.broadcast_to(density, x.shape).sum(axis=1)
+    return -0.5 * density.sum(axis=1)
 
 
 def _output_range(vae: VAE, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Bounds on every decoder output over |z_j| ≤ reach: all activations are increasing."""
     activation = ACTIVATIONS[vae.architecture.activation]
     layers = vae.parameters.layers("decoder")
-    middle, radius = np.zeros(vae.latent_dim), np.full(vae.latent_dim, reach)
+    low, high = np.full(vae.latent_dim, -reach), np.full(vae.latent_dim, reach)
     for i, (W, b) in enumerate(layers):
-        middle, radius = middle @ W + b, radius @ np.abs(W)
+        middle, radius = (low + high) / 2 @ W + b, (high - low) / 2 @ np.abs(W)
+        low, high = middle - radius, middle + radius
         if i < len(layers) - 1:
-            low, high = activation(middle - radius)[0], activation(middle + radius)[0]
-            middle, radius = (low + high) / 2, (high - low) / 2
-    return middle - radius, middle + radius
+            low, high = activation(low)[0], activation(high)[0]
+    return low, high
 
 
-def zoom(f: Integrand, frame: Frame, delta: float) -> Frame:
+def _zoom(
+    log_joint: LogJoint, frame: Frame, gap: np.ndarray, top: np.ndarray
+) -> tuple[Frame, np.ndarray]:
     """Frame the region within 40 nats of the top more closely, in its own principal axes.
 
-    Parameters
-    ----------
-    f : callable
-        `f(rows, z) -> log w` for z (C, n, J).
-    frame : Frame
-    delta : float
-        Spacing at which `frame` was found: a coarser lattice could lose what that one saw, so
-        larger frames are left as they are.
-
-    Returns
-    -------
-    frame : Frame
+    A frame so large that its lattice would be coarser than the one it was found with, `gap` (B,),
+    is left as it is: that lattice could lose what the other saw. Returns the frames and the top
+    of log p(x, z), (B,), both as known by then.
     """
-    centre, axes = frame.centre.copy(), frame.axes.copy()
+    centre, axes, top = (part.copy() for part in (*frame, top))
     J = centre.shape[1]
-    u = lattice(_ZOOM_POINTS, J)
-    step = 2 / (_ZOOM_POINTS - 1)
-    open_ = np.flatnonzero((frame.half_lengths() * step <= delta).all(axis=1))
+    u, step = lattice(_ZOOM_POINTS, J), 2 / (_ZOOM_POINTS - 1)
+    open_ = np.flatnonzero((frame.half_lengths() * step <= gap[:, None]).all(axis=1))
     for _ in range(_ZOOMS):
         if not len(open_):
             break
         old = Frame(centre[open_], axes[open_])
         z = old.map(np.arange(len(open_)), np.broadcast_to(u, (len(open_), *u.shape)))
-        log_w = f(open_, z)
-        grid = log_w.reshape(-1, *[_ZOOM_POINTS] * J)
-        reach = (grid + leaps(grid, J)).reshape(log_w.shape)
-        near = reach > log_w.max(axis=1, keepdims=True) - NEGLIGIBLE
+        values = log_joint(open_, z)
+        top[open_] = np.maximum(top[open_], values.max(axis=1))
+        grid = values.reshape(-1, *[_ZOOM_POINTS] * J)
+        reach = values + leaps(grid, J).reshape(values.shape)
+        near = reach > values.max(axis=1, keepdims=True) - NEGLIGIBLE
         new = _principal_frame(z, near, old.axes * step)
         centre[open_], axes[open_] = new
         open_ = open_[new.log_volume() < old.log_volume() - math.log(2)]
-    return Frame(centre, axes)
+    return Frame(centre, axes), top
 
 
 def _principal_frame(z: np.ndarray, near: np.ndarray, margin: np.ndarray) -> Frame:
