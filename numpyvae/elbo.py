@@ -64,6 +64,8 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     log_p : (L, B) array
         Nats.
     """
+    if np.iscomplexobj(z):  # the complex step in z
+        return _log_joint(vae, x, z)
     return _log_joint(vae, *vae.check_batch(x, z, "z"))
 
 

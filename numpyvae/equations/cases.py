@@ -215,7 +215,7 @@ class DiscreteCase(Case):
     def reference_log_joint(self, z):
         p = self.model.likelihood.mean(self.model.outputs)  # (M, D) probabilities
         log_px = stats.bernoulli.logpmf(self.x, p[z]).sum(axis=-1)
-        return log_px + np.log(self.model.prior)[z]
+        return log_px + np.log(self.model.weights)[z]
 
     def posterior_mean(self):
         return self.model.posterior(self.x)

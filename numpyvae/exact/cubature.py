@@ -248,14 +248,16 @@ def adaptive_rule(
     R = len(cells)
     parents = _measure(f, *_first_cells(cells), order)
     scale = np.full(R, -np.inf)
+    np.maximum.at(scale, parents.row, parents.top)
     total, size = (np.zeros_like(parents.value, shape=(R, parents.value.shape[1])) for _ in "ab")
     spent, nodes = np.zeros(R), np.bincount(parents.row, minlength=R) * order**dim
+    parents = parents.take(_matters(parents, scale))
     while len(parents.row):
         halves = _measure(f, *_bisected(parents, dim), order)
         nodes += np.bincount(halves.row, minlength=R) * order**dim
         higher = scale.copy()
         np.maximum.at(higher, halves.row, halves.top)
-        rescale = np.exp(np.where(higher > scale, scale - higher, 0))[:, None]
+        rescale = np.exp(scale - higher)[:, None]
         total, size, scale = total * rescale, size * rescale, higher
 
         families = (len(parents.row), 2**dim, -1)  # halves of one parent stand together
@@ -281,10 +283,7 @@ def adaptive_rule(
         np.add.at(spent, parents.row[closed], error[closed])
 
         halves = halves.take(np.repeat(~closed, 2**dim))
-        idle = ~_matters(halves, scale)  # too small to open again: their values do
-        weight = np.exp(halves.top - scale[halves.row])[:, None]
-        np.add.at(total, halves.row[idle], (halves.value * weight)[idle])
-        np.add.at(size, halves.row[idle], (halves.size * weight)[idle])
+        idle = ~_matters(halves, scale)  # too small to open again, or to count
         late = np.bincount(parents.row[~closed], minlength=R) > 0
         if (late & (nodes > max_nodes)).any():
             worst = int(np.argmax(np.where(late, nodes, 0)))

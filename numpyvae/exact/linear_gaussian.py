@@ -379,7 +379,8 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
         raise ValueError(f"latent_dim: expected less than the {D} columns of x, got {J}")
     mean = x.mean(axis=0)
     _, s, directions = np.linalg.svd(x - mean, full_matrices=False)
-    rank = int((s > s[0] * max(N, D) * np.finfo(float).eps).sum()) if s[0] > 0 else 0
+    largest = max(s[0], math.sqrt(N) * np.abs(x).max())  # of which rounding leaves a trace in s
+    rank = int((s > largest * max(N, D) * np.finfo(float).eps).sum())
     if rank <= J:
         constant = int((x == x[0]).all(axis=0).sum())
         raise ValueError(

@@ -320,9 +320,9 @@ class Quadrature(ExactModel):
         return integral.value[:, 0] * np.exp(integral.log_scale)
 
     def _cells(self, frame: Frame) -> np.ndarray:
-        """Cells along each axis of a frame, (B, J), whose nodes are as dense as the scan's."""
+        """Cells along each axis of a frame, (B, J), with halves whose nodes are δ apart."""
         across = 2 * frame.half_lengths() / spacing(self.vae)
-        return np.maximum(np.ceil(across / self.order), 4).astype(int)
+        return np.maximum(np.ceil(across / (2 * self.order)), 4).astype(int)
 
     def _converge(
         self, f: Callable, finest: np.ndarray, cells: np.ndarray, start: int

@@ -6,8 +6,9 @@ of its top. Two bounds make it safe:
 
 - near the origin its spacing δ resolves the decoder's first layer, |w_k|·δ ≤ ½ for every hidden
   unit k: nothing that layer does is narrower. Far out it grows with |z|;
-- r is so large that the prior alone rules out everything beyond it: interval arithmetic through
-  the decoder gives a ceiling on log p(x|z), and −½ r² must bring it 40 nats below the top.
+- r is so large that nothing beyond it matters: interval arithmetic through the decoder gives a
+  ceiling on log p(x|z) within any distance, and the prior's −½ r² must bring it 40 nats below
+  the top.
 
 The box found is then framed again and again by finer lattices of its own, turned into the
 region's principal axes, until it no longer shrinks: a posterior may be 1e-5 wide.
@@ -32,7 +33,8 @@ __all__ = ["Frame", "ceiling", "locate", "spacing"]
 
 _COARSEST = 0.25  # δ in standard deviations of the prior, at most
 _RADIUS = 8.0  # r to begin with; beyond it the spacing grows
-_REACH = 100.0  # r at most; beyond, the prior is below e^−5000
+_REACH = 100.0  # r at most
+_SHELLS = _RADIUS * 1.5 ** np.arange(30)  # distances, up to 1e6, at which ceilings are taken
 _SCAN_NODES = 1 << 20  # more than this many would take minutes
 _SCAN_ELEMENTS = 1 << 23  # log densities (datapoints × nodes) held at a time
 _DECODED = 1 << 21  # decoder outputs held at a time
@@ -88,8 +90,14 @@ def locate(vae: VAE, x: np.ndarray, log_joint: LogJoint) -> Frame:
     QuadratureError
         If the search would need too many nodes, or to go too far out.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        return _located(vae, x, log_joint)
+
+
+def _located(vae: VAE, x: np.ndarray, log_joint: LogJoint) -> Frame:
+    """`locate`, widening the search until all of it is known to be enough."""
     B, J, delta = len(x), vae.latent_dim, spacing(vae)
-    highest = ceiling(vae, x, _REACH)
+    ceilings = np.stack([ceiling(vae, x, distance) for distance in _SHELLS[1:]])
     result = Frame(np.empty((B, J)), np.empty((B, J, J)))
     open_, radius = np.arange(B), _RADIUS
     while len(open_):
@@ -97,11 +105,13 @@ def locate(vae: VAE, x: np.ndarray, log_joint: LogJoint) -> Frame:
         if len(axis) ** J > _SCAN_NODES:
             raise _out_of_reach(int(open_[0]), radius, delta)
         frame, gap, top = _scan(vae, x[open_], axis, delta)
+        if not np.isfinite(top).all():
+            row = int(open_[np.argmin(np.isfinite(top))])
+            raise QuadratureError("expected finite log densities, got an overflow", row)
         frame, top = _zoom(_of_rows(log_joint, open_), frame, gap, top)
         for mine, found in zip(result, frame):
             mine[open_] = found
-        # beyond r: log p(x, z) ≤ ceiling − ½ r², which must be below top − 40
-        needed = np.sqrt(2 * np.maximum(highest[open_] - top + NEGLIGIBLE, 0))
+        needed = _needed_radius(ceilings[:, open_] - top + NEGLIGIBLE)
         open_, needed = open_[needed > radius], needed[needed > radius]
         if len(open_):
             if radius == _REACH:
@@ -117,6 +127,17 @@ def _out_of_reach(row: int, radius: float, delta: float) -> QuadratureError:
         "what the decoder produces?",
         row,
     )
+
+
+def _needed_radius(excess: np.ndarray) -> np.ndarray:
+    """Smallest r beyond which log p(x, z) stays 40 nats below the top, (B,).
+
+    In the shell between two distances log p(x, z) ≤ ceiling − ½ |z|², with the ceiling of the
+    outer one; `excess` (shells, B) is that ceiling less (top − 40).
+    """
+    low, high = _SHELLS[:-1, None], _SHELLS[1:, None]
+    reach = np.sqrt(2 * np.maximum(excess, 0))
+    return np.where(reach > low, np.minimum(reach, high), 0).max(axis=0)
 
 
 def _of_rows(log_joint: LogJoint, which: np.ndarray) -> LogJoint:
