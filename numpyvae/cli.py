@@ -244,7 +244,14 @@ def _whole(name: str, minimum: int = 1) -> Callable[[str], int]:
 
 
 def _above_zero(name: str) -> Callable[[str], float]:
-    return _typed(lambda text: check_positive(name, text))
+    def check(text: str) -> float:
+        try:
+            value: Any = float(text)
+        except ValueError:
+            value = text
+        return check_positive(name, value)
+
+    return _typed(check)
 
 
 def _likelihood(text: str) -> str:

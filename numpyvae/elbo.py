@@ -112,7 +112,11 @@ def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
     reconstruction, kl : (B,) arrays
         Nats per datapoint.
     """
-    x, eps = vae.check_batch(x, eps)
+    return _terms(vae, *vae.check_batch(x, eps))
+
+
+def _terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
+    """Both terms of Eq. (11) on clean arrays."""
     (mu, logvar), _ = vae.encoder(x)
     z, _ = reparameterize(mu, logvar, eps)
     log_px, _ = vae.log_likelihood(x, z)
@@ -291,13 +295,15 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
         If `x` or a setting is not what the model can take.
     """
     x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
     n_samples = check_count("n_samples", n_samples)
     rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _EVALUATION]))
     totals = np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):
         block = x[start : start + _ROWS]
         eps = rng.standard_normal((n_samples, len(block), vae.latent_dim), vae.dtype)
-        totals += [term.sum(dtype=float) for term in elbo_terms(vae, block, eps)]
+        terms = _terms(vae, np.asarray(block, vae.dtype), eps)
+        totals += [term.sum(dtype=float) for term in terms]
     return Terms(*map(float, totals / x.shape[0]))
 
 

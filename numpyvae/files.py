@@ -35,9 +35,13 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     OSError
         If the folder does not exist or cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # behind a link, the file that it names
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb") as device:  # a pipe or a device is written to, not replaced
+            yield device
+        return
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:

@@ -91,6 +91,22 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
             f"--batch-size: expected at most the {N} training rows, got {s.batch_size}"
         )
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
+    from threadpoolctl import threadpool_limits
+
+    largest = max(view.size for view in vae.parameters.values())
+    with threadpool_limits(1 if s.batch_size * largest < _SMALL else None, "blas"):
+        return _train(s, vae, data, output, progress, start)
+
+
+# Multiplications in the largest matrix product, below which a second BLAS thread gains nothing:
+# on the digits it doubles the processor time, and on a busy machine it waits for a core.
+_SMALL = 1 << 23
+
+
+def _train(
+    s: Settings, vae: VAE, data: Prepared, output: Path, progress: bool, start: float
+) -> dict[str, Any]:
+    """Do what `train` says, with the model made and the threads set."""
     history = fit(
         vae,
         data.x_train,

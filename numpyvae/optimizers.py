@@ -192,6 +192,8 @@ def cosine_schedule(epochs: float, final: float = 0.0) -> Callable[[float], floa
     (1.0, 0.5, 0.0)
     """
     epochs = check_positive("epochs", epochs)
+    if not 0 <= final <= 1:
+        raise ValueError(f"final: expected a factor from 0 to 1, got {final}")
 
     def factor(epoch: float) -> float:
         fraction = min(epoch / epochs, 1.0)

@@ -76,7 +76,7 @@ class Parameters(Mapping[str, np.ndarray]):
                 f"{type(flat).__name__} of shape {np.shape(flat)}; "
                 "pass numpy.ascontiguousarray(vector)"
             )
-        self.flat = flat
+        self._flat = flat
         self._views: dict[str, np.ndarray] = {}
         stop = 0
         for name, shape in shapes.items():
@@ -85,6 +85,15 @@ class Parameters(Mapping[str, np.ndarray]):
         n_phi = sum(map(math.prod, self._phi_shapes.values()))
         self.phi = flat[:n_phi]
         self.theta = flat[n_phi:]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Everything, (P,). Assigning to it copies values in: the views stay views."""
+        return self._flat
+
+    @flat.setter
+    def flat(self, values: np.ndarray) -> None:
+        self._flat[:] = values
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]

@@ -33,6 +33,7 @@ from .checks import (
 )
 from .elbo import mean_terms, terms_and_grad
 from .files import atomic_write
+from .likelihoods import Binomial
 from .optimizers import Optimizer, State, make_optimizer
 from .parameters import Parameters
 from .progress import progress_line
@@ -76,9 +77,10 @@ class History:
     ----------
     rows : list of dict
         `epoch` (from 1), `elbo`, `reconstruction`, `kl` (means over the training set, nats per
-        datapoint, taken while the parameters move), `gradient_norm` (mean over the steps, before
-        clipping), `learning_rate` (at the epoch's end), with a validation set `valid_elbo`,
-        `valid_reconstruction`, `valid_kl`, and last `seconds` since the start.
+        datapoint, taken while the parameters move), `gradient_norm` (mean over the steps, each
+        counted by its rows, before clipping), `learning_rate` (at the epoch's end), with a
+        validation set `valid_elbo`, `valid_reconstruction`, `valid_kl`, and last `seconds`
+        since the start.
     optimizer_state : dict of arrays
         For `fit(resume=history)`.
     stopped_early : bool
@@ -225,7 +227,7 @@ def fit(
     if resume is not None:
         history = _continued(resume, history.optimizer_state)
     done = len(history)
-    watch = _Patience(patience)
+    watch = _Patience(patience, vae, history)
     start = time.perf_counter()
     with progress_line(epochs, "epoch", progress) as advance, np.errstate(all="ignore"):
         for epoch in range(done + 1, done + epochs + 1):
@@ -235,6 +237,10 @@ def fit(
             row = _run_epoch(vae, batches, epoch, optimizer, state, rate, update, kl, clip_norm)
             if x_valid is not None:
                 valid = mean_terms(vae, x_valid, seed=seed)
+                if not math.isfinite(valid.elbo):
+                    last = -(-N // batch_size) - 1
+                    moved = _slice(vae.parameters, update)
+                    raise _non_finite("validation ELBO", epoch, last, vae, moved, update)
                 row |= {"valid_elbo": valid.elbo}
                 row |= {f"valid_{name}": value for name, value in valid._asdict().items()}
             history.rows.append(row | {"seconds": time.perf_counter() - start})
@@ -316,9 +322,15 @@ def _batches(
 class _Patience:
     """Early stopping: remember the best validation ELBO and its parameters."""
 
-    def __init__(self, patience: int | None) -> None:
+    def __init__(self, patience: int | None, vae: VAE, history: History) -> None:
         self.patience, self.waited = patience, 0
         self.best, self.best_flat = -math.inf, None
+        for row in history.rows:  # a resumed run goes on from what it has seen
+            self.waited += 1
+            if row.get("valid_elbo", -math.inf) > self.best:
+                self.best, self.waited = row["valid_elbo"], 0
+        if patience is not None and self.best > -math.inf and self.waited == 0:
+            self.best_flat = vae.parameters.flat.copy()
 
     def exhausted(self, vae: VAE, row: dict[str, float]) -> bool:
         """Tell whether `patience` epochs have passed without a better validation ELBO."""
@@ -347,8 +359,9 @@ def _check_transformed(batch: Any, rows: int, vae: VAE, first: bool) -> np.ndarr
     The first batch of an epoch is looked at in full; of the others only the shape and the range.
     """
     name = "the result of transform"
-    alike = isinstance(batch, np.ndarray) and batch.shape == (rows, vae.data_dim)
-    if not first and alike and batch.dtype.kind in "buif":
+    alike = type(batch) is np.ndarray and batch.shape == (rows, vae.data_dim)
+    counts = type(vae.likelihood) is Binomial  # in range is not enough: they must be whole
+    if not first and alike and not counts and batch.dtype.kind in "buif":
         (low, high), least, most = vae.likelihood.support, batch.min(), batch.max()
         if low <= least <= most <= high and math.isfinite(least) and math.isfinite(most):
             return batch

@@ -387,7 +387,11 @@ class VAE:
         ------
         OSError
             If the folder does not exist or cannot be written.
+        ValueError
+            If a parameter is not finite: `load` would refuse it.
         """
+        if not np.isfinite(self.parameters.flat).all():
+            raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
         header = {"format": _FORMAT, **asdict(self.architecture)}
         write_arrays(path, {"header": np.array(json.dumps(header)), **self.parameters})
 

@@ -7,8 +7,12 @@ import os
 import hypothesis
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from numpyvae import VAE
+
+# Small products: a second BLAS thread costs more than it gives, most of all on a busy machine.
+threadpool_limits(1, "blas")
 
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

@@ -58,10 +58,21 @@ def test_summary_has_its_fields_and_they_agree(tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert printed == summary
-    for key in (
-        "test_elbo test_log_likelihood n_importance reconstruction kl active_units "
-        "gap_to_log_likelihood epochs seconds seed n_parameters versions blas_threads"
-    ).split():
+    for key in [
+        "test_elbo",
+        "test_log_likelihood",
+        "n_importance",
+        "reconstruction",
+        "kl",
+        "active_units",
+        "gap_to_log_likelihood",
+        "epochs",
+        "seconds",
+        "seed",
+        "n_parameters",
+        "versions",
+        "blas_threads",
+    ]:
         assert key in summary, key
     assert summary["test_elbo"] == pytest.approx(summary["reconstruction"] - summary["kl"])
     assert summary["gap_to_log_likelihood"] == pytest.approx(

@@ -53,7 +53,7 @@ THIRD_PARTY = {
     "matplotlib": {"plotting"},
     "tqdm": {"progress"},
     "pooch": {"datasets"},
-    "threadpoolctl": {"provenance"},
+    "threadpoolctl": {"provenance", "jobs"},
 }
 IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl"}  # never when the module is imported
 

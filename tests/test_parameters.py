@@ -100,6 +100,7 @@ def check_glorot():
     """Kills r = 6/(in + out) without the root, fan-out that counts both heads, N for U."""
     W = glorot_uniform(np.random.default_rng(0), 30, 10, heads=200)
     assert W.shape == (30, 2000)
+    assert glorot_uniform(np.random.default_rng(0), 3, 4).shape == (3, 4)
     r = math.sqrt(6 / 40)
     assert r * 0.999 < abs(W).max() <= r
     squares = W**2

@@ -275,7 +275,7 @@ BUGS = [
     # The ELBO.
     Bug(
         "reconstruction from mu",
-        "elbo.elbo_terms",
+        "elbo._terms",
         [("reparameterize(mu, logvar, eps)", "reparameterize(mu, logvar, 0 * eps)")],
         [e.check_two_forms, e.check_gradient],
     ),
@@ -287,7 +287,7 @@ BUGS = [
     ),
     Bug(
         "sum over the samples",
-        "elbo.elbo_terms",
+        "elbo._terms",
         [("log_px.mean(axis=0)", "log_px.sum(axis=0)")],
         [e.check_samples_average, e.check_gradient],
     ),
@@ -329,19 +329,19 @@ BUGS = [
     ),
     Bug(
         "importance weights averaged in log space",
-        "bounds._log_mean_weight",
+        "bounds.importance._log_mean_weight",
         [("eps).astype(float)", "eps).astype(float).mean(axis=0) + np.zeros((len(eps), 1))")],
         [e.check_importance_weights],
     ),
     Bug(
         "importance weights summed",
-        "bounds._log_mean_weight",
+        "bounds.importance._log_mean_weight",
         [("total / K", "total")],
         [e.check_importance_weights],
     ),
     Bug(
         "running maximum forgets what was summed",
-        "bounds._log_mean_weight",
+        "bounds.importance._log_mean_weight",
         [("total * np.exp(top - base)", "total")],
         [e.check_importance_weights],
     ),

@@ -126,7 +126,7 @@ history_10 = numpyvae.fit(
     optimizer=Adam(3e-3),
     schedule=cosine_schedule(60),
 )
-assert history_10["valid_elbo"][-1] > elbo + 2
+assert history_10["valid_elbo"][-1] > elbo + 1.5
 assert history_10["valid_kl"][-1] > kl
 
 # %%

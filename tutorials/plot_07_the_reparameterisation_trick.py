@@ -82,7 +82,7 @@ assert np.allclose(dmu, 1) and np.allclose(dlogvar, (0.5 * sigma * eps).mean())
 # %%
 # The dimension matters
 # ---------------------
-# f(z) = |z|² in J dimensions. The score function weighs every direction of noise with the whole of f,
+# f(z) = ‖z‖² in J dimensions. The score function weighs every direction of noise with the whole of f,
 # so its noise grows with J; along the path, each direction sees only its own part.
 
 dims = np.array([1, 2, 5, 10, 20, 50])

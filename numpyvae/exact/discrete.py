@@ -165,13 +165,13 @@ class FiniteMixture(ExactModel):
         return xlogy(q, q / self.weights).sum(axis=1)
 
     def kl_to_posterior(self, x: Any, q: Any) -> np.ndarray:
-        """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,), Eq. (5) and Eq. (13)."""
-        q, log_posterior = self._table(q), self.log_posterior_table(x)
-        log_ratio = np.log(np.where(q > 0, q, 1)) - log_posterior
-        return self._expect(q, log_ratio)
+        """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,): Eq. (5), not by Eq. (8)."""
+        log_posterior = self.log_posterior_table(x)
+        q = self._table(q, len(log_posterior))
+        return (q * (np.log(np.where(q > 0, q, 1)) - log_posterior)).sum(axis=1)
 
     def importance_bound(self, x: Any, q: Any, n_importance: int) -> np.ndarray:
-        """Exact importance-weighted bound E[L_K] (Burda, Grosse & Salakhutdinov 2015, Eq. (8)).
+        """Exact importance-weighted bound E[L_K] (Burda, Grosse & Salakhutdinov 2015, §3).
 
         L_K = log (1/K) Σ_k p(x, z_k)/q(z_k|x) with K independent draws z_k ~ q. The order of the
         draws does not matter, so in place of M^K sequences it sums over the C(M + K − 1, K) sets
@@ -202,8 +202,8 @@ class FiniteMixture(ExactModel):
                 f"n_importance: expected at most {_MULTISETS} sets of draws to sum over, got "
                 f"{sets} for {K} draws from {M} components; take fewer"
             )
-        log_joint, q = self.log_joint_table(x), self._table(q)
-        self._expect(q, log_joint)  # the two must have as many rows
+        log_joint = self.log_joint_table(x)
+        q = self._table(q, len(log_joint))
         log_q = np.log(np.where(q > 0, q, 1))
         log_w = log_joint - log_q
         bound = np.zeros(len(q))
@@ -253,16 +253,16 @@ class FiniteMixture(ExactModel):
         """Entries of a table (B, M) at z (L, B), as (L, B)."""
         return np.take_along_axis(table, self._values(z).T, axis=1).T
 
-    def _table(self, q: Any) -> np.ndarray:
+    def _table(self, q: Any, rows: int | None = None) -> np.ndarray:
         """Return q (B, M) if each row is a distribution over the components."""
-        return _distributions("q", q, self.n_components)
+        q = _distributions("q", q, self.n_components)
+        if rows not in (None, len(q)):
+            raise ValueError(f"q: expected {rows} rows, one for each of x, got {len(q)}")
+        return q
 
     def _expect(self, q: Any, values: np.ndarray) -> np.ndarray:
         """Σ_m q_m values_m, (B,)."""
-        q = self._table(q)
-        if len(q) != len(values):
-            raise ValueError(f"q: expected {len(values)} rows, one for each of x, got {len(q)}")
-        return (q * values).sum(axis=1)
+        return (self._table(q, len(values)) * values).sum(axis=1)
 
 
 def _distributions(name: str, value: Any, columns: int) -> np.ndarray:

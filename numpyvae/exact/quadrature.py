@@ -24,7 +24,8 @@ from ..distributions import gaussian_logpdf
 from ..elbo import standard_normal
 from ..likelihoods import Binomial, FixedGaussian, GaussianHead, LearnedGaussian
 from ..vae import VAE
-from .cubature import Integral, QuadratureError, adaptive_rule, lattice_rule, lattice_sum
+from .adaptive import adaptive_rule
+from .cubature import Integral, QuadratureError, lattice_rule, lattice_sum
 from .gaussian import Gaussian, check_gaussian
 from .model import ExactModel
 from .region import Frame, locate, spacing
@@ -33,6 +34,7 @@ __all__ = ["Quadrature", "QuadraturePosterior"]
 
 _ROWS = 100  # datapoints that share a scan
 _POINTS, _Q_POINTS = 33, 25  # per axis to begin with: 0.6 and 0.75 standard deviations apart
+_ADAPTED = 10  # rows that are integrated adaptively at a time, to bound the memory
 _SHIFT = 0.382  # of a lattice spacing: no node of the shifted lattice is one of the others
 _Q_RADIUS = 9.0  # q is integrated over ±9 standard deviations: 1e-18 of its mass is beyond
 _Q_CELLS = 8
@@ -242,7 +244,7 @@ class Quadrature(ExactModel):
         return self._latents(q).kl(Gaussian.standard(*q.mean.shape))
 
     def kl_to_posterior(self, x: Any, q: Gaussian) -> np.ndarray:
-        """KL(q ‖ p(z|x)) = ∫ q log(q / p(z|x)) dz, (B,), Eq. (5), as the one integral of Eq. (13).
+        """KL(q ‖ p(z|x)) = ∫ q log(q / p(z|x)) dz, (B,), Eq. (5): Eq. (13), not Eq. (8).
 
         Computed as ∫ (q log(q/p) − q + p) dz, which is the same for densities that integrate to
         1 and counts a wrong log p(x) against p. Without the last two terms log p(x) would
@@ -340,14 +342,22 @@ class Quadrature(ExactModel):
     def _adapt(self, f: Callable, left: np.ndarray, cells: np.ndarray, order: int) -> Integral:
         """Integrate some rows by the adaptive rule."""
 
-        def of_these(rows, u):
-            return f(left[rows], u)
-
         J, tolerance, kinks = self.latent_dim, self.tolerance, self._has_kinks
-        try:
-            return adaptive_rule(of_these, cells, J, order, tolerance, self.max_nodes, kinks)
-        except QuadratureError as error:
-            raise error.renumbered(left) from None
+        parts = []
+        for some in np.array_split(np.arange(len(left)), -(-len(left) // _ADAPTED)):
+            chosen = left[some]
+
+            def of_these(rows, u, chosen=chosen):
+                return f(chosen[rows], u)
+
+            try:
+                part = adaptive_rule(
+                    of_these, cells[some], J, order, tolerance, self.max_nodes, kinks
+                )
+            except QuadratureError as error:
+                raise error.renumbered(chosen) from None
+            parts.append(part)
+        return Integral(*map(np.concatenate, zip(*parts)))
 
     def _log_likelihood(self, x: np.ndarray, rows: np.ndarray, z: np.ndarray) -> np.ndarray:
         """log p(x|z) of some rows at nodes of their own, z (C, n, J), as (C, n)."""

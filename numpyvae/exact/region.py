@@ -99,25 +99,40 @@ def _located(vae: VAE, x: np.ndarray, log_joint: LogJoint) -> Frame:
     B, J, delta = len(x), vae.latent_dim, spacing(vae)
     ceilings = np.stack([ceiling(vae, x, distance) for distance in _SHELLS[1:]])
     result = Frame(np.empty((B, J)), np.empty((B, J, J)))
-    open_, radius = np.arange(B), _RADIUS
+    open_, radius, margin = np.arange(B), _RADIUS, np.full(B, NEGLIGIBLE)
     while len(open_):
         axis = _axis(radius, delta)
         if len(axis) ** J > _SCAN_NODES:
             raise _out_of_reach(int(open_[0]), radius, delta)
-        frame, gap, top = _scan(vae, x[open_], axis, delta)
+        frame, gap, top = _scan(vae, x[open_], axis, delta, margin[open_])
         if not np.isfinite(top).all():
             row = int(open_[np.argmin(np.isfinite(top))])
             raise QuadratureError("expected finite log densities, got an overflow", row)
-        frame, top = _zoom(_of_rows(log_joint, open_), frame, gap, top)
+        frame, top = _zoom(_of_rows(log_joint, open_), frame, gap, top, margin[open_])
         for mine, found in zip(result, frame):
             mine[open_] = found
-        needed = _needed_radius(ceilings[:, open_] - top + NEGLIGIBLE)
-        open_, needed = open_[needed > radius], needed[needed > radius]
-        if len(open_):
+        needed = _needed_radius(ceilings[:, open_] - top + margin[open_])
+        wanted = _needed_margin(frame)
+        further, deeper = needed > radius, wanted > margin[open_] + 1
+        if further.any():
             if radius == _REACH:
-                raise _out_of_reach(int(open_[0]), needed[0], delta)
+                raise _out_of_reach(int(open_[np.argmax(needed)]), needed.max(), delta)
             radius = min(needed.max(), 2 * radius, _REACH)
+        margin[open_] = np.maximum(margin[open_], wanted)
+        open_ = open_[further | deeper]
     return result
+
+
+def _needed_margin(frame: Frame) -> np.ndarray:
+    """Nats below the top that hold all but 1e-10 of the mass, (B,).
+
+    What is left out has less than e^(top − margin) times the (2·8)^J that the prior leaves room
+    for. The peak has e^top times its own volume, for which a Gaussian framed to 40 nats stands:
+    (2π)^½ σ in each direction, where the frame is 9.5 σ long from its centre.
+    """
+    J = frame.centre.shape[1]
+    log_peak = frame.log_volume() + J * math.log(math.sqrt(2 * math.pi) / 9.5)
+    return J * math.log(2 * _RADIUS) + math.log(1e10) - log_peak
 
 
 def _out_of_reach(row: int, radius: float, delta: float) -> QuadratureError:
@@ -130,10 +145,10 @@ def _out_of_reach(row: int, radius: float, delta: float) -> QuadratureError:
 
 
 def _needed_radius(excess: np.ndarray) -> np.ndarray:
-    """Smallest r beyond which log p(x, z) stays 40 nats below the top, (B,).
+    """Smallest r beyond which log p(x, z) stays a margin below the top, (B,).
 
     In the shell between two distances log p(x, z) ≤ ceiling − ½ |z|², with the ceiling of the
-    outer one; `excess` (shells, B) is that ceiling less (top − 40).
+    outer one; `excess` (shells, B) is that ceiling less (top − margin).
     """
     low, high = _SHELLS[:-1, None], _SHELLS[1:, None]
     reach = np.sqrt(2 * np.maximum(excess, 0))
@@ -154,7 +169,7 @@ def _axis(radius: float, delta: float) -> np.ndarray:
 
 
 def _scan(
-    vae: VAE, x: np.ndarray, axis: np.ndarray, delta: float
+    vae: VAE, x: np.ndarray, axis: np.ndarray, delta: float, margin: np.ndarray
 ) -> tuple[Frame, np.ndarray, np.ndarray]:
     """Find boxes by a lattice that all datapoints share.
 
@@ -163,10 +178,10 @@ def _scan(
     """
     J, nodes = vae.latent_dim, len(axis) ** vae.latent_dim
     parts = []
-    for some in np.array_split(x, -(-len(x) * nodes // _SCAN_ELEMENTS)):
-        grid = _log_joint_table(vae, some, axis).reshape(-1, *[len(axis)] * J)
+    for some in np.array_split(np.arange(len(x)), -(-len(x) * nodes // _SCAN_ELEMENTS)):
+        grid = _log_joint_table(vae, x[some], axis).reshape(-1, *[len(axis)] * J)
         top = grid.max(axis=tuple(range(1, J + 1)))
-        near = grid + leaps(grid, J) > (top - NEGLIGIBLE).reshape(-1, *[1] * J)
+        near = grid + leaps(grid, J) > (top - margin[some]).reshape(-1, *[1] * J)
         parts.append((*_extent(near, axis), top))
     low, high, top = (np.concatenate(part) for part in zip(*parts))
     inside = np.where((low < 0) & (high > 0), 0, np.minimum(np.abs(low), np.abs(high)))
@@ -264,9 +279,9 @@ def _output_range(vae: VAE, reach: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _zoom(
-    log_joint: LogJoint, frame: Frame, gap: np.ndarray, top: np.ndarray
+    log_joint: LogJoint, frame: Frame, gap: np.ndarray, top: np.ndarray, margin: np.ndarray
 ) -> tuple[Frame, np.ndarray]:
-    """Frame the region within 40 nats of the top more closely, in its own principal axes.
+    """Frame the region within `margin` of the top more closely, in its own principal axes.
 
     A frame so large that its lattice would be coarser than the one it was found with, `gap` (B,),
     is left as it is: that lattice could lose what the other saw. Returns the frames and the top
@@ -285,7 +300,7 @@ def _zoom(
         top[open_] = np.maximum(top[open_], values.max(axis=1))
         grid = values.reshape(-1, *[_ZOOM_POINTS] * J)
         reach = values + leaps(grid, J).reshape(values.shape)
-        near = reach > values.max(axis=1, keepdims=True) - NEGLIGIBLE
+        near = reach > values.max(axis=1, keepdims=True) - margin[open_, None]
         new = _principal_frame(z, near, old.axes * step)
         centre[open_], axes[open_] = new
         open_ = open_[new.log_volume() < old.log_volume() - math.log(2)]

@@ -1,6 +1,6 @@
-"""How tight is the bound? Estimates of log p(x) that are better than the ELBO.
+"""The importance-weighted bound (Burda, Grosse & Salakhutdinov 2015, §3).
 
-The importance-weighted bound (Burda, Grosse & Salakhutdinov 2015, §3) averages K weights
+It averages K weights of draws from the approximate posterior
 
     w_k = p_θ(x, z_k) / q_φ(z_k|x),   L_K = E[log (1/K) Σ_k w_k] ≤ log p(x)
 
@@ -9,15 +9,18 @@ L_1 is the ELBO of Eq. (7); L_K never falls with K and tends to log p(x).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .checks import check_count, check_rows, check_seed
-from .distributions import reparameterize
-from .vae import VAE
+from ..checks import check_count, check_rows, check_seed
+from ..distributions import reparameterize
+from ..progress import progress_line
+from ..vae import VAE
+from .streams import decoder_megabytes, how_many
 
-__all__ = ["importance_log_likelihood"]
+__all__ = ["importance_log_likelihood", "log_weights"]
 
 _IMPORTANCE = 301  # purpose of the random stream
 _ROWS = 100  # datapoints that share a stream; fixed, since it decides which draws they get
@@ -25,7 +28,13 @@ _ELEMENTS = 1 << 18  # decoder outputs alive at a time: about the second-level c
 
 
 def importance_log_likelihood(
-    vae: VAE, x: Any, n_importance: int = 500, *, seed: int = 0
+    vae: VAE,
+    x: Any,
+    n_importance: int = 500,
+    *,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
 ) -> np.ndarray:
     """Estimate log p(x) by the importance-weighted bound L_K, streamed over K.
 
@@ -41,6 +50,11 @@ def importance_log_likelihood(
     n_importance : int
         K, draws per datapoint.
     seed : int
+    memory : float, optional
+        Megabytes for what the decoder needs at a time. Without it, as much as the processor's
+        cache holds, which is fastest. The result does not depend on it, but for rounding.
+    progress : bool
+        Show a line on standard error.
 
     Returns
     -------
@@ -50,7 +64,7 @@ def importance_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take.
+        If `x` or a setting is not what the model can take, or the memory is too small.
 
     Examples
     --------
@@ -62,28 +76,58 @@ def importance_log_likelihood(
     vae.likelihood.check(x)
     K = check_count("n_importance", n_importance)
     seed = check_seed(seed)
+    return log_mean_weights(vae, x, K, _IMPORTANCE, seed, memory, progress)
+
+
+def log_mean_weights(
+    vae: VAE,
+    x: np.ndarray,
+    K: int,
+    purpose: int,
+    seed: int,
+    memory: float | None,
+    progress: bool,
+    power: float = 1.0,
+) -> np.ndarray:
+    """Return log (1/K) Σ_k w_k^power for each row of x, (N,), block by block."""
+    B = min(_ROWS, x.shape[0])
+    most = max(1, _ELEMENTS // (B * vae.data_dim))
+    if memory is not None:
+        most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
     result = np.empty(x.shape[0])
-    for block, start in enumerate(range(0, x.shape[0], _ROWS)):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, _IMPORTANCE, block]))
-        rows = np.asarray(x[start : start + _ROWS], vae.dtype)
-        result[start : start + _ROWS] = _log_mean_weight(vae, rows, K, rng)
+    blocks = range(0, x.shape[0], _ROWS)
+    with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
+        for block, start in enumerate(blocks):
+            rng = np.random.default_rng(np.random.SeedSequence([seed, purpose, block]))
+            rows = np.asarray(x[start : start + _ROWS], vae.dtype)
+            result[start : start + _ROWS] = _log_mean_weight(
+                vae, rows, K, rng, most, power, advance
+            )
     return result
 
 
-def _log_mean_weight(vae: VAE, x: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
-    """Return log (1/K) Σ_k w_k for each row of x, (B,), a few k at a time."""
+def _log_mean_weight(
+    vae: VAE,
+    x: np.ndarray,
+    K: int,
+    rng: np.random.Generator,
+    most: int,
+    power: float,
+    advance: Callable[[str], None],
+) -> np.ndarray:
+    """Return log (1/K) Σ_k w_k^power for each row of x, (B,), at most `most` k at a time."""
     (mu, logvar), _ = vae.encoder(x)
     B, J = mu.shape
-    most = max(1, _ELEMENTS // (B * vae.data_dim))
     top = np.full(B, -np.inf)  # running maximum of log w
     total = np.zeros(B)  # Σ exp(log w − top)
     for done in range(0, K, most):
         eps = rng.standard_normal((min(most, K - done), B, J), vae.dtype)
-        log_w = log_weights(vae, x, mu, logvar, eps).astype(float)
+        log_w = power * log_weights(vae, x, mu, logvar, eps).astype(float)
         new_top = np.maximum(top, log_w.max(axis=0))
         base = np.where(np.isneginf(new_top), 0.0, new_top)  # all weights zero so far: 0, not NaN
         total = total * np.exp(top - base) + np.exp(log_w - base).sum(axis=0)
         top = new_top
+        advance(f"{min(done + most, K)} of {K} draws")
     with np.errstate(divide="ignore"):
         return np.where(np.isneginf(top), 0.0, top) + np.log(total / K)
 

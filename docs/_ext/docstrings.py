@@ -1,0 +1,138 @@
+"""Docstrings as the pages need them.
+
+The docstrings are written to be read in the source: plain text, formulas on lines of their own,
+names in single backticks. Sphinx reads them as reStructuredText, in which a formula's second line
+would be an error and |x| a substitution. So here formulas become literal blocks, Markdown tables
+become tables, and names in backticks become links where they name something public.
+"""
+
+import importlib
+import pkgutil
+import re
+from functools import cache
+
+import numpyvae
+
+_SECTION = re.compile(r"^-{3,}\s*$")
+_CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_EQUATES = re.compile(r"[=←≈≤≥]")
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """Map each public name to its place on the pages, where the name is not ambiguous."""
+    places: dict[str, set[str]] = {}
+    for module in public_modules():
+        for name in importlib.import_module(module).__all__:
+            places.setdefault(name, set()).add(f"{module}.{name}")
+    # A package and the module that defines the name: the package is the place.
+    return {name: min(found, key=len) for name, found in places.items() if name != "elbo"}
+
+
+@cache
+def public_modules() -> tuple[str, ...]:
+    """Name every module that says what it offers, packages before their parts."""
+    names = [m.name for m in pkgutil.walk_packages(numpyvae.__path__, "numpyvae.")]
+    return tuple(
+        name
+        for name in sorted(names)
+        if not name.endswith("__main__") and hasattr(importlib.import_module(name), "__all__")
+    )
+
+
+def _inline(line: str) -> str:
+    """Escape what would be markup, and turn `name` into a link or into code."""
+
+    def code(match):
+        text = match.group(1)
+        if text in public_names():
+            return f":py:obj:`~{public_names()[text]}`"
+        return f"``{text}``"
+
+    parts = re.split(r"(``[^`]+``|`[^`]+`)", line)
+    for i, part in enumerate(parts):
+        if part.startswith("``"):
+            continue
+        if part.startswith("`"):
+            parts[i] = _CODE.sub(code, part)
+        else:
+            part = part.replace("|", r"\|")
+            parts[i] = re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part)
+    return "".join(parts)
+
+
+def _table(block: list[str]) -> list[str] | None:
+    """Turn a Markdown table into a list-table, if it is one."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block]
+    if not all(line.strip().startswith("|") for line in block) or len({*map(len, rows)}) != 1:
+        return None
+    ruled = len(rows) > 1 and set("".join(rows[1])) <= set("-: ")
+    body = rows[:1] + rows[2:] if ruled else rows
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in body:
+        lines += [f"   {'*' if i == 0 else ' '} - {_inline(cell)}" for i, cell in enumerate(row)]
+    return lines
+
+
+def _is_formula(block: list[str]) -> bool:
+    """Tell displayed formulas from sentences and from lists."""
+    first = block[0]
+    if re.match(r"\s*([-*•] |\d+\. |\.\. |:)", first):
+        return False
+    indents = {len(line) - len(line.lstrip()) for line in block}
+    if indents != {0}:
+        return True
+    return len(block) > 1 and all(_EQUATES.search(line) for line in block)
+
+
+def _prose(lines: list[str]) -> list[str]:
+    """Convert running text, paragraph by paragraph."""
+    out: list[str] = []
+    block: list[str] = []
+    for line in [*lines, ""]:
+        if line.strip():
+            block.append(line)
+            continue
+        if block:
+            out += [*_paragraph(block), ""]
+        block = []
+    return out
+
+
+def _paragraph(block: list[str]) -> list[str]:
+    if block[0].lstrip().startswith(">>>"):
+        return block
+    if (table := _table(block)) is not None:
+        return table
+    if _is_formula(block):
+        margin = min(len(line) - len(line.lstrip()) for line in block)
+        return [".. code-block:: none", "", *(f"   {line[margin:]}" for line in block)]
+    return [_inline(line) for line in block]
+
+
+def convert(lines: list[str]) -> list[str]:
+    """Convert a docstring; sections of numpydoc keep their layout and lose only stray markup."""
+    heads = [i for i, line in enumerate(lines) if i and _SECTION.match(line)]
+    cut = heads[0] - 1 if heads else len(lines)
+    out = _prose(lines[:cut])
+    doctest = False
+    for line in lines[cut:]:
+        doctest = line.lstrip().startswith(">>>") or (doctest and bool(line.strip()))
+        out.append(line if doctest or _SECTION.match(line) else _inline(line))
+    return out
+
+
+def _process(app, what, name, obj, options, lines):
+    lines[:] = convert(lines)
+
+
+def _skip(app, what, name, obj, skip, options):
+    # The fields of a NamedTuple document themselves as aliases; their class describes them.
+    doc = getattr(obj, "__doc__", None) or ""
+    return True if doc.startswith("Alias for field number") else None
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _process, priority=100)  # before numpydoc
+    app.connect("autodoc-skip-member", _skip)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,80 @@
+"""Drawings made by `figures.py` when the site is built, in a light and a dark version.
+
+    ```{drawing} NAME
+    :alt: what a reader who does not see it should know
+
+    The caption.
+    ```
+
+The code that draws it is folded away under the picture, unless `:nocode:` is given.
+"""
+
+import inspect
+from pathlib import Path
+from typing import ClassVar
+
+import figures
+from docutils import nodes
+from docutils.parsers.rst import directives
+from equations import box, code_block, details
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+import numpyvae
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path("_build", "generated", "drawings")  # under the pages
+
+
+class Drawing(SphinxDirective):
+    required_arguments = 1
+    has_content = True
+    option_spec: ClassVar = {"alt": directives.unchanged_required, "nocode": directives.flag}
+
+    def run(self):
+        name = self.arguments[0]
+        if name not in figures.DRAWINGS or "alt" not in self.options:
+            raise self.error(f"drawing {name!r}: expected one of figures.py, with :alt:")
+        self.env.note_dependency(figures.__file__)
+        figure = nodes.figure(classes=["drawing", f"drawing-{name.replace('_', '-')}"])
+        # A box around both: the theme hides a caption that follows a picture of the other look.
+        pictures = box("drawing-pictures")
+        for look in ("light", "dark"):
+            uri = f"/{(FOLDER / f'{name}-{look}.svg').as_posix()}"
+            relative, _ = self.env.relfn2path(uri)
+            self.env.note_dependency(relative)
+            pictures += nodes.image(
+                uri=f"/{relative}", alt=self.options["alt"], classes=[f"only-{look}"]
+            )
+        figure += pictures
+        if self.content:
+            caption = nodes.container()
+            self.state.nested_parse(self.content, self.content_offset, caption)
+            figure += nodes.caption("", "", *caption[0].children)
+        if "nocode" in self.options:
+            return [figure]
+        source = inspect.getsource(figures.DRAWINGS[name])
+        code = details(
+            [nodes.Text("the code of this picture")], code_block(source), name="eq-docstring"
+        )
+        return [box("drawing-box", figure, *code)]
+
+
+def draw_all(app):
+    """Draw what is missing or older than the code that makes it."""
+    folder = Path(app.srcdir, FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    package = Path(numpyvae.__file__).parent
+    newest = max(p.stat().st_mtime for p in (Path(figures.__file__), *package.rglob("*.py")))
+    for name in figures.DRAWINGS:
+        paths = [folder / f"{name}-{look}.svg" for look in ("light", "dark")]
+        if not all(path.exists() and path.stat().st_mtime > newest for path in paths):
+            log.info("drawing %s", name)
+            figures.draw(name, folder)
+
+
+def setup(app):
+    app.add_directive("drawing", Drawing)
+    app.connect("builder-inited", draw_all)
+    return {"parallel_read_safe": True}

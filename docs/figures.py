@@ -1,0 +1,357 @@
+"""The drawings of the site, each a function of a `Look`, in a light and a dark version.
+
+    python docs/figures.py FOLDER        write them all as SVG
+
+Two schematics (the graphical models of the notes' Figure 1 and section 3.7; the computation with
+its forward and backward paths) and four pictures of things that the code on the pages computes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+
+import numpyvae
+from numpyvae import datasets, plotting
+from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
+from numpyvae.inference import variational_em
+from numpyvae.optimizers import Adam, cosine_schedule
+
+__all__ = ["DARK", "DRAWINGS", "LIGHT", "Look", "draw"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours: of text, of the ground, of what is seen, and of the two sets of parameters."""
+
+    name: str
+    ink: str
+    faint: str
+    ground: str
+    seen: str
+    phi: str
+    theta: str
+
+
+LIGHT = Look("light", "#1f2328", "#656d76", "#ffffff", "#d8dee4", "#0a58b0", "#a33b00")
+DARK = Look("dark", "#e6edf3", "#9ea7b3", "#14181e", "#3d444d", "#79b8ff", "#ffa657")
+
+Node = tuple[float, float]
+
+
+# The graphical models
+
+
+def _figure(width: float, height: float):
+    """Return a figure whose axes fill it, a unit being an inch."""
+    figure = Figure(figsize=(width, height))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    ax.axis("off")
+    return figure, ax
+
+
+def _arrow(ax, tail: Node, head: Node, colour: str, *, dashed=False, gap=0.36, bend=0.0) -> None:
+    tail, head = np.array(tail), np.array(head)
+    step = (head - tail) / np.linalg.norm(head - tail) * gap
+    ax.add_patch(
+        FancyArrowPatch(
+            tail + step,
+            head - step,
+            arrowstyle="-|>",
+            mutation_scale=16,
+            linewidth=1.8,
+            linestyle=(0, (4, 2.5)) if dashed else "-",
+            connectionstyle=f"arc3,rad={bend}",
+            color=colour,
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
+
+
+def _plate_model(look: Look, *, with_q: bool) -> Figure:
+    figure, ax = _figure(5.2, 3.2)
+    z, x, theta, phi = (2.6, 2.3), (2.6, 1.0), (4.5, 1.65), (0.7, 1.65)
+    plate = FancyBboxPatch(
+        (1.55, 0.35), 2.1, 2.55, boxstyle="round,pad=0,rounding_size=0.12",
+        fill=False, edgecolor=look.faint, linewidth=1.4,
+    )  # fmt: skip
+    ax.add_patch(plate)
+    ax.text(3.55, 0.47, "$N$", ha="right", va="bottom", fontsize=17, color=look.ink)
+    for at, name, seen in ((z, "z", False), (x, "x", True)):
+        colour = look.seen if seen else look.ground
+        ax.add_patch(Circle(at, 0.32, facecolor=colour, edgecolor=look.ink, linewidth=1.8))
+        ax.text(
+            *at, rf"$\mathbf{{{name}}}$", ha="center", va="center", fontsize=19, color=look.ink
+        )
+    ax.text(*theta, r"$\theta$", ha="center", va="center", fontsize=21, color=look.theta)
+    _arrow(ax, z, x, look.theta)
+    _arrow(ax, theta, z, look.theta)
+    _arrow(ax, theta, x, look.theta)
+    if with_q:
+        ax.text(*phi, r"$\varphi$", ha="center", va="center", fontsize=21, color=look.phi)
+        _arrow(ax, phi, z, look.phi, dashed=True)
+        _arrow(ax, (2.34, 1.2), (2.34, 2.1), look.phi, dashed=True, bend=-0.7, gap=0.0)
+    return figure
+
+
+def graphical_model(look: Look) -> Figure:
+    """The notes' Figure 1: x is seen N times, z is not, θ is what both depend on."""
+    return _plate_model(look, with_q=False)
+
+
+def both_models(look: Look) -> Figure:
+    """Section 3.7: the generative model, and q_φ(z|x) on its way back."""
+    return _plate_model(look, with_q=True)
+
+
+# The computation
+
+
+def computation(look: Look) -> Figure:
+    """From x to the ELBO, and the gradient back through the same boxes."""
+    figure, ax = _figure(6.6, 4.5)
+    boxes = {
+        "x": ((0.75, 3.7), (0.9, 0.62), r"$\mathbf{x}$", look.ink),
+        "encoder": ((2.55, 3.7), (1.5, 0.62), "encoder $\\varphi$", look.phi),
+        "q": ((4.95, 3.7), (1.75, 0.62), r"$\mu,\ \log\,\sigma^2$", look.phi),
+        "z": ((4.95, 2.25), (1.75, 0.62), r"$\mathbf{z} = \mu + \sigma\,\varepsilon$", look.ink),
+        "decoder": ((2.55, 2.25), (1.5, 0.62), r"decoder $\theta$", look.theta),
+        "logp": (
+            (2.55, 0.8),
+            (1.9, 0.62),
+            r"$\log\, p_\theta(\mathbf{x}|\mathbf{z})$",
+            look.theta,
+        ),
+        "elbo": ((4.95, 0.8), (1.75, 0.62), "ELBO", look.ink),
+    }
+    for (cx, cy), (w, h), text, colour in boxes.values():
+        ax.add_patch(
+            FancyBboxPatch(
+                (cx - w / 2, cy - h / 2),
+                w,
+                h,
+                boxstyle="round,pad=0,rounding_size=0.1",
+                facecolor=look.ground,
+                edgecolor=colour,
+                linewidth=1.8,
+            )
+        )
+        ax.text(cx, cy, text, ha="center", va="center", fontsize=14, color=look.ink)
+
+    def edge(name, dx, dy):
+        (cx, cy), (w, h), _, _ = boxes[name]
+        return np.array([cx + dx * w / 2, cy + dy * h / 2])
+
+    def join(tail, head, side, back=True):
+        """Draw the way forward, and beside it the way of the gradient."""
+        (dx, dy) = side
+        a, b = edge(tail, dx, dy), edge(head, -dx, -dy)
+        shift = 0.13 * np.array([abs(dy), abs(dx)])
+        _arrow(ax, a + shift, b + shift, look.ink, gap=0.05)
+        if back:
+            _arrow(ax, b - shift, a - shift, look.faint, gap=0.05, dashed=True)
+
+    join("x", "encoder", (1, 0), back=False)
+    join("encoder", "q", (1, 0))
+    join("q", "z", (0, -1))
+    join("z", "decoder", (-1, 0))
+    join("decoder", "logp", (0, -1))
+    join("logp", "elbo", (1, 0))
+    # The KL goes from q to the ELBO without z, and its gradient straight back.
+    right = edge("q", 1, 0)[0] + 0.28
+    for offset, colour, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
+        x0, top, bottom = right + offset, 3.7 - offset / 2, 0.8 + offset / 2
+        ends = edge("q", 1, 0)[0], edge("elbo", 1, 0)[0]
+        path = [
+            (ends[0], top + 0.05),
+            (x0, top + 0.05),
+            (x0, bottom - 0.05),
+            (ends[1], bottom - 0.05),
+        ]
+        if dashed:
+            path = [(ends[0], 3.58), (x0 - 0.4, 3.58), (x0 - 0.4, 0.92), (ends[1], 0.92)]
+            path = path[::-1]
+        ax.plot(*zip(*path), color=colour, lw=1.8, ls=(0, (4, 2.5)) if dashed else "-")
+        _arrow(ax, path[-2], path[-1], colour, gap=0.0)
+    ax.text(right + 0.1, 1.52, "$-$KL", ha="left", va="center", fontsize=13, color=look.ink)
+    ax.text(
+        3.72, 2.98, r"noise $\varepsilon$", ha="right", va="center", fontsize=13, color=look.ink
+    )
+    _arrow(ax, (3.75, 2.93), (4.35, 2.6), look.ink, gap=0.04)
+    _arrow(ax, (0.2, 0.34), (0.85, 0.34), look.ink, gap=0.0)
+    ax.text(0.95, 0.34, "value", va="center", fontsize=12, color=look.ink)
+    _arrow(ax, (0.85, 0.1), (0.2, 0.1), look.faint, gap=0.0, dashed=True)
+    ax.text(0.95, 0.1, "gradient", va="center", fontsize=12, color=look.faint)
+    return figure
+
+
+# Pictures of what the pages compute
+
+
+def _axes(look: Look, width: float, height: float, columns: int = 1):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns)
+    for ax in np.atleast_1d(axes):
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+@cache
+def _plane() -> numpyvae.VAE:
+    """Train a VAE with two latents on the embedded digits."""
+    digits = datasets.load_digits()
+    vae = numpyvae.VAE(data_dim=64, latent_dim=2, hidden=(200, 100), likelihood="binomial:16")
+    numpyvae.fit(
+        vae, digits.x_train, epochs=60, optimizer=Adam(3e-3), schedule=cosine_schedule(60)
+    )
+    return vae
+
+
+def manifold(look: Look) -> Figure:
+    """The plane of a two-dimensional latent space, decoded (Kingma & Welling 2013, Figure 4)."""
+    figure = Figure(figsize=(4.2, 4.2))
+    ax = figure.add_axes((0, 0, 1, 1))
+    plotting.plot_manifold(_plane(), (8, 8), ax=ax, n=12)
+    ink = mpl.colors.LinearSegmentedColormap.from_list("ink", [look.ground, look.ink])
+    for image in ax.images:
+        image.set_cmap(ink)
+    ax.axis("off")
+    ax.set_title("")
+    return figure
+
+
+def cost(look: Look) -> Figure:
+    """What log p(x) of a digit costs, by a grid and by draws from the prior, against J."""
+    latents, grid, draws = cost_table()
+    figure, ax = _axes(look, 6.0, 3.4)
+    ax.semilogy(latents, grid, "o-", color=look.phi, label="points of a grid")
+    ax.semilogy(latents, draws, "s-", color=look.theta, label="draws from the prior")
+    ax.semilogy(
+        latents, np.ones(len(latents)), "^-", color=look.faint, label="draws from the posterior"
+    )
+    ax.set(xlabel="number of latents J", ylabel="evaluations of p(x|z)", xticks=latents)
+    ax.legend(frameon=False)
+    return figure
+
+
+def cost_table(latents=(1, 2, 4, 8, 16, 32)):
+    """Evaluations that put log p(x) of one digit to about 0.1 nats, for probabilistic PCA.
+
+    The lattice: the posterior's covariance is diagonal here, so a lattice sum is a product of J
+    sums in one dimension, and its error is known without walking over its n^J points. The prior:
+    the variance of the weight p(x|z), z ~ p(z), is known in closed form.
+    """
+    x = datasets.load_digits().greys("train", "float64")
+    grid, draws = [], []
+    for J in latents:
+        model = ppca_maximum_likelihood(x, J)
+        posterior = model.posterior(x[:1])
+        sd = np.sqrt(np.diagonal(posterior.cov))
+        n = next(n for n in range(2, 10_000) if _lattice_error(posterior.mean[0], sd, n) < 0.1)
+        grid.append(float(n) ** J)
+        draws.append(float(np.exp(_log_square(model, x[:1]))[0] - 1) / 0.1**2)
+    return latents, grid, draws
+
+
+def _lattice_error(mean, sd, n: int) -> float:
+    """Most that log p̂(x) of n points a side on [−5, 5]^J can be wrong by: Σ_j of each side's."""
+    axis = np.linspace(-5, 5, n)[:, None]
+    density = np.exp(-0.5 * ((axis - mean) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+    with np.errstate(divide="ignore"):
+        return np.abs(np.log(density.sum(axis=0) * 10 / (n - 1))).sum()
+
+
+def _log_square(model: LinearGaussian, x) -> np.ndarray:
+    """log E_p(z)[p(x|z)²] − 2 log p(x): a squared Gaussian is a Gaussian of half the variance."""
+    narrow = LinearGaussian(model.W, model.mean, model.sigma2 / 2)
+    log_constant = -0.5 * model.data_dim * np.log(4 * np.pi * model.sigma2)
+    return log_constant + narrow.log_evidence(x) - 2 * model.log_evidence(x)
+
+
+def two_gaps(look: Look) -> Figure:
+    """A diagonal q against a posterior that it can match, and against one that it cannot."""
+    figure, axes = _axes(look, 6.4, 3.2, columns=2)
+    x = np.array([[1.0, 0.6]])
+    for ax, W in zip(axes, ([[1.5, 0.0], [0.0, 1.5]], [[1.5, 1.2], [1.2, 1.5]])):
+        model = LinearGaussian(W, [0.0, 0.0], 1.0)
+        posterior, q = model.posterior(x), model.best_diagonal(x)
+        for density, colour, style in ((posterior, look.theta, "-"), (q, look.phi, "--")):
+            z1, z2, p = _on_a_grid(density)
+            ax.contour(z1, z2, p, 4, colors=colour, linestyles=style)
+        gap = model.log_evidence(x) - model.elbo_kl_form(x, q)
+        ax.set_title(f"gap {abs(gap[0]):.2f} nats", color=look.ink)
+        ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    handles = [
+        mpl.lines.Line2D([], [], color=look.theta, label="posterior"),
+        mpl.lines.Line2D([], [], color=look.phi, ls="--", label="best diagonal q"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _on_a_grid(density: Gaussian):
+    z1, z2 = np.meshgrid(np.linspace(-1.2, 2.0, 121), np.linspace(-1.6, 1.6, 121))
+    z = np.stack([z1, z2], axis=-1).reshape(-1, 1, 2)
+    return z1, z2, np.exp(density.log_pdf(z)).reshape(z1.shape)
+
+
+def em_steps(look: Look) -> Figure:
+    """The bound after each half-step of variational EM, below the maximum likelihood."""
+    x = em_data()
+    vae = numpyvae.VAE(5, 1, (), likelihood="gaussian:learned", dtype="float64")
+    _, steps = variational_em(vae, x, rounds=12)
+    figure, ax = _axes(look, 6.0, 3.2)
+    elbos = np.array([step.elbo for step in steps])
+    ax.plot(1 + np.arange(len(elbos)), elbos, color=look.faint, lw=1)
+    for half, colour, mark in (("phi", look.phi, "o"), ("theta", look.theta, "s")):
+        at = [i for i, step in enumerate(steps) if step.half == half]
+        name = "after variational inference (φ)" if half == "phi" else "after the M-step (θ)"
+        ax.plot(1 + np.array(at), elbos[at], mark, color=colour, label=name)
+    evidence = LinearGaussian.from_vae(vae).log_evidence(x).mean()
+    ax.axhline(evidence, color=look.ink, lw=1, ls=":", label="log p(x) of the last model")
+    ax.set(xlabel="half-step", ylabel="ELBO, nats per datapoint")
+    ax.legend(frameon=False)
+    return figure
+
+
+def em_data() -> np.ndarray:
+    """Return 200 draws from a factor model with one latent, (200, 5)."""
+    W = np.array([[1.0], [0.8], [0.6], [-0.4], [0.2]])
+    return LinearGaussian(W, np.zeros(5), 0.3).sample(200, seed=1)
+
+
+DRAWINGS: dict[str, Callable[[Look], Figure]] = {
+    f.__name__: f
+    for f in (graphical_model, both_models, computation, manifold, cost, two_gaps, em_steps)
+}
+
+
+def draw(name: str, folder: Path, looks=(LIGHT, DARK)) -> None:
+    """Write one drawing as NAME-light.svg and NAME-dark.svg."""
+    for look in looks:
+        style = {
+            "svg.hashsalt": "numpyvae", "font.size": 12, "mathtext.fontset": "cm",
+            "text.color": look.ink, "axes.labelcolor": look.ink, "axes.edgecolor": look.faint,
+            "xtick.color": look.ink, "ytick.color": look.ink, "axes.facecolor": "none",
+        }  # fmt: skip
+        with mpl.rc_context(style):
+            figure = DRAWINGS[name](look)
+            path = folder / f"{name}-{look.name}.svg"
+            figure.savefig(path, transparent=True, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    out.mkdir(parents=True, exist_ok=True)
+    for each in DRAWINGS:
+        draw(each, out)

@@ -1,0 +1,157 @@
+"""Bounds on log p(x) from above, and what their estimates are worth.
+
+With the weight w(z) = p_θ(x, z) / q_φ(z|x), two integrals lie above log p(x) as the ELBO lies
+below it:
+
+    EUBO   = E_{p(z|x)}[log w]         = log p(x) + KL(p_θ(z|x) ‖ q_φ(z|x))
+    CUBO_n = (1/n) log E_q[w^n], n ≥ 1 = log p(x) + (1/n) log E_q[(p_θ(z|x)/q_φ(z|x))^n]
+
+The EUBO needs draws from the posterior, and its average over them is then a fair estimate. The
+CUBO (Dieng, Tran, Ranganath, Paisley & Blei 2017) needs draws from q alone, but the logarithm of
+an average lies too low on average, by Jensen's inequality: see `cubo`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_count, check_positive, check_rows, check_seed
+from ..progress import progress_line
+from ..vae import VAE
+from .importance import log_mean_weights, log_weights
+from .streams import row_slices
+
+__all__ = ["cubo", "eubo"]
+
+_CUBO = 302  # purpose of the random stream
+
+
+def eubo(
+    vae: VAE, x: Any, posterior: Any, *, memory: float = 32.0, progress: bool = False
+) -> np.ndarray:
+    """Estimate the evidence upper bound E_{p(z|x)}[log p_θ(x, z) − log q_φ(z|x)] ≥ log p(x).
+
+    It exceeds log p(x) by KL(p_θ(z|x) ‖ q_φ(z|x)), the other way round from Eq. (8): where q is
+    too narrow, or misses a mode of the posterior, the ELBO hardly shows it and the EUBO does.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    posterior : (N, J) or (L, N, J) array_like
+        Exact draws from p_θ(z|x), as `simulate` gives along with x: from anything else, such as
+        q or a chain that has not converged, the result bounds nothing.
+    memory : float
+        Megabytes for what the decoder needs at a time.
+    progress : bool
+        Show a line on standard error.
+
+    Returns
+    -------
+    eubo : (N,) array of float64
+        Nats per datapoint; at least log p(x) in expectation, while a single draw can be below.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `posterior` is not what the model can take, or the memory is too small.
+
+    Examples
+    --------
+    >>> from numpyvae.bounds import simulate
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, z = simulate(vae, 5)
+    >>> eubo(vae, x, z).shape
+    (5,)
+    """
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
+    z = _posterior_draws(posterior, x.shape[0], vae)
+    result = np.empty(x.shape[0])
+    blocks = row_slices(vae, x.shape[0], z.shape[0], memory)
+    with progress_line(len(blocks), "block", progress) as advance:
+        for rows in blocks:
+            block = x[rows].astype(vae.dtype)
+            (mu, logvar), _ = vae.encoder(block)
+            eps = (z[:, rows].astype(vae.dtype) - mu) * np.exp(-0.5 * logvar)
+            result[rows] = log_weights(vae, block, mu, logvar, eps).mean(axis=0, dtype=float)
+            advance("")
+    return result
+
+
+def _posterior_draws(posterior: Any, rows: int, vae: VAE) -> np.ndarray:
+    """Return draws as (L, N, J), or say what was expected."""
+    expected = f"({rows}, {vae.latent_dim}) or (L, {rows}, {vae.latent_dim})"
+    try:
+        shape = np.shape(posterior)
+    except ValueError:
+        raise ValueError(f"posterior: expected shape {expected}, got a ragged list") from None
+    if len(shape) not in (2, 3) or not all(shape) or shape[-2:] != (rows, vae.latent_dim):
+        raise ValueError(
+            f"posterior: expected shape {expected}, draws of z for each row of x, got {shape}"
+        )
+    z = posterior if np.ma.isMaskedArray(posterior) else np.asarray(posterior)
+    flat = check_rows(z.reshape(-1, vae.latent_dim), name="posterior", dtype=vae.dtype)
+    return flat.reshape(-1, rows, vae.latent_dim)  # (L·N, J) → (L, N, J)
+
+
+def cubo(
+    vae: VAE,
+    x: Any,
+    n_importance: int = 500,
+    order: float = 2.0,
+    *,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Estimate the χ² upper bound CUBO_n = (1/n) log E_q[w^n] from K draws of q.
+
+    CUBO_2 = ½ log E_q[w²] = log p(x) + ½ log(1 + χ²(p_θ(z|x) ‖ q_φ(z|x)))
+
+    **The estimate is not an upper bound.** The logarithm of an average of K terms is too low in
+    expectation, and E_q[w²] lives on rare draws, where q is small and p(x, z) is not. The
+    estimate climbs towards the bound from below as K grows, often for longer than one can wait;
+    at K = 1 it is the ELBO, a lower bound. Read it as a diagnosis of q: where it still rises with
+    K, q misses part of the posterior. `sandwich` bounds from above at any effort.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    n_importance : int
+        K, draws per datapoint.
+    order : float
+        n, at least 1. A larger one is a looser bound, and worse to estimate.
+    seed : int
+    memory : float, optional
+        As `importance_log_likelihood` takes it.
+    progress : bool
+        Show a line on standard error.
+
+    Returns
+    -------
+    cubo : (N,) array of float64
+        Nats per datapoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or a setting is not what the model can take, or the memory is too small.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> cubo(vae, [[0, 1, 1, 0]], 50).shape
+    (1,)
+    """
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
+    K = check_count("n_importance", n_importance)
+    order = check_positive("order", order)
+    if order < 1:
+        raise ValueError(f"order: expected at least 1, got {order:g}; below 1 it is a lower bound")
+    seed = check_seed(seed)
+    return log_mean_weights(vae, x, K, _CUBO, seed, memory, progress, power=order) / order
