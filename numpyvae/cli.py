@@ -354,7 +354,7 @@ def _add_train(commands) -> None:
         "--learning-rate",
         type=_above_zero("learning_rate"),
         default=argparse.SUPPRESS,
-        help="of the first step " + per_dataset(d.learning_rate, m["learning_rate"]),
+        help=f"of the first step (default: {d.learning_rate})",
     )
     add("--schedule", choices=("cosine", "constant"), default=d.schedule, help="of the rate")
     add(

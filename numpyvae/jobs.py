@@ -58,7 +58,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     name: {
         "latent_dim": 20,
         "hidden": (500,),
-        "learning_rate": 1e-3,
         "epochs": 20,
         "test_rows": 1000,
     }

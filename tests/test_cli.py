@@ -255,12 +255,18 @@ def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
 
 def test_a_real_interrupt_leaves_no_files(tmp_path):
     command = [sys.executable, "-m", "numpyvae", "train", "--epochs", "100000"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path)], stderr=subprocess.PIPE, start_new_session=True
-    )
-    time.sleep(3)
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        # A shell starts background jobs with the interrupt ignored; the command must hear it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == []

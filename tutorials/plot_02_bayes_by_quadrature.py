@@ -63,8 +63,7 @@ assert abs(exact - log_evidence) < 1e-8
 # Eq. (3) and (4): the posterior
 # ------------------------------
 # Joint over evidence. Three images: the posterior of each is narrow compared with the prior, since
-# 64 pixels say a lot about one number, and some have a second peak, where another part of the
-# curve of digits looks similar.
+# 64 pixels say a lot about one number.
 
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(7, 3.2), width_ratios=[1, 3], layout="constrained"
@@ -77,8 +76,8 @@ for row, style in zip(chosen, ("-", "--", ":")):
     assert abs(posterior.sum() * step - 1) < 1e-6
     right.plot(z, posterior, style, label=f"p(z|x), image {chosen.index(row) + 1} from the top")
 right.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color="0.6", label="p(z)")
-right.set(xlabel="z", ylabel="density", title="prior and posteriors")
-right.legend()
+right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 4))
+right.legend(loc="upper left", fontsize="small")
 
 # %%
 # What a posterior is good for

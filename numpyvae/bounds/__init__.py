@@ -20,11 +20,16 @@ Examples
 (5,)
 """
 
-from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate
-from .appendix_d import FittedEstimate, fitted_log_likelihood
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .importance import importance_log_likelihood, log_weights
-from .upper import cubo, eubo
-from .walk import sigmoid_temperatures
+
+if TYPE_CHECKING:
+    from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate
+    from .appendix_d import FittedEstimate, fitted_log_likelihood
+    from .upper import cubo, eubo
+    from .walk import sigmoid_temperatures
 
 __all__ = [
     "AnnealedBounds",
@@ -39,3 +44,22 @@ __all__ = [
     "sigmoid_temperatures",
     "simulate",
 ]
+
+# `import numpyvae` needs importance weights alone; the rest is loaded when it is asked for.
+_LATER = {
+    "AnnealedBounds": "ais",
+    "FittedEstimate": "appendix_d",
+    "annealed_log_likelihood": "ais",
+    "cubo": "upper",
+    "eubo": "upper",
+    "fitted_log_likelihood": "appendix_d",
+    "sandwich": "ais",
+    "sigmoid_temperatures": "walk",
+    "simulate": "ais",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
