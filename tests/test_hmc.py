@@ -166,19 +166,6 @@ def test_the_step_is_frozen_after_the_burn_in():
     np.testing.assert_array_equal(few.z[0], many.z[0])
 
 
-def test_a_trajectory_of_a_whole_period_does_not_stall_the_chain():
-    """Kills steps without jitter: here they leave an autocorrelation time above 6 moves."""
-
-    def standard(z):
-        return -0.5 * (z * z).sum(axis=-1), -z
-
-    draws = draws_for(9, n_rows=10, n_chains=20, latent_dim=1)
-    z = hmc.sample(standard, np.zeros((20, 10, 1)), 300, draws, n_leapfrog=10).z[..., 0]
-    z = z - z.mean()
-    correlations = [(z[k:] * z[:-k]).mean() / (z * z).mean() for k in range(1, 40)]
-    assert 1 + 2 * sum(correlations) < 3
-
-
 def test_streams_draw_what_they_say():
     """Kills draws shared by rows or chains, and a factor or a logarithm of the wrong range."""
     draws = draws_for(10, n_rows=50, n_chains=40)

@@ -187,10 +187,7 @@ def test_the_fitted_estimate_finds_the_evidence():
 
 
 def test_the_fitted_estimate_is_unbiased_on_the_scale_of_one_over_p():
-    """Kills a density fitted to the draws that it is then averaged over: it flatters itself.
-
-    So few draws that it would show: E[p/p̂] is 1.1 then.
-    """
+    """Kills a density fitted to the draws that it is then averaged over: it flatters itself."""
     vae = linear(1, 3)
     x, _ = simulate(vae, 400)
     result = fitted_log_likelihood(vae, x, 8, 4, n_leapfrog=2, n_burn=40)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
-from scipy import special, stats
+from scipy import linalg, special
 
 from ..checks import check_choice, check_seed
 from ..exact import ExactModel, FiniteMixture, Gaussian, LinearGaussian, Quadrature
@@ -72,7 +72,7 @@ class Case(ABC):
 
     @abstractmethod
     def reference_log_joint(self, z: np.ndarray) -> np.ndarray:
-        """log p_θ(x, z) by SciPy's distributions, for Eq. (1), (L, B)."""
+        """log p_θ(x, z) by SciPy's functions and none of ours, for Eq. (1), (L, B)."""
 
     @abstractmethod
     def posterior_mean(self) -> np.ndarray:
@@ -93,6 +93,14 @@ class Case(ABC):
         twin = copy.copy(self)
         twin.__dict__.pop("nodes", None)
         twin.q = q
+        return twin
+
+    def first(self) -> Case:
+        """Return the case of the first datapoint alone, for searches."""
+        q = self.q.rows(np.array([0])) if isinstance(self.q, Gaussian) else self.q[:1]
+        twin = self.with_q(q)
+        twin.__dict__.pop("frame", None)
+        twin.n_free, twin.x = self.n_free // len(self.x), self.x[:1]
         return twin
 
 
@@ -169,7 +177,6 @@ class ContinuousCase(Case):
         return self.vae.encode(self.x)
 
     def reference_log_joint(self, z):
-        log_pz = stats.norm.logpdf(z).sum(axis=-1)
         if isinstance(self.model, LinearGaussian):
             # The joint of a linear-Gaussian model is one Gaussian over (x, z).
             W, D = self.model.W, self.model.data_dim
@@ -177,9 +184,13 @@ class ContinuousCase(Case):
             cov = np.block([[W @ W.T + np.diag(psi), W], [W.T, np.eye(W.shape[1])]])
             mean = np.concatenate([self.model.mean, np.zeros(W.shape[1])])
             x = np.broadcast_to(self.x, (len(z), *self.x.shape))
-            return stats.multivariate_normal(mean, cov).logpdf(np.concatenate([x, z], axis=-1))
-        out = self.vae.decoder(z)[0]
-        return stats.bernoulli.logpmf(self.x, special.expit(out)).sum(axis=-1) + log_pz
+            root = linalg.cholesky(cov, lower=True)
+            away = (np.concatenate([x, z], axis=-1) - mean).reshape(-1, len(mean))
+            white = linalg.solve_triangular(root, away.T, lower=True)
+            constant = len(mean) * np.log(2 * np.pi) / 2 + np.log(np.diag(root)).sum()
+            return -0.5 * (white**2).sum(axis=0).reshape(z.shape[:2]) - constant
+        log_pz = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=-1)
+        return _log_bernoulli(self.x, self.vae.decoder(z)[0]) + log_pz
 
     def q_from(self, free):
         mu, logvar = free.reshape(2, *self.q.mean.shape)
@@ -213,9 +224,7 @@ class DiscreteCase(Case):
         return special.logsumexp(log_f(self.points()), axis=0)
 
     def reference_log_joint(self, z):
-        p = self.model.likelihood.mean(self.model.outputs)  # (M, D) probabilities
-        log_px = stats.bernoulli.logpmf(self.x, p[z]).sum(axis=-1)
-        return log_px + np.log(self.model.weights)[z]
+        return _log_bernoulli(self.x, self.model.outputs[z]) + np.log(self.model.weights)[z]
 
     def posterior_mean(self):
         return self.model.posterior(self.x)
@@ -227,6 +236,11 @@ class DiscreteCase(Case):
 
     def q_from(self, free):
         return special.softmax(free.reshape(self.q.shape), axis=1)
+
+
+def _log_bernoulli(x: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """log p(x) of independent Bernoulli outcomes, by SciPy's log of the logistic function."""
+    return (x * special.log_expit(logits) + (1 - x) * special.log_expit(-logits)).sum(axis=-1)
 
 
 def _linear_gaussian(rng: np.random.Generator) -> Case:

@@ -70,6 +70,7 @@ def posterior_mean(case: Case) -> Sides:
 
 def nearest_q(case: Case) -> Sides:
     """KL at argmin of the KL, and at argmax of the ELBO, found by two searches: Eq. (5)."""
+    case = case.first()
 
     def kl(q_case):
         return q_case.integral(lambda z: q_case.log_q(z) - q_case.log_posterior(z))
