@@ -12,8 +12,6 @@ its seed, and a run that is resumed sees what an uninterrupted one would have se
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import time
@@ -32,7 +30,6 @@ from .checks import (
     shown,
 )
 from .elbo import mean_terms, terms_and_grad
-from .files import atomic_write
 from .likelihoods import Binomial
 from .optimizers import Optimizer, State, make_optimizer
 from .parameters import Parameters
@@ -99,6 +96,11 @@ class History:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write the rows as CSV, numbers in full, all or nothing."""
+        import csv  # here, to keep the import of the package short
+        import io
+
+        from .files import atomic_write
+
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
         writer = csv.DictWriter(text, columns, restval="")

@@ -11,7 +11,6 @@ A `VAE` is an `Architecture`, which never changes, and `Parameters`, which train
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +29,6 @@ from .checks import (
     check_seed,
     shown,
 )
-from .files import ArrayFile, write_arrays
 from .layers import ACTIVATIONS, mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
@@ -392,6 +390,10 @@ class VAE:
         """
         if not np.isfinite(self.parameters.flat).all():
             raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
+        import json  # here and below, to keep the import of the package short
+
+        from .files import write_arrays
+
         header = {"format": _FORMAT, **asdict(self.architecture)}
         write_arrays(path, {"header": np.array(json.dumps(header)), **self.parameters})
 
@@ -406,6 +408,10 @@ class VAE:
         ValueError
             If it is not such a model, is damaged, or holds non-finite parameters.
         """
+        import json
+
+        from .files import ArrayFile
+
         with ArrayFile(path) as file:
             header = file.read("header", None, "U")
             try:
