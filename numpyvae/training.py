@@ -40,7 +40,7 @@ __all__ = ["History", "NonFiniteError", "fit"]
 
 _SHUFFLE, _NOISE, _TRANSFORM = 1, 2, 3  # purposes of the random streams
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[[np.ndarray, "np.random.Generator"], np.ndarray]
 
 
 class NonFiniteError(FloatingPointError):
