@@ -8,12 +8,14 @@ import pytest
 from conftest import LIKELIHOODS, data_for, small_vae
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from numpyvae import VAE
 from numpyvae.bounds import log_weights
 from numpyvae.distributions import gaussian_kl
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, QuadratureError
-from numpyvae.exact.region import ceiling
+from numpyvae.exact.adaptive import adaptive_rule, gauss_lobatto
+from numpyvae.exact.scan import ceiling, graded_axis, scan
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
 tight = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
@@ -86,21 +88,105 @@ def test_probabilities_of_all_possible_data_sum_to_one(architecture):
 
 
 def test_two_narrow_modes_far_apart_are_both_found():
-    # kills: a rule placed at the posterior's mode, which loses half of the mass
+    # kills: a rule placed at the posterior's mode, which loses the other; and a search that
+    # trusts nodes alone: one mode is at a node of the lattice, the other 40 widths from any
     vae = VAE(1, 1, hidden=(2,), likelihood="gaussian:0.001", dtype="float64")
     parameters = vae.parameters
     parameters["decoder.W0"][:] = 1
-    parameters["decoder.b0"][:] = 2, -2
-    parameters["decoder.W1"][:] = [[1], [-1]]  # tanh(z + 2) − tanh(z − 2): even in z
+    parameters["decoder.b0"][:] = 1.9, -2.1
+    parameters["decoder.W1"][:] = [[1], [-1]]  # even about z = 0.1
     x = vae.decode([[2.5]])
-    model = Quadrature(vae)
-    z = np.linspace(2.4, 2.6, 20_001)[:, None, None]
-    one_mode = np.log(np.exp(model.log_joint(x, z)).sum() * 1e-5)
+    model, step = Quadrature(vae), 1e-5
+    parts, means = [], []
+    for mode in (2.5, -2.3):
+        z = mode + step * np.arange(-10_000, 10_001)[:, None, None]
+        density = np.exp(model.log_joint(x, z))
+        parts.append(density.sum() * step)
+        means.append((density * z[:, 0]).sum() * step)
     found = model.posterior(x)
-    tight(found.log_evidence, one_mode + np.log(2))
-    close(found.mean, 0)
-    close(found.cov, 6.25, rtol=1e-4)
+    tight(found.log_evidence, np.log(sum(parts)))
+    close(found.mean, sum(means) / sum(parts))
     tight(model.posterior_mass(x), 1)
+
+
+def test_a_relu_decoder_gives_the_closed_form_of_two_half_gaussians():
+    # kills: sums that agree by accident on either side of a kink; one x in a hundred does
+    vae = VAE(1, 1, hidden=(1,), activation="relu", likelihood="gaussian:0.5", dtype="float64")
+    w, b, c, sigma = 1.7, 0.3, -0.2, 0.5
+    for name, value in (("W0", w), ("b0", b), ("W1", 1), ("b1", c)):
+        vae.parameters[f"decoder.{name}"][:] = value
+    x, kink = np.linspace(-2, 4, 500), -b / w
+    flat = stats.norm.logpdf(x, c, sigma) + stats.norm.logcdf(kink)
+    mean = w * (x - b - c) / (w * w + sigma**2)  # of the posterior, were it linear throughout
+    width = sigma / np.sqrt(w * w + sigma**2)
+    slope = stats.norm.logpdf(x, b + c, np.sqrt(w * w + sigma**2))
+    slope += stats.norm.logsf(kink, mean, width)
+    np.testing.assert_allclose(
+        Quadrature(vae).log_evidence(x[:, None]), np.logaddexp(flat, slope), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("order", [8, 9])
+def test_the_adaptive_rule_sees_kinks_wherever_they_are(order):
+    # kills: a kink hidden between a cell's last node and its edge; agreement by accident
+    t = np.concatenate([0.5 - np.geomspace(1e-6, 0.4, 300), np.linspace(-1, 1, 700)])
+
+    def f(rows, u):
+        return np.zeros(u.shape[:2]), np.abs(u - t[rows, None, None])
+
+    cells = np.full((len(t), 1), 4)
+    found = adaptive_rule(f, cells, 1, order, 1e-10, 1 << 20, kinks=True)
+    np.testing.assert_allclose(found.at(np.zeros(len(t)))[:, 0], 1 + t * t, rtol=0, atol=1e-9)
+
+
+def test_gauss_lobatto_integrates_polynomials():
+    # kills: a wrong node or weight
+    nodes, weights = gauss_lobatto(7)
+    for degree in range(12):
+        tight(weights @ nodes**degree, 2 / (degree + 1) if degree % 2 == 0 else 0)
+
+
+def test_two_narrow_modes_far_apart_are_found_in_the_plane():
+    # kills: an adaptive rule that takes a cell for empty when its nodes miss the peak
+    vae = VAE(2, 2, hidden=(3,), likelihood="gaussian:0.003", dtype="float64")
+    parameters = vae.parameters
+    parameters["decoder.W0"][:] = [[1, 1, 0], [0, 0, 1]]
+    parameters["decoder.b0"][:] = 1.9, -2.1, 0
+    parameters["decoder.W1"][:] = [[1, 0], [-1, 0], [0, 1]]  # x_1 from z_1 alone, x_2 from z_2
+    x = vae.decode([[2.5, 0.3]])
+    found, alone = Quadrature(vae).posterior(x), 0
+    axis = 1e-5 * np.arange(-400_000, 400_001)
+    for d in (0, 1):
+        z = np.zeros((len(axis), 1, 2))
+        z[:, 0, d] = axis
+        out, _ = vae.decoder(z)
+        density = stats.norm.pdf(x[0, d], out[:, 0, d], 0.003) * stats.norm.pdf(axis)
+        alone += np.log(density.sum() * 1e-5)
+    tight(found.log_evidence, alone)
+
+
+def test_a_narrow_correlated_posterior_needs_no_adaptive_rule():
+    # kills: frames along the axes of z, on which a lattice has to be 1000 times finer
+    vae = VAE(2, 2, hidden=(), likelihood="gaussian:0.01", dtype="float64")
+    vae.parameters["decoder.W0"][:] = [[1, 0.5], [1, 0.51]]
+    x, exact = np.array([[0.3, 0.4]]), LinearGaussian.from_vae(vae)
+    tight(Quadrature(vae, max_nodes=1).log_evidence(x), exact.log_evidence(x))
+
+
+def test_a_posterior_inside_a_steep_wall_is_found():
+    # kills: a search as coarse as the first layer allows. Logits ±100 t(z) with t a step 1/5000
+    # wide contradict x = (1, 1) on both sides of the step; only within it p(x|z) is not e^−100
+    vae = VAE(2, 1, hidden=(1, 1), dtype="float64")
+    parameters = vae.parameters
+    parameters["decoder.W0"][:] = 1
+    parameters["decoder.W1"][:] = 5000
+    parameters["decoder.b1"][:] = -5000 * np.tanh(0.377)
+    parameters["decoder.W2"][:] = [[100, -100]]
+    model, x = Quadrature(vae), np.ones((1, 2))
+    z = 0.377 + 5e-9 * np.arange(-200_000, 200_001)[:, None, None]
+    expected = np.log(np.exp(model.log_joint(x, z)).sum() * 5e-9)
+    assert expected > -20
+    tight(model.log_evidence(x), expected)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -118,7 +204,7 @@ def test_the_evidence_is_the_mean_importance_weight(likelihood):
 
 @pytest.mark.parametrize(
     "vae",
-    [small_vae(scale=1.0), saturated(hidden=(6, 6), latent_dim=1)],
+    [saturated(1, hidden=(8,), latent_dim=1), saturated(latent_dim=1, activation="relu")],
     ids=["lattice", "adaptive"],
 )
 def test_doubling_the_nodes_changes_nothing(vae):
@@ -131,15 +217,15 @@ def test_doubling_the_nodes_changes_nothing(vae):
 
 
 def test_a_row_does_not_depend_on_its_company():
-    # kills: a box, a scale or a chunk that is shared where it must not be
+    # kills: a box, a scale or a chunk shared where it must not be; a result kept for another x
     vae = small_vae("gaussian:0.3", data_dim=2)
     x = np.random.default_rng(0).normal(size=(103, 2))
     x[50] = 30, -30  # makes the search go further out for everybody
     model = Quadrature(vae)
     together = model.posterior(x)
-    some = model.posterior(x[[102, 0, 50]])
-    for whole, part in zip(together, some):
-        tight(part, whole[[102, 0, 50]])
+    for which in ([102, 0, 50], [102, 3]):
+        for whole, part in zip(together, model.posterior(x[which])):
+            tight(part, whole[which])
 
 
 def test_the_vae_is_copied_and_computed_in_float64():
@@ -289,6 +375,13 @@ def test_too_few_nodes_raise_and_name_the_row():
         Quadrature(vae).log_evidence(x)
 
 
+def test_a_decoder_too_steep_to_search_in_two_dimensions_raises():
+    # kills: a search that overlooks what is narrower than its lattice, and says nothing
+    vae = saturated(data_dim=2, hidden=(8, 8), factor=20)
+    with pytest.raises(QuadratureError, match=r"details can be searched through, got some 0\.00"):
+        Quadrature(vae).log_evidence(np.ones((1, 2)))
+
+
 def test_expectations_raise_too():
     # kills: a silent figure from the rule under q
     vae = saturated(activation="relu")
@@ -319,10 +412,24 @@ def test_the_ceiling_is_never_below_the_likelihood(seed, likelihood, activation)
     assert (vae.log_likelihood(x, z)[0] <= ceiling(vae, x, 5.0) + 1e-9).all()
 
 
-def test_the_ceiling_is_attained_where_the_decoder_can_produce_the_data():
+def test_the_ceiling_is_attained_by_a_linear_decoder():
     # kills: a bound so loose that every search goes out to the end
     vae = VAE(1, 1, hidden=(), likelihood="gaussian:0.5", dtype="float64")
-    tight(ceiling(vae, np.zeros((1, 1)), 5.0), -0.5 * np.log(2 * np.pi * 0.25))
+    vae.parameters["decoder.W0"][:] = 2
+    expected = stats.norm.logpdf([0, 11], [0, 10], 0.5)
+    tight(ceiling(vae, np.array([[0.0], [11.0]]), 5.0), expected)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_the_search_in_slabs_is_the_search_in_one(latent_dim, monkeypatch):
+    # kills: a slab's edge without its neighbours, a slab left out
+    vae = small_vae("gaussian:0.01", latent_dim=latent_dim, scale=1.0)
+    x, axis = np.random.default_rng(0).normal(size=(6, 3)), graded_axis(9.0, 0.25)
+    whole = scan(vae, x, axis)
+    for elements in (100, 1000, 2000):
+        monkeypatch.setattr("numpyvae.exact.scan._ELEMENTS", elements)
+        for part, expected in zip(scan(vae, x, axis), whole):
+            tight(part, expected)
 
 
 @pytest.mark.parametrize(

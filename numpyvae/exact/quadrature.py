@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ from .adaptive import adaptive_rule
 from .cubature import Integral, QuadratureError, lattice_rule, lattice_sum
 from .gaussian import Gaussian, check_gaussian
 from .model import ExactModel
-from .region import Frame, locate, spacing
+from .region import Frame, locate
+from .scan import spacing
 
 __all__ = ["Quadrature", "QuadraturePosterior"]
 
@@ -124,6 +125,10 @@ class Quadrature(ExactModel):
     @property
     def _has_kinks(self) -> bool:
         return self.vae.architecture.activation == "relu" and bool(self.vae.architecture.hidden)
+
+    @cached_property
+    def _delta(self) -> float:
+        return spacing(self.vae)
 
     def __repr__(self) -> str:
         return f"Quadrature({self.vae!r}, tolerance={self.tolerance:g})"
@@ -268,7 +273,7 @@ class Quadrature(ExactModel):
             for start in range(0, len(x), _ROWS):
                 some = x[start : start + _ROWS]
                 try:
-                    frame = locate(self.vae, some, partial(self._log_joint, some))
+                    frame = locate(self.vae, some, partial(self._log_joint, some), self._delta)
                     parts.append((*frame, *self._integrate_posterior(some, frame)))
                 except QuadratureError as error:
                     raise error.renumbered(np.arange(start, start + len(some))) from None
@@ -295,7 +300,7 @@ class Quadrature(ExactModel):
         """
         J = self.latent_dim
         f = self._posterior_integrand(x, frame)
-        finest = 1 + 2 * frame.half_lengths().max(axis=1) / spacing(self.vae)
+        finest = 1 + 2 * frame.half_lengths().max(axis=1) / self._delta
         integral, points = self._converge(f, finest, self._cells(frame), _POINTS)
         mass = integral.value[:, 0]
         mean = integral.value[:, 1 : 1 + J] / mass[:, None]
@@ -323,7 +328,7 @@ class Quadrature(ExactModel):
 
     def _cells(self, frame: Frame) -> np.ndarray:
         """Cells along each axis of a frame, (B, J), with halves whose nodes are δ apart."""
-        across = 2 * frame.half_lengths() / spacing(self.vae)
+        across = 2 * frame.half_lengths() / self._delta
         return np.maximum(np.ceil(across / (2 * self.order)), 4).astype(int)
 
     def _converge(
