@@ -7,7 +7,7 @@ are clean and the mathematics is free of defensive code.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = [
     "check_positive",
     "check_rows",
     "check_seed",
+    "check_weight",
     "row_blocks",
     "shown",
 ]
@@ -49,16 +50,26 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
 
 def check_positive(name: str, value: Any) -> float:
     """Return `value` as a finite float above zero."""
+    return _check_real(name, value, "above 0", lambda number: number > 0)
+
+
+def check_weight(name: str, value: Any) -> float:
+    """Return `value` as a finite float of at least zero."""
+    return _check_real(name, value, "of at least 0", lambda number: number >= 0)
+
+
+def _check_real(name: str, value: Any, where: str, lies_there: Callable[[float], bool]) -> float:
+    """Return `value` as a finite float that lies where it should."""
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number above 0, got {shown(value)}") from None
+        raise TypeError(f"{name}: expected a number {where}, got {shown(value)}") from None
     except OverflowError:
         number = np.inf
-    if not 0.0 < number < np.inf:
-        raise ValueError(f"{name}: expected a finite number above 0, got {number}")
+    if not (lies_there(number) and number < np.inf):
+        raise ValueError(f"{name}: expected a finite number {where}, got {number}")
     return number
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import __version__, gradcheck, jobs
-from .checks import check_count, check_positive
+from .checks import check_count, check_positive, check_weight
+from .estimators import ESTIMATORS
 from .files import atomic_write
 from .layers import ACTIVATIONS
 from .likelihoods import parse_likelihood
@@ -118,10 +119,22 @@ def _report(s: dict[str, Any]) -> str:
             f"    reconstruction{s['reconstruction']:9.2f}",
             f"    KL            {s['kl']:9.2f}",
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            *_weighted(s),
             f"Active latents: {s['active_units']} of {s['latent_dim']}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
         ]
     )
+
+
+def _weighted(s: dict[str, Any]) -> list[str]:
+    """Say what was ascended where that was not the ELBO, beside the ELBO."""
+    if s.get("estimator") in (None, repr(ESTIMATORS["sgvb-b"])) and not s.get("kl_warmup"):
+        return []
+    warm_up = f", KL warm-up over {s['kl_warmup']:g} epochs" if s["kl_warmup"] else ""
+    return [
+        f"Trained by {s['estimator']}{warm_up}: in the last epoch the objective was "
+        f"{s['train_objective']:.2f}, the ELBO {s['train_elbo']:.2f} (training set)."
+    ]
 
 
 def _sample(args: argparse.Namespace) -> int:
@@ -243,15 +256,23 @@ def _whole(name: str, minimum: int = 1) -> Callable[[str], int]:
     return _typed(check)
 
 
-def _above_zero(name: str) -> Callable[[str], float]:
-    def check(text: str) -> float:
+def _number(name: str, check: Callable[[str, Any], float]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
         try:
             value: Any = float(text)
         except ValueError:
             value = text
-        return check_positive(name, value)
+        return check(name, value)
 
-    return _typed(check)
+    return _typed(convert)
+
+
+def _above_zero(name: str) -> Callable[[str], float]:
+    return _number(name, check_positive)
+
+
+def _at_least_zero(name: str) -> Callable[[str], float]:
+    return _number(name, check_weight)
 
 
 def _likelihood(text: str) -> str:
@@ -364,7 +385,28 @@ def _add_train(commands) -> None:
         help="passes over the data " + per_dataset(d.epochs, m["epochs"]),
     )
     add("--batch-size", type=_whole("batch_size"), default=d.batch_size, metavar="B", help="rows")
-    add("--n-samples", type=_whole("n_samples"), default=d.n_samples, metavar="L", help="of z")
+    add("--estimator", choices=tuple(ESTIMATORS), default=d.estimator, help="of the gradient")
+    add(
+        "--n-samples",
+        type=_whole("n_samples"),
+        default=d.n_samples,
+        metavar="L",
+        help="averages over draws of z for each row",
+    )
+    add(
+        "--train-importance",
+        type=_whole("train_importance"),
+        metavar="K",
+        help="draws in one average, for iwae, stl-iwae and dreg",
+    )
+    add("--beta", type=_at_least_zero("beta"), help="weight of the KL, for sgvb-b")
+    add("--kl-warmup", type=_above_zero("kl_warmup"), metavar="EPOCHS", help="from 0 to beta")
+    add(
+        "--free-bits",
+        type=_at_least_zero("free_bits"),
+        metavar="NATS",
+        help="of KL that each latent has for nothing, for sgvb-b",
+    )
     add("--clip-norm", type=_above_zero("clip_norm"), help="longest gradient")
     add("--output", type=Path, default=Path("runs/vae"), metavar="DIR", help="written into")
     _add_measuring(command)

@@ -15,6 +15,7 @@ import numpy as np
 from .bounds import importance_log_likelihood
 from .diagnostics import active_units
 from .elbo import mean_terms
+from .estimators import Estimator, make_estimator, warm_up
 from .files import atomic_write
 from .likelihoods import parse_likelihood
 from .optimizers import cosine_schedule, make_optimizer
@@ -44,7 +45,12 @@ class Settings:
     schedule: str = "cosine"
     epochs: int = 100
     batch_size: int = 100
+    estimator: str = "sgvb-b"
     n_samples: int = 1
+    train_importance: int | None = None
+    beta: float | None = None
+    kl_warmup: float | None = None
+    free_bits: float | None = None
     clip_norm: float | None = None
     seed: int = 0
     n_importance: int = 500
@@ -89,12 +95,21 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
         raise UsageError(
             f"--batch-size: expected at most the {N} training rows, got {s.batch_size}"
         )
+    try:
+        estimator = make_estimator(
+            s.estimator, s.train_importance, beta=s.beta, free_bits=s.free_bits
+        )
+        estimator.draws(s.n_samples)
+        if s.kl_warmup is not None:
+            warm_up(estimator, s.kl_warmup)
+    except ValueError as error:
+        raise UsageError(f"--estimator {s.estimator}: {error}") from None
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
     from threadpoolctl import threadpool_limits
 
     largest = max(view.size for view in vae.parameters.values())
     with threadpool_limits(1 if s.batch_size * largest < _SMALL else None, "blas"):
-        return _train(s, vae, data, output, progress, start)
+        return _train(s, estimator, vae, data, output, progress, start)
 
 
 # Multiplications in the largest matrix product, below which a second BLAS thread gains nothing:
@@ -103,7 +118,13 @@ _SMALL = 1 << 23
 
 
 def _train(
-    s: Settings, vae: VAE, data: Prepared, output: Path, progress: bool, start: float
+    s: Settings,
+    estimator: Estimator,
+    vae: VAE,
+    data: Prepared,
+    output: Path,
+    progress: bool,
+    start: float,
 ) -> dict[str, Any]:
     """Do what `train` says, with the model made and the threads set."""
     history = fit(
@@ -113,7 +134,9 @@ def _train(
         batch_size=s.batch_size,
         optimizer=make_optimizer(s.optimizer, s.learning_rate),
         schedule=cosine_schedule(s.epochs) if s.schedule == "cosine" else None,
+        estimator=estimator,
         n_samples=s.n_samples,
+        kl_warmup=s.kl_warmup,
         clip_norm=s.clip_norm,
         transform=data.transform,
         seed=s.seed,
@@ -123,6 +146,9 @@ def _train(
     summary = evaluate(vae, data, s.n_importance, s.seed, s.test_rows)
     summary |= {
         "train_elbo": history.rows[-1]["elbo"],
+        "train_objective": history.rows[-1]["objective"],
+        "estimator": repr(estimator),
+        "kl_warmup": s.kl_warmup,
         "epochs": len(history),
         "learning_rate": s.learning_rate,
         "optimizer": s.optimizer,

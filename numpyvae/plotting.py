@@ -67,7 +67,8 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
 
     Eq. (11) as a picture: ELBO = reconstruction − KL, so the KL is the band between the two
     curves, in the same unit on the same axis. With a validation set the curves and the band are
-    its values, and the training set's are dashed beside them.
+    its values, and the training set's are dashed beside them. Where something else than the ELBO
+    is ascended (L_K, another weight of the KL), that is the dotted line, on the training set.
 
     Parameters
     ----------
@@ -107,6 +108,10 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
             ax.plot(epoch, columns[name], color=colour, linewidth=1, dashes=(4, 2))
         handles.append(Line2D([], [], color="0.3", linewidth=1, dashes=(4, 2)))
         labels.append("training set")
+    objective = [row.get("objective", row["elbo"]) for row in history.rows]
+    if not np.allclose(objective, history["elbo"], rtol=1e-6):
+        handles += ax.plot(epoch, objective, color="0.2", linewidth=1, dashes=(1, 1.5))
+        labels.append(f"what is ascended  {_number(objective[-1])}")
     legend = {"loc": "lower right", "frameon": False, "alignment": "left"}
     ax.legend(handles, labels, title="at the last epoch", **legend)
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -1,6 +1,7 @@
 """`fit`: stochastic gradient ascent on the ELBO (Kingma & Welling 2013, algorithm 1).
 
-`update` says which parameters move (notes, §3.6):
+The gradient comes from an estimator; by default it is that of `elbo`, Eq. (11). `update` says
+which parameters move (notes, §3.6):
 
     "both"   variational inference and learning at once, §3.5: the variational auto-encoder
     "phi"    variational inference: argmax over φ, θ fixed; on the bound's other side, Eq. (5)
@@ -17,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,12 +30,15 @@ from .checks import (
     check_seed,
     shown,
 )
-from .elbo import mean_terms, terms_and_grad
+from .elbo import mean_terms
 from .likelihoods import Binomial
 from .optimizers import Optimizer, State, make_optimizer
 from .parameters import Parameters
 from .progress import progress_line
 from .vae import VAE
+
+if TYPE_CHECKING:
+    from .estimators import Estimator
 
 __all__ = ["History", "NonFiniteError", "fit"]
 
@@ -73,11 +77,12 @@ class History:
     Attributes
     ----------
     rows : list of dict
-        `epoch` (from 1), `elbo`, `reconstruction`, `kl` (means over the training set, nats per
-        datapoint, taken while the parameters move), `gradient_norm` (mean over the steps, each
-        counted by its rows, before clipping), `learning_rate` (at the epoch's end), with a
-        validation set `valid_elbo`, `valid_reconstruction`, `valid_kl`, and last `seconds`
-        since the start.
+        `epoch` (from 1); `elbo`, `reconstruction`, `kl`, and `objective`, which is what the
+        gradient ascends: the ELBO, L_K, or the ELBO with another weight on its KL. They are means
+        over the training set, nats per datapoint, taken while the parameters move.
+        `gradient_norm` (mean over the steps, each counted by its rows, before clipping);
+        `learning_rate` (at the epoch's end); with a validation set `valid_elbo`,
+        `valid_reconstruction`, `valid_kl`; and last `seconds` since the start.
     optimizer_state : dict of arrays
         For `fit(resume=history)`.
     stopped_early : bool
@@ -119,8 +124,12 @@ def fit(
     optimizer: str | Optimizer = "adam",
     schedule: Callable[[float], float] | None = None,
     update: str = "both",
+    estimator: str | Estimator = "sgvb-b",
     n_samples: int = 1,
-    kl: str = "closed",
+    n_importance: int | None = None,
+    beta: float | None = None,
+    kl_warmup: float | None = None,
+    free_bits: float | None = None,
     transform: Transform | None = None,
     x_valid: Any = None,
     patience: int | None = None,
@@ -130,7 +139,7 @@ def fit(
     progress: bool = False,
     resume: History | None = None,
 ) -> History:
-    """Train `vae` in place by maximising the ELBO, Eq. (11), on minibatches.
+    """Train `vae` in place by maximising the ELBO, Eq. (11), or its kin, on minibatches.
 
     Parameters
     ----------
@@ -150,10 +159,20 @@ def fit(
         `optimizers.cosine_schedule`.
     update : {"both", "phi", "theta"}
         Which parameters move: §3.5, variational inference, or the M-step (notes, §3.6).
+    estimator : str or Estimator
+        Of the gradient: "sgvb-b" is Eq. (11) with the KL in closed form, "sgvb-a" is Eq. (7) with
+        every term sampled; "stl", "score", "score-loo", "iwae", "stl-iwae", "dreg": see
+        `estimators`.
     n_samples : int
-        L, draws of z per datapoint.
-    kl : {"closed", "sampled"}
-        Eq. (11) or Eq. (7); see `elbo_and_grad`.
+        L, averages over draws of z per datapoint.
+    n_importance : int, optional
+        K of "iwae", "stl-iwae" and "dreg"; 5 if left out. Each of the L averages takes K draws.
+    beta : float, optional
+        β of "sgvb-b", the weight of the KL; 1, the ELBO, if left out.
+    kl_warmup : float, optional
+        Epochs over which β rises in a straight line, step by step, from 0 to its value.
+    free_bits : float, optional
+        λ of "sgvb-b": nats that each latent may carry free of charge.
     transform : callable, optional
         `transform(rows, rng) -> (B, D)` applied to each batch as it is drawn, as
         `datasets.binarize` for a fresh binarisation in each epoch.
@@ -198,6 +217,11 @@ def fit(
     >>> history["elbo"].shape
     (2,)
     """
+    from .estimators import (
+        make_estimator,
+        warm_up,
+    )  # here, to keep the import of the package short
+
     x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
     N = x.shape[0]
     epochs = check_count("epochs", epochs)
@@ -206,8 +230,9 @@ def fit(
         raise ValueError(f"batch_size: expected at most the {N} rows of x, got {batch_size}")
     optimizer = make_optimizer(optimizer)
     check_choice("update", update, ("both", "phi", "theta"))
-    check_choice("kl", kl, ("closed", "sampled"))
-    n_samples = check_count("n_samples", n_samples)
+    estimator = make_estimator(estimator, n_importance, beta=beta, free_bits=free_bits)
+    n_draws = estimator.draws(n_samples)
+    warmed = None if kl_warmup is None else warm_up(estimator, kl_warmup)
     seed = check_seed(seed)
     clip_norm = None if clip_norm is None else check_positive("clip_norm", clip_norm)
     if transform is None:
@@ -233,10 +258,12 @@ def fit(
     start = time.perf_counter()
     with progress_line(epochs, "epoch", progress) as advance, np.errstate(all="ignore"):
         for epoch in range(done + 1, done + epochs + 1):
-            batches = _batches(vae, x, batch_size, n_samples, transform, seed, epoch)
+            batches = _batches(vae, x, batch_size, n_draws, transform, seed, epoch)
             rate = schedule and (lambda step, e=epoch: schedule(e - 1 + step * batch_size / N))
+            rule = warmed and (lambda step, e=epoch: warmed(e - 1 + step * batch_size / N))
+            rule = rule or (lambda step: estimator)
             state = history.optimizer_state
-            row = _run_epoch(vae, batches, epoch, optimizer, state, rate, update, kl, clip_norm)
+            row = _run_epoch(vae, batches, epoch, optimizer, state, rate, update, rule, clip_norm)
             if x_valid is not None:
                 valid = mean_terms(vae, x_valid, seed=seed)
                 if not math.isfinite(valid.elbo):
@@ -264,17 +291,17 @@ def _run_epoch(
     state: State,
     rate: Callable[[int], float] | None,
     update: str,
-    kl: str,
+    rule: Callable[[int], Estimator],
     clip_norm: float | None,
 ) -> dict[str, float]:
-    """Take one step up the ELBO for each batch; return the epoch's averages over the rows."""
+    """Take one step up the objective for each batch; return the epoch's averages over the rows."""
     moving = _slice(vae.parameters, update)
-    totals, rows, scale = np.zeros(3), 0, 1.0
+    totals, rows, scale = np.zeros(4), 0, 1.0
     for step, (x, eps) in enumerate(batches):
-        terms, gradient = terms_and_grad(vae, x, eps, kl, update)
-        g = _slice(gradient, update)
+        estimate = rule(step).estimate(vae, x, eps, update)
+        g = _slice(estimate.gradient, update)
         norm = math.sqrt(np.dot(g, g))
-        if not math.isfinite(terms.elbo + norm):
+        if not math.isfinite(estimate.objective + estimate.elbo + norm):
             raise _non_finite("ELBO and gradient", epoch, step, vae, g, update)
         if clip_norm is not None and norm > clip_norm:
             g *= clip_norm / norm
@@ -284,15 +311,16 @@ def _run_epoch(
         if not math.isfinite(np.dot(move, move)):
             raise _non_finite("step", epoch, step, vae, move, update)
         moving += move
-        totals += np.multiply(len(x), (terms.reconstruction, terms.kl, norm))
+        totals += np.multiply(len(x), (*estimate[:3], norm))
         rows += len(x)
-    reconstruction, kl_mean, norm_mean = map(float, totals / rows)
+    objective, reconstruction, kl, norm = map(float, totals / rows)
     return {
         "epoch": epoch,
-        "elbo": reconstruction - kl_mean,
+        "elbo": reconstruction - kl,
         "reconstruction": reconstruction,
-        "kl": kl_mean,
-        "gradient_norm": norm_mean,
+        "kl": kl,
+        "objective": objective,
+        "gradient_norm": norm,
         "learning_rate": scale * optimizer.learning_rate,
     }
 
@@ -301,12 +329,12 @@ def _batches(
     vae: VAE,
     x: np.ndarray,
     batch_size: int,
-    n_samples: int,
+    n_draws: int,
     transform: Transform | None,
     seed: int,
     epoch: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Walk over x once in random order: batches (B, D) and their noise (L, B, J)."""
+    """Walk over x once in random order: batches (B, D) and their noise (L·K, B, J)."""
     shuffle, noise, draws = (
         np.random.default_rng(np.random.SeedSequence([seed, purpose, epoch]))
         for purpose in (_SHUFFLE, _NOISE, _TRANSFORM)
@@ -317,7 +345,7 @@ def _batches(
         batch = x[np.sort(order[start : start + batch_size])]
         if transform is not None:
             batch = _check_transformed(transform(batch, draws), len(batch), vae, start == 0)
-        eps = noise.standard_normal((n_samples, len(batch), vae.latent_dim), vae.dtype)
+        eps = noise.standard_normal((n_draws, len(batch), vae.latent_dim), vae.dtype)
         yield np.asarray(batch, vae.dtype), eps
 
 

@@ -82,6 +82,52 @@ def test_summary_has_its_fields_and_they_agree(tmp_path, capsys):
     assert summary["versions"]["numpy"] == np.__version__
 
 
+def test_a_weighted_objective_stands_beside_the_true_elbo(tmp_path, capsys):
+    """Kills an option that does not reach `fit`, and a weighted objective called the ELBO."""
+    weighted = ["--beta", "4", "--kl-warmup", "1", "--free-bits", "0.1"]
+    assert train(tmp_path, *weighted) == 0
+    text = capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    last = {key: float(value) for key, value in rows[-1].items()}
+    assert summary["train_elbo"] == last["reconstruction"] - last["kl"] == last["elbo"]
+    assert summary["train_objective"] == last["objective"]
+    # In the second epoch β = 4, and max(λ, ·) can only add to the penalty.
+    assert last["objective"] <= last["reconstruction"] - 4 * last["kl"] + 1e-5
+    assert "SGVBB(beta=4.0, free_bits=0.1), KL warm-up over 1 epochs" in text
+    assert f"the objective was {last['objective']:.2f}, the ELBO {last['elbo']:.2f}" in text
+
+
+def test_training_with_importance_samples(tmp_path, capsys):
+    """Kills a K of training that is mixed up with that of the evaluation."""
+    assert train(tmp_path, "--estimator", "dreg", "--train-importance", "3", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["estimator"] == "DReG(n_importance=3)"
+    assert summary["n_importance"] == 5
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (["--estimator", "dreg", "--beta", "2"], "beta: expected an estimator"),
+        (["--estimator", "dreg", "--kl-warmup", "2"], "kl_warmup: expected an estimator"),
+        (["--train-importance", "2"], "n_importance: expected an estimator"),
+        (["--estimator", "score-loo"], "n_samples: expected at least 2"),
+        (["--estimator", "vimco"], "invalid choice"),
+        (["--beta", "-1"], "beta: expected a finite number of at least 0"),
+        (["--kl-warmup", "0"], "kl_warmup: expected a finite number above 0"),
+    ],
+)
+def test_estimator_settings_that_do_not_fit_are_wrong_usage(tmp_path, capsys, extra, expected):
+    """Kills a setting that is dropped in silence, and a traceback."""
+    try:
+        code = train(tmp_path, *extra)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert expected in one_line(capsys)
+
+
 def test_same_seed_same_bytes(tmp_path, capsys):
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert train(tmp_path / name, "--seed", seed) == 0

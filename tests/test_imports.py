@@ -28,11 +28,11 @@ ROOMS = [
     "vae",
     "optimizers",
     "progress",
+    "estimators",
     "training",
     "datasets",
     "exact",
     "bounds",
-    "estimators",
     "inference",
     "diagnostics",
     "equations",
@@ -49,7 +49,7 @@ FOR_TYPES_ALONE = {("elbo", "vae")}  # the file to read names the model in its s
 
 # Beside NumPy and the standard library, and who may import it, wherever in the file.
 THIRD_PARTY = {
-    "scipy": {"exact", "bounds", "estimators", "inference", "diagnostics", "equations"},
+    "scipy": {"exact", "bounds", "inference", "diagnostics", "equations"},
     "matplotlib": {"plotting"},
     "tqdm": {"progress"},
     "pooch": {"datasets"},

@@ -83,7 +83,7 @@ BUGS = [
     Bug(
         "one noise for each training batch",
         "training._batches",
-        [("(n_samples, len(batch), ", "(n_samples, 1, ")],
+        [("(n_draws, len(batch), ", "(n_draws, 1, ")],
         [e.check_training_noise],
     ),
     Bug(

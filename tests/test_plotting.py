@@ -188,6 +188,19 @@ def test_empty_history_is_refused():
         plotting.plot_history(History())
 
 
+def test_history_shows_what_is_ascended_where_that_is_not_the_elbo():
+    # Kills: a weighted objective that a reader takes for the ELBO, or a line drawn twice.
+    plain, weighted = history(3, valid=False), history(3, valid=False)
+    for row in plain.rows:
+        row["objective"] = row["elbo"]
+    for row in weighted.rows:
+        row["objective"] = row["elbo"] - 1.5
+    assert len(plotting.plot_history(plain).lines) == 2
+    ax = plotting.plot_history(weighted)
+    np.testing.assert_allclose(ax.lines[-1].get_ydata(), weighted["elbo"] - 1.5)
+    assert "what is ascended" in ax.get_legend().get_texts()[-1].get_text()
+
+
 # Tiles.
 
 

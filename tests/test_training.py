@@ -13,6 +13,7 @@ import pytest
 from numpyvae import VAE, History, NonFiniteError, elbo, elbo_and_grad, fit, training
 from numpyvae.datasets import binarize
 from numpyvae.elbo import mean_terms
+from numpyvae.estimators import ESTIMATORS, DReG, make_estimator
 from numpyvae.optimizers import OPTIMIZERS, SGD, Adam, cosine_schedule
 
 STILL = SGD(1e-30)  # a learning rate at which nothing moves
@@ -80,15 +81,69 @@ def test_one_step_worked_by_hand():
 
 @pytest.mark.parametrize("kl", ["closed", "sampled"])
 def test_a_step_is_the_gradient_at_the_documented_noise(kl):
-    """Kills `n_samples` or `kl` that never reaches the ELBO, and noise of another stream."""
+    """Kills `n_samples` or `estimator` that is not heeded, and noise of another stream."""
     vae, x = small(), bits(9)
     before = vae.parameters.flat.copy()
-    stream = np.random.SeedSequence([5, training._NOISE, 1])
-    eps = np.random.default_rng(stream).standard_normal((3, 9, 2))
+    eps = noise_of_epoch(1, 3, 9)
     value, gradient = elbo_and_grad(vae, x, eps, kl=kl)
-    history = fit(vae, x, epochs=1, optimizer=SGD(1.0), n_samples=3, kl=kl, seed=5)
+    estimator = {"closed": "sgvb-b", "sampled": "sgvb-a"}[kl]
+    history = fit(vae, x, epochs=1, optimizer=SGD(1.0), n_samples=3, estimator=estimator, seed=5)
     np.testing.assert_allclose(vae.parameters.flat - before, gradient, rtol=1e-10, atol=1e-13)
-    assert history["elbo"][0] == pytest.approx(value, rel=1e-12)
+    assert history["objective"][0] == pytest.approx(value, rel=1e-12)
+
+
+def noise_of_epoch(epoch, draws, rows):
+    stream = np.random.SeedSequence([5, training._NOISE, epoch])
+    return np.random.default_rng(stream).standard_normal((draws, rows, 2))
+
+
+@pytest.mark.parametrize("update", ["both", "phi", "theta"])
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_a_step_is_that_of_the_estimator(name, update):
+    """Kills an estimator, K, L, β or λ that is not heeded, and terms that are mixed up."""
+    vae, x, L = small(), bits(9), 2
+    settings = {"sgvb-b": {"beta": 2.0, "free_bits": 0.1}}
+    settings |= {key: {"n_importance": 3} for key in ("iwae", "stl-iwae", "dreg")}
+    settings = settings.get(name, {})
+    estimator = make_estimator(name, **settings)
+    expected = estimator(vae, x, noise_of_epoch(1, estimator.draws(L), 9), update)
+    before = vae.parameters.flat.copy()
+    history = fit(
+        vae, x, epochs=1, optimizer=SGD(1.0), n_samples=L, seed=5, update=update,
+        estimator=name, **settings,
+    )  # fmt: skip
+    moved = vae.parameters.flat - before
+    np.testing.assert_allclose(moved, expected.gradient.flat, rtol=1e-9, atol=1e-12)
+    for column in ("objective", "reconstruction", "kl", "elbo"):
+        assert history[column][0] == pytest.approx(getattr(expected, column), rel=1e-12)
+
+
+def test_an_estimator_object_brings_its_own_settings():
+    """Kills a name looked up where an object was given."""
+    by_name, by_object = small(), small()
+    fit(by_name, bits(9), epochs=2, estimator="dreg", n_importance=4)
+    fit(by_object, bits(9), epochs=2, estimator=DReG(4))
+    assert np.array_equal(by_name.parameters.flat, by_object.parameters.flat)
+
+
+def test_warm_up_raises_beta_step_by_step_and_history_keeps_the_true_elbo():
+    """Kills a warm-up by whole epochs, one that overshoots or starts anew when resumed."""
+    vae, x = small(), np.repeat(bits(1), 10, axis=0)  # rows with one and the same KL
+
+    def weights(history):
+        return (history["reconstruction"] - history["objective"]) / history["kl"]
+
+    settings = {"batch_size": 5, "optimizer": SGD(1e-9), "beta": 4.0, "kl_warmup": 2.0, "seed": 5}
+    history = fit(vae, x, epochs=2, **settings)
+    history = fit(vae, x, epochs=2, resume=history, **settings)
+    # Two steps an epoch, at 0 and ½, 1 and 1½ epochs done; from 2 on β is 4.
+    np.testing.assert_allclose(weights(history), [0.5 * (0 + 1), 0.5 * (2 + 3), 4, 4], rtol=1e-6)
+    np.testing.assert_allclose(history["elbo"], history["reconstruction"] - history["kl"])
+
+
+def test_warm_up_needs_an_estimator_with_a_weight():
+    with pytest.raises(ValueError, match=r"kl_warmup: expected .*sgvb-b.*got DReG"):
+        fit(small(), bits(9), epochs=1, estimator="dreg", kl_warmup=2)
 
 
 # What moves.

@@ -10,7 +10,7 @@ its β and its free bits; `score` the one that needs no reparameterisation.
 """
 
 from .base import Estimate, Estimator
-from .choose import ESTIMATORS, make_estimator
+from .choose import ESTIMATORS, make_estimator, warm_up
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import ScoreFunction
@@ -27,4 +27,5 @@ __all__ = [
     "Estimator",
     "ScoreFunction",
     "make_estimator",
+    "warm_up",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
-from ..checks import check_choice
+from ..checks import check_choice, check_positive
 from .base import Estimator
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import LEAVE_ONE_OUT, ScoreFunction
 
-__all__ = ["ESTIMATORS", "make_estimator"]
+__all__ = ["ESTIMATORS", "make_estimator", "warm_up"]
 
 ESTIMATORS: dict[str, Estimator] = {
     "sgvb-a": SGVBA(),
@@ -63,3 +64,36 @@ def make_estimator(
             f"got {estimator!r}; leave {name} out or choose another"
         )
     return replace(estimator, **given)
+
+
+def warm_up(estimator: Estimator, kl_warmup: float) -> Callable[[float], Estimator]:
+    """Return the estimator as a function of the epochs done: β min(1, epochs/kl_warmup).
+
+    The KL is let in by and by (Bowman et al. 2016; Sønderby et al. 2016), so that a latent is not
+    given up before the decoder has learnt to use it.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        One with a β: `SGVBB`.
+    kl_warmup : float
+        Epochs until β has its value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the estimator has no β, or `kl_warmup` is not a number above 0.
+
+    Examples
+    --------
+    >>> warmed = warm_up(SGVBB(beta=2.0), kl_warmup=10)
+    >>> [warmed(epochs).beta for epochs in (0, 2.5, 10, 30)]
+    [0.0, 0.5, 2.0, 2.0]
+    """
+    kl_warmup = check_positive("kl_warmup", kl_warmup)
+    if not isinstance(estimator, SGVBB):
+        raise ValueError(
+            f"kl_warmup: expected an estimator whose KL has a weight (sgvb-b), got {estimator!r}; "
+            "leave kl_warmup out or choose sgvb-b"
+        )
+    return lambda epochs: replace(estimator, beta=estimator.beta * min(1.0, epochs / kl_warmup))

@@ -12,13 +12,13 @@ looser than the ELBO; for β < 1 it is none.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..checks import check_weight
 from ..distributions import gaussian_kl
+from ..elbo import terms_and_grad
 from ..vae import VAE
 from .base import Estimate, Estimator, Pass
 
@@ -50,9 +50,12 @@ class SGVBB(Estimator):
 
     def __post_init__(self) -> None:
         for name in ("beta", "free_bits"):
-            object.__setattr__(self, name, _check_weight(name, getattr(self, name)))
+            object.__setattr__(self, name, check_weight(name, getattr(self, name)))
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wrt: str = "both") -> Estimate:
+        if self.beta == 1 and self.free_bits == 0:  # the ELBO itself
+            terms, gradient = terms_and_grad(vae, x, eps, wrt=wrt)
+            return Estimate(terms.elbo, *terms, gradient)
         run = Pass(vae, x, eps)
         # A last axis of length 1 keeps the latents apart: KL_bj, (B, J).
         kl, pull_kl = gaussian_kl(run.mu[..., None], run.logvar[..., None])
@@ -71,14 +74,3 @@ class SGVBB(Estimator):
         penalty = self.beta * float(np.maximum(kl_latent, self.free_bits).sum())
         kl_mean = float(kl.sum(axis=-1).mean())
         return Estimate(reconstruction - penalty, reconstruction, kl_mean, gradient)
-
-
-def _check_weight(name: str, value: Any) -> float:
-    """Return `value` as a finite float of at least zero."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number of at least 0, got {value!r}") from None
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}: expected a finite number of at least 0, got {number}")
-    return number
