@@ -7,6 +7,8 @@ are clean and the mathematics is free of defensive code.
 from __future__ import annotations
 
 import operator
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ __all__ = [
     "check_weight",
     "row_blocks",
     "shown",
+    "warn_caller",
 ]
 
 _BLOCK_BYTES = 1 << 22  # values are read in 4 MiB pieces, so that a memmap stays on disk
@@ -31,6 +34,14 @@ def shown(value: Any) -> str:
     """Return `repr(value)` on one line, cut where it gets long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def warn_caller(message: str) -> None:
+    """Warn at the line outside this package from which it was called, through any door."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("numpyvae."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
 
 
 def check_count(name: str, value: Any, *, minimum: int = 1) -> int:

@@ -11,14 +11,13 @@ Symbols: x (B, D); decoder outputs `out` (L, B, heads·D); log p (L, B).
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from .checks import check_count, check_positive, row_blocks
+from .checks import check_count, check_positive, row_blocks, warn_caller
 from .distributions import binomial_logpmf, gaussian_logpdf
 from .layers import sigmoid
 from .parameters import Parameters
@@ -139,12 +138,10 @@ class Bernoulli(Binomial):
                 )
             greys = greys or bool(((block != 0) & (block != 1)).any())
         if greys:
-            warnings.warn(
+            warn_caller(
                 f"{name} holds greys, but a Bernoulli outcome is 0 or 1: the objective is then a "
                 "cross-entropy, not log p(x). Pass transform=numpyvae.datasets.binarize to "
-                "draw binary images afresh each epoch, or choose another likelihood",
-                UserWarning,
-                stacklevel=3,
+                "draw binary images afresh each epoch, or choose another likelihood"
             )
 
 

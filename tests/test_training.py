@@ -709,10 +709,14 @@ def test_progress_line_ends_when_training_fails(capfd, monkeypatch):
 
 def test_greys_with_bernoulli_are_told_to_the_caller():
     """Kills silence about greys, and a warning that points into the package."""
-    with pytest.warns(UserWarning, match="binarize") as caught:
-        fit(small(), greys(), epochs=1)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    vae, x, eps = small(), greys(), np.zeros((1, 60, 2))
+    doors = [lambda: fit(vae, x, epochs=1), lambda: elbo(vae, x, eps), lambda: mean_terms(vae, x)]
+    for door in doors:
+        with pytest.warns(UserWarning, match="binarize") as caught:
+            door()
+        assert [(w.filename, w.lineno) for w in caught] == [
+            (__file__, door.__code__.co_firstlineno)
+        ]
     fit(small(), greys(), epochs=1, transform=binarize)  # warnings are errors here
 
 
