@@ -1,0 +1,72 @@
+"""Curves: the ELBO and its terms as training goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from ..training import History
+from .frames import BLUE, SKY, VERMILLION, label_axes, make_axes, number
+
+__all__ = ["plot_history"]
+
+
+def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
+    """Draw the ELBO and its two terms against the epoch.
+
+    Eq. (11) as a picture: ELBO = reconstruction − KL, so the KL is the band between the two
+    curves, in the same unit on the same axis. With a validation set the curves and the band are
+    its values, and the training set's are dashed beside them. Where something else than the ELBO
+    is ascended (L_K, another weight of the KL), that is the dotted line, on the training set.
+
+    Parameters
+    ----------
+    history : History
+        Of at least one epoch. Values in nats per datapoint.
+    ax : Axes, optional
+
+    Returns
+    -------
+    ax : Axes
+
+    Raises
+    ------
+    ValueError
+        If the history is empty.
+    """
+    if len(history) == 0:
+        raise ValueError("history: expected at least one epoch, got none; train with fit first")
+    ax = make_axes(ax, 7, 4.2, left=0.85, bottom=0.6, top=0.4)
+    columns = {
+        name: np.array([row.get(name, np.nan) for row in history.rows])
+        for prefix in ("", "valid_")
+        for name in (f"{prefix}reconstruction", f"{prefix}elbo", f"{prefix}kl")
+    }
+    epoch, marker = history["epoch"], "o" if len(history) == 1 else None
+    validated = "valid_elbo" in history.rows[-1]
+    prefix = "valid_" if validated else ""
+    upper, lower, kl = (columns[prefix + name] for name in ("reconstruction", "elbo", "kl"))
+    band = ax.fill_between(epoch, lower, upper, color=SKY, alpha=0.3, linewidth=0)
+    (top,) = ax.plot(epoch, upper, color=BLUE, linewidth=2, marker=marker)
+    (bottom,) = ax.plot(epoch, lower, color=VERMILLION, linewidth=2, marker=marker)
+    handles = [top, band, bottom]
+    names = ("reconstruction", "KL", "ELBO")
+    labels = [f"{name}  {number(y[-1])}" for name, y in zip(names, (upper, kl, lower))]
+    if validated:
+        for name, colour in (("reconstruction", BLUE), ("elbo", VERMILLION)):
+            ax.plot(epoch, columns[name], color=colour, linewidth=1, dashes=(4, 2))
+        handles.append(Line2D([], [], color="0.3", linewidth=1, dashes=(4, 2)))
+        labels.append("training set")
+    objective = [row.get("objective", row["elbo"]) for row in history.rows]
+    if not np.allclose(objective, history["elbo"], rtol=1e-6):
+        handles += ax.plot(epoch, objective, color="0.2", linewidth=1, dashes=(1, 1.5))
+        labels.append(f"what is ascended  {number(objective[-1])}")
+    legend = {"loc": "lower right", "frameon": False, "alignment": "left"}
+    ax.legend(handles, labels, title="at the last epoch", **legend)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(axis="y", color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    where = "validation" if validated else "training"
+    title = f"ELBO = reconstruction − KL, {where} set"
+    return label_axes(ax, title, "epoch", "nats per datapoint")

@@ -1,0 +1,263 @@
+"""Images: tiles (N, h, w) → one mosaic → one call of imshow; axes are slow, pixels fast."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..checks import check_count, check_positive, check_rows
+from ..likelihoods import Binomial
+from ..vae import VAE
+from .frames import label_axes, make_axes
+
+__all__ = ["image_grid", "plot_manifold", "plot_reconstructions", "plot_samples"]
+
+_TILE = 24  # smaller images are enlarged, so that a gap of one pixel is thin
+_GAP = 0.15  # shade of the gaps between tiles, as a part of full ink
+
+
+def image_grid(
+    images: Any,
+    image_shape: tuple[int, int],
+    *,
+    ax: Axes | None = None,
+    columns: int | None = None,
+    maximum: float = 1,
+) -> Axes:
+    """Draw grey images as tiles, row by row from the top left.
+
+    Parameters
+    ----------
+    images : (N, D) array_like
+        One image a row; values outside [0, maximum] are drawn as its ends.
+    image_shape : (h, w)
+        D = h * w.
+    ax : Axes, optional
+    columns : int, optional
+        Tiles in a row; by default about as many as rows.
+    maximum : float
+        The value of full ink.
+
+    Returns
+    -------
+    ax : Axes
+        The tiles are one image, `ax.images[0]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `images` is not such an array, or `image_shape` does not fit it.
+    """
+    tiles = _tiles(images, image_shape)
+    columns = _columns(len(tiles), columns)
+    return _draw(_mosaic(tiles, columns, maximum), ax, maximum, top=0.1)
+
+
+def plot_reconstructions(
+    vae: VAE,
+    x: Any,
+    image_shape: tuple[int, int],
+    *,
+    ax: Axes | None = None,
+    columns: int | None = None,
+    maximum: float | None = None,
+) -> Axes:
+    """Draw each datapoint above the mean of p_θ(x|z) at z = μ(x).
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (B, D) array_like
+        The datapoints to draw: a few, as `x_test[:20]`.
+    image_shape : (h, w)
+        D = h * w.
+    ax : Axes, optional
+    columns : int, optional
+        Pairs in a row; 10, or B if that is smaller.
+    maximum : float, optional
+        The value of full ink; n for a Binomial likelihood, otherwise 1.
+
+    Returns
+    -------
+    ax : Axes
+        The tiles are one image, `ax.images[0]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` does not fit the model, or `image_shape` does not fit x.
+    """
+    maximum = _maximum(vae, maximum)
+    data = _tiles(check_rows(x, vae.data_dim), image_shape)
+    means = _tiles(vae.reconstruct(x), image_shape)
+    columns = _columns(len(data), min(10, len(data)) if columns is None else columns)
+    gap = np.full((len(data), 1, data.shape[2]), _GAP * maximum)
+    pairs = np.concatenate([data, gap, means], axis=1)  # (B, 2h + 1, w)
+    ax = _draw(_mosaic(pairs, columns, maximum, gap=2), ax, maximum)
+    return label_axes(ax, "Data, and below each its reconstruction")
+
+
+def plot_samples(
+    vae: VAE,
+    image_shape: tuple[int, int],
+    *,
+    ax: Axes | None = None,
+    n: int = 64,
+    seed: int = 0,
+    maximum: float | None = None,
+) -> Axes:
+    """Draw what the model makes up: the mean of p_θ(x|z) for draws z ~ p(z).
+
+    Parameters
+    ----------
+    vae : VAE
+    image_shape : (h, w)
+        D = h * w.
+    ax : Axes, optional
+    n : int
+        Number of draws.
+    seed : int
+    maximum : float, optional
+        The value of full ink; n for a Binomial likelihood, otherwise 1.
+
+    Returns
+    -------
+    ax : Axes
+        The tiles are one image, `ax.images[0]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` or `seed` is not a whole number in range, or `image_shape` does not fit the model.
+    """
+    images = vae.sample(n, seed, mean=True)
+    maximum = _maximum(vae, maximum)
+    tiles = _tiles(images, image_shape)
+    ax = _draw(_mosaic(tiles, _columns(n, None), maximum), ax, maximum)
+    return label_axes(ax, "Samples: the mean of p(x|z) for z ~ p(z)")
+
+
+def plot_manifold(
+    vae: VAE,
+    image_shape: tuple[int, int],
+    *,
+    ax: Axes | None = None,
+    n: int = 20,
+    maximum: float | None = None,
+) -> Axes:
+    """Draw the mean of p_θ(x|z) over the whole of a two-dimensional latent space.
+
+    The unit square is cut into n × n cells, and the centre u of each taken through the inverse
+    CDF of the unit Gaussian, z = Φ⁻¹(u): every tile then has the same probability under the
+    prior (Kingma & Welling 2013, Figure 4).
+
+    Parameters
+    ----------
+    vae : VAE
+        With `latent_dim` 2.
+    image_shape : (h, w)
+        D = h * w.
+    ax : Axes, optional
+    n : int
+        Tiles along each side.
+    maximum : float, optional
+        The value of full ink; n for a Binomial likelihood, otherwise 1.
+
+    Returns
+    -------
+    ax : Axes
+        z[0] grows to the right and z[1] upwards; the tiles are one image, `ax.images[0]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If J is not 2, or `image_shape` does not fit the model.
+    """
+    if vae.latent_dim != 2:
+        raise ValueError(
+            f"vae: expected latent_dim 2 for a manifold on paper, got {vae.latent_dim}; "
+            "see plot_samples and plot_latent_space for other models"
+        )
+    n = check_count("n", n)
+    normal = NormalDist()
+    axis = np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])  # Φ⁻¹(u)
+    across, up = np.meshgrid(axis, axis[::-1])  # the first row of tiles has the largest z[1]
+    tiles = _tiles(vae.decode(np.column_stack([across.ravel(), up.ravel()])), image_shape)
+    maximum = _maximum(vae, maximum)
+    mosaic = _mosaic(tiles, n, maximum)
+    ax = _draw(mosaic, ax, maximum, left=0.7, bottom=0.6)
+    # The image covers the unit square, so that a tick for z stands at u = Φ(z).
+    ax.images[0].set_extent((0, 1, 0, 1))
+    ax.set_aspect(mosaic.shape[0] / mosaic.shape[1])
+    ax.set_axis_on()
+    ticks = range(-2, 3)
+    where, names = [normal.cdf(z) for z in ticks], [str(z).replace("-", "−") for z in ticks]
+    ax.set_xticks(where, names)
+    ax.set_yticks(where, names)
+    unit = "prior standard deviations"
+    return label_axes(
+        ax, "Decoded manifold: the mean of p(x|z)", f"z[0]  ({unit})", f"z[1]  ({unit})"
+    )
+
+
+def _tiles(images: Any, image_shape: Sequence[int]) -> np.ndarray:
+    """Return rows (N, D) as tiles (N, k·h, k·w), k ≥ 1, or raise what does not fit."""
+    images = check_rows(images, name="images")
+    try:
+        h, w = map(operator.index, image_shape)
+    except (TypeError, ValueError):
+        h = w = 0
+    if min(h, w) < 1 or h * w != images.shape[1]:
+        raise ValueError(
+            f"image_shape: expected (h, w) with h * w = {images.shape[1]}, got {image_shape!r}"
+        )
+    k = math.ceil(_TILE / min(h, w))
+    return images.reshape(-1, h, w).repeat(k, axis=1).repeat(k, axis=2)
+
+
+def _columns(count: int, columns: int | None) -> int:
+    """Return how many of `count` tiles stand in a row: about as many as rows, if None."""
+    if columns is None:
+        return math.ceil(math.sqrt(count))
+    return check_count("columns", columns)
+
+
+def _mosaic(tiles: np.ndarray, columns: int, maximum: float, gap: int = 1) -> np.ndarray:
+    """Lay tiles (N, h, w) side by side, row by row; places without a tile are NaN."""
+    N, h, w = tiles.shape
+    rows = math.ceil(N / columns)
+    mosaic = np.full((rows, h + gap, columns, w + gap), _GAP * check_positive("maximum", maximum))
+    cells = mosaic.transpose(0, 2, 1, 3)  # (rows, columns, h + gap, w + gap), a view
+    place = np.arange(N)
+    cells[place // columns, place % columns, :h, :w] = tiles
+    for empty in range(N, rows * columns):
+        cells[empty // columns, empty % columns] = np.nan
+    mosaic = mosaic.reshape(rows * (h + gap), columns * (w + gap))
+    return mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
+
+
+def _draw(
+    mosaic: np.ndarray, ax: Axes | None, maximum: float, *, left: float = 0.1,
+    bottom: float = 0.1, top: float = 0.35,
+) -> Axes:  # fmt: skip
+    """Draw a mosaic with one pixel for one value, on a figure of its proportions."""
+    h, w = mosaic.shape
+    width = min(7.0, 6.0 * max(1.0, w / h))
+    height = min(9.0, (width - left - 0.1) * h / w + bottom + top)
+    ax = make_axes(ax, width, height, left=left, right=0.1, bottom=bottom, top=top)
+    ax.imshow(mosaic, cmap="gray_r", vmin=0, vmax=maximum)
+    ax.set_axis_off()
+    return ax
+
+
+def _maximum(vae: VAE, maximum: float | None) -> float:
+    """Return the value of full ink: as told, or n of a Binomial, or 1."""
+    if maximum is not None:
+        return check_positive("maximum", maximum)
+    return vae.likelihood.n if isinstance(vae.likelihood, Binomial) else 1
