@@ -57,6 +57,13 @@ def reparameterize(
     z : (L, B, J) array
     pull : callable
         `pull(dz) -> (dmu, dlogvar)`, summed over the L samples.
+
+    Examples
+    --------
+    >>> mu, logvar, eps = np.array([[1.0]]), np.log([[4.0]]), np.array([[[0.5]]])
+    >>> z, pull = reparameterize(mu, logvar, eps)
+    >>> z, pull(np.ones_like(z))              # 1 + 2 · 0.5; and 1, ½ · 2 · 0.5
+    (array([[[2.]]]), (array([[1.]]), array([[0.5]])))
     """
     scaled = np.exp(0.5 * logvar) * eps  # σ ε
     z = mu + scaled
@@ -85,6 +92,12 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
         Nats per datapoint.
     pull : callable
         `pull(dkl) -> (dmu, dlogvar)`.
+
+    Examples
+    --------
+    >>> kl, pull = gaussian_kl(np.array([[0.0, 1.0]]), np.zeros((1, 2)))
+    >>> kl, pull([1.0])[0]                    # ½ μ², and μ
+    (array([0.5]), array([[0., 1.]]))
     """
     excess = np.expm1(logvar)  # σ² − 1
     kl = 0.5 * (mu * mu + (excess - logvar)).sum(axis=-1)
@@ -116,6 +129,12 @@ def gaussian_logpdf(
         Nats.
     pull : callable
         `pull(dlogp) -> (dx, dmu, dlogvar)`.
+
+    Examples
+    --------
+    >>> logp, _ = gaussian_logpdf(np.zeros((1, 2)), np.zeros(2), np.zeros(2))
+    >>> logp                                  # −log 2π
+    array([-1.83787707])
     """
     deviation = x - mu
     scaled = deviation * np.exp(-logvar)  # (x − μ)/σ²
@@ -144,13 +163,22 @@ def _log_coefficients(n: int) -> np.ndarray:
 def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
     """Sum log C(n, x_d) over the last axis: the part of log p that no parameter moves.
 
+    log C(n, k) = log n! − log k! − log (n − k)!, from exact integers.
+
     Parameters
     ----------
     x : (..., D) array of whole numbers in 0 … n
+    n : int
+        Trials.
 
     Returns
     -------
     constant : (...) array, in the dtype of `x` (float64 for integers)
+
+    Examples
+    --------
+    >>> np.exp(log_binomial_coefficient(np.array([[2, 1]]), 4)).round(6)      # 6 · 4
+    array([24.])
     """
     terms = _log_coefficients(n)[x.astype(np.intp)].sum(axis=-1)
     return terms.astype(x.dtype) if x.dtype.kind == "f" else terms
@@ -176,6 +204,7 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
         cross-entropy, not a log probability.
     logits : (..., B, D) array
     n : int
+        Trials.
 
     Returns
     -------
@@ -183,6 +212,12 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
         Nats.
     pull : callable
         `pull(dlogp) -> dlogits`.
+
+    Examples
+    --------
+    >>> logp, pull = binomial_logpmf(np.array([[1.0, 0.0]]), np.array([[0.0, -800.0]]), 1)
+    >>> logp, pull([1.0])                     # −log 2 − 0, and x − sigmoid(l)
+    (array([-0.69314718]), array([[0.5, 0. ]]))
     """
     tail = np.minimum(logits, -logits)  # −|l|
     np.exp(tail, out=tail)

@@ -39,6 +39,14 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     pull : callable
         `pull(dy, into=None, input_gradient=True)` adds the weight gradients to the pair
         `into = (dW, db)`, unless None, and returns dx, unless it is not wanted.
+
+    Examples
+    --------
+    >>> x, W, b = np.ones((4, 3)), np.full((3, 2), 0.5), np.zeros(2)
+    >>> y, pull = dense(x, W, b)
+    >>> dW, db = np.zeros((3, 2)), np.zeros(2)
+    >>> pull(np.ones((4, 2)), (dW, db)).shape, db
+    ((4, 3), array([4., 4.]))
     """
     y = x @ W
     y += b
@@ -54,7 +62,24 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
 
 
 def tanh(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = tanh x, and tanh′ = 1 − y², read from the output."""
+    """y = tanh x, and tanh′ = 1 − y², read from the output.
+
+    Parameters
+    ----------
+    x : (...) array
+
+    Returns
+    -------
+    y : (...) array
+    pull : callable
+        `pull(dy) -> dx`.
+
+    Examples
+    --------
+    >>> y, pull = tanh(np.array([0.0, 1.0]))
+    >>> bool(np.allclose(pull(np.ones(2)), 1 / np.cosh([0.0, 1.0]) ** 2))
+    True
+    """
     y = np.tanh(x)
 
     def pull(dy):
@@ -67,7 +92,24 @@ def tanh(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 
 
 def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = 1/(1 + e^−x) = ½ (1 + tanh ½x), which cannot overflow; y′ = y (1 − y)."""
+    """y = 1/(1 + e^−x) = ½ (1 + tanh ½x), which cannot overflow; y′ = y (1 − y).
+
+    Parameters
+    ----------
+    x : (...) array
+
+    Returns
+    -------
+    y : (...) array
+    pull : callable
+        `pull(dy) -> dx`.
+
+    Examples
+    --------
+    >>> y, pull = sigmoid(np.array([-1000.0, 0.0]))
+    >>> y, pull(np.ones(2))
+    (array([0. , 0.5]), array([0.  , 0.25]))
+    """
     y = np.tanh(0.5 * x)
     y += 1
     y *= 0.5
@@ -82,6 +124,22 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     """y = log(1 + e^x) = max(x, 0) + log1p(e^−|x|); y′ = 1 − e^−y.
 
     −|x| is written min(x, −x), which the complex step can follow.
+
+    Parameters
+    ----------
+    x : (...) array
+
+    Returns
+    -------
+    y : (...) array
+    pull : callable
+        `pull(dy) -> dx`.
+
+    Examples
+    --------
+    >>> y, pull = softplus(np.array([-1000.0, 0.0, 1000.0]))
+    >>> y[[0, 2]], pull(np.ones(3))
+    (array([   0., 1000.]), array([0. , 0.5, 1. ]))
     """
     y = np.minimum(x, -x)
     np.exp(y, out=y)
@@ -95,7 +153,24 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 
 
 def relu(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = max(x, 0); y′ = 1 where y > 0, else 0."""
+    """y = max(x, 0); y′ = 1 where y > 0, else 0.
+
+    Parameters
+    ----------
+    x : (...) array
+
+    Returns
+    -------
+    y : (...) array
+    pull : callable
+        `pull(dy) -> dx`.
+
+    Examples
+    --------
+    >>> y, pull = relu(np.array([-2.0, 3.0]))
+    >>> y, pull(np.ones(2))
+    (array([0., 3.]), array([0., 1.]))
+    """
     y = np.maximum(x, 0)
 
     def pull(dy):
@@ -105,7 +180,24 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 
 
 def identity(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = x: with it a multi-layer perceptron is an affine map."""
+    """y = x: with it a multi-layer perceptron is an affine map.
+
+    Parameters
+    ----------
+    x : (...) array
+
+    Returns
+    -------
+    y : (...) array
+    pull : callable
+        `pull(dy) -> dx`.
+
+    Examples
+    --------
+    >>> y, pull = identity(np.array([2.0]))
+    >>> y, pull(np.ones(1))
+    (array([2.]), array([1.]))
+    """
     return x, lambda dy: dy
 
 
@@ -132,6 +224,14 @@ def mlp(x: np.ndarray, weights: Weights, activation: Callable) -> tuple[np.ndarr
     y : (R, n_out) array
     pull : callable
         `pull(dy, into=None, input_gradient=True)`; `into` is a sequence of (dW, db).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> weights = [(rng.normal(size=(3, 5)), np.zeros(5)), (rng.normal(size=(5, 2)), np.zeros(2))]
+    >>> y, pull = mlp(np.ones((4, 3)), weights, tanh)
+    >>> y.shape, pull(np.ones((4, 2))).shape
+    ((4, 2), (4, 3))
     """
     steps = []
     for W, b in weights[:-1]:

@@ -37,7 +37,21 @@ _VARIANCE = "decoder.logvar"  # the name of the learned log σ² among the param
 
 
 class Likelihood:
-    """What every likelihood offers; `name` is the text that `parse_likelihood` reads back."""
+    """What every likelihood offers; `name` is the text that `parse_likelihood` reads back.
+
+    Attributes
+    ----------
+    name : str
+    heads : int
+        Decoder outputs for each dimension of x.
+    support : (float, float)
+        The range that x must keep to.
+
+    Examples
+    --------
+    >>> [parse_likelihood(name).heads for name in ("bernoulli", "gaussian:head")]
+    [1, 2]
+    """
 
     heads: ClassVar[int] = 1
     name: str
@@ -76,6 +90,16 @@ class Binomial(Likelihood):
     ----------
     n : int
         Trials: 16 for the embedded digits, whose pixels count the ink in 4×4 blocks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not a whole number above 0, or too large for a table of log C(n, x).
+
+    Examples
+    --------
+    >>> Binomial(16).mean(np.zeros((1, 3)))           # n sigmoid(l)
+    array([[8., 8., 8.]])
     """
 
     n: int
@@ -118,7 +142,18 @@ class Binomial(Likelihood):
 
 @dataclass(frozen=True)
 class Bernoulli(Binomial):
-    """Zeros and ones, from logits: the Binomial with n = 1 (K&W 2013, appendix C.1)."""
+    """Zeros and ones, from logits: the Binomial with n = 1 (K&W 2013, appendix C.1).
+
+    Parameters
+    ----------
+    n : int
+        1; not to be changed.
+
+    Examples
+    --------
+    >>> Bernoulli().mean(np.array([[0.0, 800.0]]))    # sigmoid(l)
+    array([[0.5, 1. ]])
+    """
 
     n: int = 1
 
@@ -167,6 +202,17 @@ class FixedGaussian(_Gaussian):
     Parameters
     ----------
     sigma : float
+        σ, in the unit of x.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `sigma` is not a finite number above 0.
+
+    Examples
+    --------
+    >>> FixedGaussian(0.1).name
+    'gaussian:0.1'
     """
 
     sigma: float
@@ -189,7 +235,15 @@ class FixedGaussian(_Gaussian):
 
 @dataclass(frozen=True)
 class LearnedGaussian(_Gaussian):
-    """Gaussian with one learned σ_d per dimension, the same for every z."""
+    """Gaussian with one learned σ_d per dimension, the same for every z.
+
+    Its parameter among θ is `decoder.logvar` (D,), which starts at log σ² = 0.
+
+    Examples
+    --------
+    >>> LearnedGaussian().parameter_shapes(64)
+    {'decoder.logvar': (64,)}
+    """
 
     name = "gaussian:learned"
 
@@ -216,6 +270,11 @@ class GaussianHead(_Gaussian):
     """Gaussian whose μ(z) and log σ²(z) both come from the decoder (K&W 2013, appendix C.2).
 
     Its density has no upper bound: where some x_d hardly varies, σ_d can shrink without end.
+
+    Examples
+    --------
+    >>> GaussianHead().mean(np.array([[0.2, 0.7, -1.0, -1.0]]))    # the first half is μ
+    array([[0.2, 0.7]])
     """
 
     heads: ClassVar[int] = 2
@@ -246,6 +305,10 @@ def parse_likelihood(text: str | Likelihood) -> Likelihood:
     text : str
         `bernoulli`, `binomial:16` (n), `gaussian:0.1` (σ), `gaussian:learned` (one σ for each
         dimension; `gaussian` alone means this) or `gaussian:head` (σ from the decoder).
+
+    Returns
+    -------
+    likelihood : Likelihood
 
     Raises
     ------

@@ -144,6 +144,12 @@ def glorot_uniform(
     Returns
     -------
     W : (fan_in, heads * fan_out) array of float64
+
+    Examples
+    --------
+    >>> W = glorot_uniform(np.random.default_rng(0), 64, 10, heads=2)
+    >>> W.shape, bool(np.abs(W).max() <= np.sqrt(6 / 74))
+    ((64, 20), True)
     """
     r = math.sqrt(6.0 / (fan_in + fan_out))
     return rng.uniform(-r, r, size=(fan_in, heads * fan_out))
