@@ -34,7 +34,28 @@ State = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all have in common: a learning rate, and a state that starts at zero."""
+    """What all have in common: a learning rate, and a state that starts at zero.
+
+    parameters ← parameters + step(gradient, state).
+
+    Parameters
+    ----------
+    learning_rate : float
+        Scales every step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is not a number in range.
+
+    Examples
+    --------
+    >>> optimizer, flat = Adam(), np.zeros(3)
+    >>> state = optimizer.init(flat)
+    >>> flat += optimizer.step(np.ones(3), state)
+    >>> sorted(state), int(state["t"])
+    (['m', 't', 'v'], 1)
+    """
 
     learning_rate: float
     slots: ClassVar[tuple[str, ...]] = ()
@@ -65,7 +86,20 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient ascent: step = α g."""
+    """Gradient ascent: step = α g.
+
+    Parameters
+    ----------
+    learning_rate : float
+        α.
+
+    Examples
+    --------
+    >>> optimizer = SGD(learning_rate=0.1)
+    >>> state = optimizer.init(np.zeros(2))
+    >>> optimizer.step(np.array([3.0, -0.5]), state).round(4)
+    array([ 0.3 , -0.05])
+    """
 
     learning_rate: float = 1e-3
 
@@ -75,7 +109,22 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """Gradient ascent with memory (Polyak 1964): v ← ρ v + g; step = α v."""
+    """Gradient ascent with memory (Polyak 1964): v ← ρ v + g; step = α v.
+
+    Parameters
+    ----------
+    learning_rate : float
+        α.
+    rho : float
+        ρ, in (0, 1).
+
+    Examples
+    --------
+    >>> optimizer = Momentum(learning_rate=0.1, rho=0.5)
+    >>> state = optimizer.init(np.zeros(1))
+    >>> [round(float(optimizer.step(np.ones(1), state)[0]), 4) for _ in range(3)]  # to α/(1 − ρ)
+    [0.1, 0.15, 0.175]
+    """
 
     learning_rate: float = 1e-3
     rho: float = 0.9
@@ -90,7 +139,22 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
-    """Duchi et al. 2011, used in Kingma & Welling 2013: s ← s + g²; step = α g/(√s + ε)."""
+    """Duchi et al. 2011, used in Kingma & Welling 2013: s ← s + g²; step = α g/(√s + ε).
+
+    Parameters
+    ----------
+    learning_rate : float
+        α.
+    eps : float
+        ε, which keeps the quotient finite.
+
+    Examples
+    --------
+    >>> optimizer = Adagrad(learning_rate=0.1)
+    >>> state = optimizer.init(np.zeros(1))
+    >>> [round(float(optimizer.step(np.ones(1), state)[0]), 4) for _ in range(4)]    # α/√t
+    [0.1, 0.0707, 0.0577, 0.05]
+    """
 
     learning_rate: float = 1e-2
     eps: float = 1e-8
@@ -104,7 +168,24 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
-    """Tieleman & Hinton 2012: s ← ρ s + (1 − ρ) g²; step = α g/(√s + ε)."""
+    """Tieleman & Hinton 2012: s ← ρ s + (1 − ρ) g²; step = α g/(√s + ε).
+
+    Parameters
+    ----------
+    learning_rate : float
+        α.
+    rho : float
+        ρ, in (0, 1).
+    eps : float
+        ε, which keeps the quotient finite.
+
+    Examples
+    --------
+    >>> optimizer = RMSProp(learning_rate=0.1)
+    >>> state = optimizer.init(np.zeros(2))
+    >>> optimizer.step(np.array([3.0, -0.5]), state).round(4)          # α/√(1 − ρ) at first
+    array([ 0.3162, -0.3162])
+    """
 
     learning_rate: float = 1e-3
     rho: float = 0.9
@@ -128,6 +209,22 @@ class Adam(Optimizer):
     It is computed as (α √c₂/c₁) m/(√v + √c₂ ε) with c_i = 1 − β_iᵗ, which is the same number
     with the corrections taken out of the long loops. The vector is walked in pieces that stay
     in the cache.
+
+    Parameters
+    ----------
+    learning_rate : float
+        α.
+    beta1, beta2 : float
+        β₁ and β₂, in (0, 1).
+    eps : float
+        ε, which keeps the quotient finite.
+
+    Examples
+    --------
+    >>> optimizer = Adam(learning_rate=0.1)
+    >>> state = optimizer.init(np.zeros(2))
+    >>> optimizer.step(np.array([3.0, -0.5]), state).round(4)          # α at first, whatever g
+    array([ 0.1, -0.1])
     """
 
     learning_rate: float = 1e-3
@@ -168,11 +265,27 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
     """Return an optimiser by name; an `Optimizer` passes through.
 
+    By name each has the default settings of its class.
+
     Parameters
     ----------
     name : {"sgd", "momentum", "adagrad", "rmsprop", "adam"} or Optimizer
     learning_rate : float, optional
         The default of each is its own.
+
+    Returns
+    -------
+    optimizer : Optimizer
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another name, a bad rate, or a rate beside an `Optimizer` that has its own.
+
+    Examples
+    --------
+    >>> make_optimizer("adam", 3e-4)
+    Adam(learning_rate=0.0003, beta1=0.9, beta2=0.999, eps=1e-08)
     """
     if isinstance(name, Optimizer):
         if learning_rate is not None:
@@ -184,6 +297,25 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
 
 def cosine_schedule(epochs: float, final: float = 0.0) -> Callable[[float], float]:
     """Return a factor that falls from 1 to `final` along half a cosine over `epochs`.
+
+    factor(t) = final + ½ (1 − final)(1 + cos πt/T)   (Loshchilov & Hutter 2017, §3, one cycle)
+
+    Parameters
+    ----------
+    epochs : float
+        T, after which the factor stays at `final`.
+    final : float
+        From 0 to 1.
+
+    Returns
+    -------
+    factor : callable
+        Takes the epochs done to a factor of the learning rate: `fit(schedule=factor)`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `epochs` is not a number above 0, or `final` is outside [0, 1].
 
     Examples
     --------
@@ -206,6 +338,21 @@ def burda_schedule(epoch: float) -> float:
     """Return the factor 10^(−i/7) for the 3^i passes of stage i = 0 … 7 (Burda et al. 2015).
 
     The stages end after 1, 4, 13, 40, 121, 364, 1093 and 3280 epochs.
+
+    Parameters
+    ----------
+    epoch : float
+        Epochs done.
+
+    Returns
+    -------
+    factor : float
+        Of the learning rate: `fit(schedule=burda_schedule)`.
+
+    Examples
+    --------
+    >>> [round(burda_schedule(epoch), 3) for epoch in (0, 1, 4, 3279)]
+    [1.0, 0.72, 0.518, 0.1]
     """
     stage, end = 0, 1
     while epoch >= end and stage < 7:
