@@ -40,7 +40,20 @@ __all__ = [
 
 
 class Terms(NamedTuple):
-    """The two terms of Eq. (11), in nats; their difference is the ELBO."""
+    """The two terms of Eq. (11), in nats; their difference is the ELBO.
+
+    Attributes
+    ----------
+    reconstruction : float or (B,) array
+        E_q[log p_θ(x|z)].
+    kl : float or (B,) array
+        KL(q_φ(z|x) ‖ p(z)).
+
+    Examples
+    --------
+    >>> Terms(reconstruction=-20.0, kl=5.0).elbo
+    -25.0
+    """
 
     reconstruction: np.ndarray | float
     kl: np.ndarray | float
@@ -56,6 +69,7 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
+    vae : VAE
     x : (B, D) array
     z : (L, B, J) array
 
@@ -63,6 +77,19 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     -------
     log_p : (L, B) array
         Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `z` is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
+    >>> log_joint(vae, x, eps).shape                # z = 0
+    (5, 2)
     """
     if np.iscomplexobj(z):  # the complex step in z
         return _log_joint(vae, x, z)
@@ -84,13 +111,28 @@ def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
+    vae : VAE
     x : (B, D) array
     eps : (L, B, J) array
+        Standard normal noise.
 
     Returns
     -------
     elbo : (B,) array
         Nats per datapoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `eps` is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
+    >>> sampled_elbo(vae, x, eps).shape
+    (2,)
     """
     x, eps = vae.check_batch(x, eps)
     (mu, logvar), _ = vae.encoder(x)
@@ -104,13 +146,29 @@ def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
 
     Parameters
     ----------
+    vae : VAE
     x : (B, D) array
     eps : (L, B, J) array
+        Standard normal noise.
 
     Returns
     -------
     reconstruction, kl : (B,) arrays
         Nats per datapoint.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `eps` is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
+    >>> reconstruction, kl = elbo_terms(vae, x, eps)
+    >>> reconstruction.shape, bool((kl >= 0).all())
+    ((2,), True)
     """
     return _terms(vae, *vae.check_batch(x, eps))
 
@@ -184,6 +242,15 @@ def elbo_and_grad(
     ------
     TypeError, ValueError
         If `x` or `eps` is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
+    >>> value, gradient = elbo_and_grad(vae, x, eps)
+    >>> gradient.shape == vae.parameters.flat.shape
+    True
     """
     x, eps = vae.check_batch(x, eps)
     terms, gradient = terms_and_grad(vae, x, eps, check_choice("kl", kl, tuple(_KL)))
@@ -279,6 +346,7 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
 
     Parameters
     ----------
+    vae : VAE
     x : (N, D) array_like
     n_samples : int
         L, draws of z per datapoint.
@@ -293,6 +361,14 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
     ------
     TypeError, ValueError
         If `x` or a setting is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> terms = mean_terms(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], n_samples=100)
+    >>> terms.elbo == terms.reconstruction - terms.kl
+    True
     """
     x = check_rows(x, vae.data_dim, dtype=vae.dtype)
     vae.likelihood.check(x)

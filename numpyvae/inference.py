@@ -43,11 +43,20 @@ Nodes = tuple[np.ndarray, np.ndarray]
 class Posterior(NamedTuple):
     """Diagonal Gaussians q(z|x) = N(μ, σ²), one for each datapoint, and the ELBO they give.
 
+    What `variational_inference` returns (notes, §3.6).
+
     Attributes
     ----------
     mu, logvar : (N, J) arrays
+        μ and log σ².
     elbo : float
         Nats per datapoint, averaged over the data, under the nodes in use.
+
+    Examples
+    --------
+    >>> q = variational_inference(VAE(4, 1, (3,)), np.eye(4))
+    >>> q.mu.shape, q.logvar.shape
+    ((4, 1), (4, 1))
     """
 
     mu: np.ndarray
@@ -56,7 +65,22 @@ class Posterior(NamedTuple):
 
 
 class EMStep(NamedTuple):
-    """One half-step of variational EM: "phi" or "theta", and the ELBO after it."""
+    """One half-step of variational EM: "phi" or "theta", and the ELBO after it.
+
+    `variational_em` returns a list of them (notes, §3.6).
+
+    Attributes
+    ----------
+    half : {"phi", "theta"}
+    elbo : float
+        Nats per datapoint.
+
+    Examples
+    --------
+    >>> _, steps = variational_em(VAE(4, 1, (3,)), np.eye(4), rounds=1)
+    >>> [step.half for step in steps]
+    ['phi', 'theta']
+    """
 
     half: str
     elbo: float
@@ -82,6 +106,17 @@ def noise_nodes(latent_dim: int, n: int = 16, *, seed: int = 0) -> Nodes:
     eps : (L, J) array
     weights : (L,) array
         Sum to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `latent_dim` or `seed` is no such whole number, or `n` is below 2.
+
+    Examples
+    --------
+    >>> eps, weights = noise_nodes(2)
+    >>> (weights @ eps**4).round(6)                    # E[ε⁴] = 3
+    array([3., 3.])
     """
     J, n = check_count("latent_dim", latent_dim), check_count("n", n, minimum=2)
     if J <= 2:
@@ -118,13 +153,25 @@ def variational_inference(
     start : Posterior, optional
         Where free q begin; the encoder's otherwise.
     nodes : (eps, weights), optional
-        See `noise_nodes`.
+        (L, J) and (L,); see `noise_nodes`.
     max_iterations : int
         Of each quasi-Newton search.
 
     Returns
     -------
     posterior : Posterior
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x`, `nodes` or a setting is not what the model can take.
+
+    Examples
+    --------
+    >>> vae = VAE(4, 1, (3,))
+    >>> amortised = variational_inference(vae, np.eye(4), q="amortised")
+    >>> bool(variational_inference(vae, np.eye(4)).elbo > amortised.elbo - 1e-6)
+    True
     """
     x, (eps, weights) = _inputs(vae, x, nodes)
     check_choice("q", q, ("free", "amortised"))
@@ -167,15 +214,31 @@ def m_step(
     Parameters
     ----------
     vae : VAE
+        Its θ is moved in place.
     x : (N, D) array_like
     posterior : Posterior
+        q, one row for each of x.
     nodes : (eps, weights), optional
+        (L, J) and (L,); see `noise_nodes`.
     max_iterations : int
+        Of the quasi-Newton search.
 
     Returns
     -------
     elbo : float
         Nats per datapoint, after the step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x`, `nodes` or a setting is not what the model can take.
+
+    Examples
+    --------
+    >>> vae = VAE(4, 1, (3,))
+    >>> q = variational_inference(vae, np.eye(4))
+    >>> m_step(vae, np.eye(4), q) >= q.elbo
+    True
     """
     x, (eps, weights) = _inputs(vae, x, nodes)
     mu, logvar, _ = posterior
@@ -226,6 +289,17 @@ def variational_em(
     posterior : Posterior
     steps : list of EMStep
         The ELBO after each half-step, in order: "phi", "theta", "phi", …
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x`, `nodes` or a setting is not what the model can take.
+
+    Examples
+    --------
+    >>> _, steps = variational_em(VAE(4, 1, (3,)), np.eye(4), rounds=5)
+    >>> len(steps), steps[-1].elbo > steps[0].elbo
+    (10, True)
     """
     posterior, steps = None, []
     nodes = nodes or noise_nodes(vae.latent_dim)

@@ -57,6 +57,15 @@ class NonFiniteError(FloatingPointError):
     parameter : str
         The first parameter, from the input on, whose gradient or step is not finite; where all
         are finite and the ELBO is not, the one with the largest.
+
+    Examples
+    --------
+    >>> from numpyvae.optimizers import SGD
+    >>> try:
+    ...     fit(VAE(4, 2, (3,)), np.eye(4), epochs=5, optimizer=SGD(1e30))
+    ... except NonFiniteError as error:
+    ...     print(error.epoch)
+    1
     """
 
     def __init__(self, what: str, epoch: int, step: int, parameter: str) -> None:
@@ -83,10 +92,16 @@ class History:
         `gradient_norm` (mean over the steps, each counted by its rows, before clipping);
         `learning_rate` (at the epoch's end); with a validation set `valid_elbo`,
         `valid_reconstruction`, `valid_kl`; and last `seconds` since the start.
-    optimizer_state : dict of arrays
+    optimizer_state : dict of (P,) arrays
         For `fit(resume=history)`.
     stopped_early : bool
         Whether patience or a callback ended the run.
+
+    Examples
+    --------
+    >>> history = fit(VAE(4, 2, (3,)), np.eye(4), epochs=3)
+    >>> len(history), history["elbo"].shape
+    (3, (3,))
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)

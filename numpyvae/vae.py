@@ -54,6 +54,13 @@ class Architecture:
         A key of `layers.ACTIVATIONS`.
     likelihood : str
         See `parse_likelihood`.
+
+    Examples
+    --------
+    >>> architecture = Architecture(64, 2, (32,), "tanh", "bernoulli")
+    >>> phi, theta = architecture.shapes()
+    >>> phi["encoder.W1"], theta["decoder.W0"]
+    ((32, 4), (2, 32))
     """
 
     data_dim: int
