@@ -38,7 +38,7 @@ _PILOT, _FORWARD, _REVERSE, _SIMULATE = 311, 312, 313, 314  # purposes of the ra
 
 @dataclass(frozen=True)
 class AnnealedBounds:
-    """What `annealed_log_likelihood` returns.
+    """What `annealed_log_likelihood` and `sandwich` return (Grosse, Ghahramani & Adams 2015).
 
     Attributes
     ----------
@@ -52,7 +52,16 @@ class AnnealedBounds:
     n_temperatures : int
         Intermediate distributions.
     n_chains : int
+        C, for each datapoint and direction.
     seconds : float
+        Taken by the walks.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> bounds = annealed_log_likelihood(vae, [[0, 1, 1, 0]], temperatures=20, n_chains=4)
+    >>> bounds.upper is None, bounds.n_temperatures
+    (True, 20)
     """
 
     log_lower: np.ndarray
@@ -226,8 +235,13 @@ def sandwich(
     vae : VAE
     n : int
         Datapoints to simulate.
-    temperatures, n_chains, seed, **settings
+    temperatures : int or sequence of float
         As `annealed_log_likelihood` takes them.
+    n_chains : int
+        C, for each datapoint and each direction.
+    seed : int
+    **settings : dict
+        The others of `annealed_log_likelihood`.
 
     Returns
     -------
@@ -251,10 +265,28 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
     z ~ p(z), x ~ p_θ(x|z): so (x, z) ~ p_θ(x, z) of Eq. (1), and z is an exact draw from p_θ(z|x).
 
+    Parameters
+    ----------
+    vae : VAE
+    n : int
+        Rows.
+    seed : int
+
     Returns
     -------
     x : (n, D) array
     z : (n, J) array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` or `seed` is not a whole number in range.
+
+    Examples
+    --------
+    >>> x, z = simulate(VAE(data_dim=4, latent_dim=2, hidden=(3,)), 5)
+    >>> x.shape, z.shape
+    ((5, 4), (5, 2))
     """
     n = check_count("n", n)
     rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _SIMULATE]))

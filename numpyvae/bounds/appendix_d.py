@@ -36,7 +36,7 @@ _CHAINS = 321  # purpose of the random streams
 
 
 class FittedEstimate(NamedTuple):
-    """What `fitted_log_likelihood` returns.
+    """What `fitted_log_likelihood` returns (Kingma & Welling 2013, appendix D).
 
     Attributes
     ----------
@@ -45,6 +45,14 @@ class FittedEstimate(NamedTuple):
     acceptance : (N,) array
         Mean probability of a Hamiltonian move after the burn-in, aimed at 0.65.
     seconds : float
+        Taken by the chains.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=1, hidden=(3,))
+    >>> estimate = fitted_log_likelihood(vae, [[0, 1, 1, 0]], n_burn=20)
+    >>> estimate.log_likelihood.shape, estimate.acceptance.shape
+    ((1,), (1,))
     """
 
     log_likelihood: np.ndarray

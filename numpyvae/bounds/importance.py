@@ -141,6 +141,7 @@ def log_weights(
 
     Parameters
     ----------
+    vae : VAE
     x : (B, D) array
     mu, logvar : (B, J) array
     eps : (L, B, J) array
@@ -149,6 +150,13 @@ def log_weights(
     -------
     log_w : (L, B) array
         Nats.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, zeros = np.ones((1, 4)), np.zeros((1, 2))
+    >>> log_weights(vae, x, zeros, zeros, np.zeros((5, 1, 2))).shape
+    (5, 1)
     """
     z, _ = reparameterize(mu, logvar, eps)
     log_px, _ = vae.log_likelihood(x, z)

@@ -44,6 +44,16 @@ def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
     Returns
     -------
     temperatures : (n + 2,) array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not a whole number above 0.
+
+    Examples
+    --------
+    >>> sigmoid_temperatures(3).round(2)
+    array([0. , 0.1, 0.5, 0.9, 1. ])
     """
     n = check_count("temperatures", n)
     s = 0.5 * np.tanh(0.5 * steepness * np.linspace(-1, 1, n + 2))

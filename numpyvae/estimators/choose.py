@@ -43,6 +43,10 @@ def make_estimator(
     beta, free_bits : float, optional
         β and λ, for `sgvb-b`; see `SGVBB`.
 
+    Returns
+    -------
+    estimator : Estimator
+
     Raises
     ------
     TypeError, ValueError

@@ -43,6 +43,15 @@ class SGVBB(Estimator):
     ------
     TypeError, ValueError
         If a setting is not a finite number of at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numpyvae import VAE
+    >>> vae, estimator = VAE(data_dim=4, latent_dim=2, hidden=(3,)), SGVBB(beta=0.5)
+    >>> eps = np.random.default_rng(0).standard_normal((estimator.draws(), 1, 2))
+    >>> estimator(vae, [[0, 1, 1, 0]], eps).gradient.flat.shape == vae.parameters.flat.shape
+    True
     """
 
     beta: float = 1.0

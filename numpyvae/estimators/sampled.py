@@ -141,6 +141,13 @@ class SGVBA(SampledEstimator):
     """Every term sampled, Eq. (7): estimator A of Kingma & Welling 2013, §2.3. Unbiased.
 
     The total derivative of log w along the path, score of q included.
+
+    Examples
+    --------
+    >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
+    >>> _, share = normalised_weights(log_w)
+    >>> SGVBA().rule(log_w, share).score.ravel()          # s = −1
+    array([-1., -1.])
     """
 
     def rule(self, log_w, share):
@@ -154,6 +161,13 @@ class STL(SampledEstimator):
 
     The score −∂_φ log q that is left out has mean zero. What remains is ∂log w/∂z, and log w is
     flat in z where q is the posterior: there every draw gives 0 for φ.
+
+    Examples
+    --------
+    >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
+    >>> _, share = normalised_weights(log_w)
+    >>> STL().rule(log_w, share).score.ravel()          # s = 0
+    array([0., 0.])
     """
 
     def rule(self, log_w, share):
@@ -189,6 +203,13 @@ class IWAE(_Importance):
     ----------
     n_importance : int
         K; with K = 1 this is `SGVBA`.
+
+    Examples
+    --------
+    >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
+    >>> _, share = normalised_weights(log_w)
+    >>> IWAE(2).rule(log_w, share).score.ravel()          # s = −w̃
+    array([-0.25, -0.75])
     """
 
     def rule(self, log_w, share):
@@ -205,6 +226,13 @@ class STLIWAE(_Importance):
     ----------
     n_importance : int
         K; with K = 1 this is `STL`.
+
+    Examples
+    --------
+    >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
+    >>> _, share = normalised_weights(log_w)
+    >>> STLIWAE(2).rule(log_w, share).theta.ravel()          # a = w̃
+    array([0.25, 0.75])
     """
 
     def rule(self, log_w, share):
@@ -223,6 +251,13 @@ class DReG(_Importance):
     ----------
     n_importance : int
         K; with K = 1 this is `STL`.
+
+    Examples
+    --------
+    >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
+    >>> _, share = normalised_weights(log_w)
+    >>> DReG(2).rule(log_w, share).path.ravel()          # r = w̃
+    array([0.25, 0.75])
     """
 
     def rule(self, log_w, share):

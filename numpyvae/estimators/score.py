@@ -32,6 +32,8 @@ class ScoreFunction(SampledEstimator):
 
     For θ it is `SGVBA`: the decoder's gradient needs no score.
 
+    ∇_φ ELBO = E_q[(log w − b) ∂_φ log q_φ(z|x)]   (Williams 1992)
+
     Parameters
     ----------
     baseline : {"leave-one-out"} or float
@@ -41,6 +43,15 @@ class ScoreFunction(SampledEstimator):
     ------
     ValueError
         If `baseline` is anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numpyvae import VAE
+    >>> vae, estimator = VAE(data_dim=4, latent_dim=2, hidden=(3,)), ScoreFunction("leave-one-out")
+    >>> eps = np.random.default_rng(0).standard_normal((estimator.draws(3), 1, 2))
+    >>> estimator(vae, [[0, 1, 1, 0]], eps).gradient.flat.shape == vae.parameters.flat.shape
+    True
     """
 
     baseline: str | float = 0.0

@@ -39,12 +39,17 @@ _BLOCK = 1 << 14  # nodes in one call of the integrand
 
 
 class QuadratureError(ArithmeticError):
-    """The rule did not converge to the tolerance: there is no figure to be trusted.
+    """The rule of Eq. (2) did not converge to the tolerance: there is no figure to be trusted.
 
     Attributes
     ----------
     row : int or None
         The datapoint it happened at.
+
+    Examples
+    --------
+    >>> str(QuadratureError("the nodes ran out", row=3))
+    'row 3 of x: the nodes ran out'
     """
 
     def __init__(self, problem: str, row: int | None = None) -> None:

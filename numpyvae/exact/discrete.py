@@ -31,6 +31,8 @@ _ELEMENTS = 1 << 20  # table entries alive at a time
 class FiniteMixture(ExactModel):
     """A mixture of M components, each a distribution that a decoder could have produced.
 
+    p(x) = Σ_m π_m p(x|m): the integral of Eq. (2) is a sum.
+
     Parameters
     ----------
     weights : (M,) array_like

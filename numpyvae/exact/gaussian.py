@@ -28,11 +28,14 @@ _LOG_2PI = math.log(2 * math.pi)
 class Gaussian:
     """Multivariate Gaussians N(μ, C Cᵀ), one for each of B datapoints.
 
+    log q(z) = −½ ‖C⁻¹(z − μ)‖² − Σ_j log C_jj − ½ J log 2π, in nats.
+
     Parameters
     ----------
     mean : (B, J) array_like
+        μ.
     chol : (J, J) or (B, J, J) array_like
-        Lower-triangular Cholesky factors with a positive diagonal.
+        C: lower-triangular Cholesky factors with a positive diagonal.
 
     Raises
     ------

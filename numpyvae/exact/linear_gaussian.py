@@ -30,7 +30,23 @@ _SAMPLE = 501  # purpose of the random stream
 
 
 class ElboGradient(NamedTuple):
-    """Gradient of the ELBO, averaged over the batch, in each argument and of its shape."""
+    """Gradient of the ELBO, Eq. (11), averaged over the batch, in each argument and of its shape.
+
+    Attributes
+    ----------
+    W : (D, J) array
+    mean : (D,) array
+    log_sigma2 : () or (D,) array
+    mu, logvar : (B, J) array
+        Of the diagonal q.
+
+    Examples
+    --------
+    >>> model = LinearGaussian([[1.0], [0.0]], [0.0, 0.0], 1.0)
+    >>> gradient = model.elbo_gradient([[0.0, 0.0]], [[0.0]], [[0.0]])
+    >>> gradient.W.shape, gradient.logvar          # ½ − ½ σ² (1 + 1): q is too wide
+    ((2, 1), array([[-0.5]]))
+    """
 
     W: np.ndarray
     mean: np.ndarray
@@ -41,6 +57,8 @@ class ElboGradient(NamedTuple):
 
 class LinearGaussian(ExactModel):
     """Probabilistic PCA or factor analysis.
+
+    p(x) = N(m, W Wᵀ + Ψ): Eq. (2) in closed form (Tipping & Bishop 1999).
 
     Parameters
     ----------
@@ -371,6 +389,13 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
     ValueError
         If J is not below D, or the data vary in no more than J directions: σ² would be 0 and the
         likelihood unbounded.
+
+    Examples
+    --------
+    >>> x = LinearGaussian([[2.0], [0.0]], [0.0, 0.0], 0.5).sample(10_000, seed=0)
+    >>> model = ppca_maximum_likelihood(x, 1)
+    >>> abs(model.W).round(1).ravel(), round(float(model.sigma2), 1)
+    (array([2., 0.]), 0.5)
     """
     x = check_rows(x).astype(float)
     N, D = x.shape

@@ -19,7 +19,15 @@ __all__ = ["ExactModel"]
 
 
 class ExactModel(ABC):
-    """A model p(z) p(x|z) whose evidence p(x) is known."""
+    """A model p(z) p(x|z) whose evidence p(x), Eq. (2), is known.
+
+    Examples
+    --------
+    >>> from numpyvae.exact import FiniteMixture
+    >>> model = FiniteMixture([0.5, 0.5], [[-1.0], [2.0]])
+    >>> isinstance(model, ExactModel), model.elbo_kl_form([[1]], model.posterior([[1]])).shape
+    (True, (1,))
+    """
 
     @abstractmethod
     def log_prior(self, z: np.ndarray) -> np.ndarray:

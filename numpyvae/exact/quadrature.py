@@ -42,7 +42,21 @@ _Q_CELLS = 8
 
 
 class QuadraturePosterior(NamedTuple):
-    """The exact posterior's normalising constant and moments."""
+    """The exact posterior's normalising constant, Eq. (2), and moments, Eq. (4).
+
+    Attributes
+    ----------
+    log_evidence : (B,) array
+        Nats.
+    mean : (B, J) array
+    cov : (B, J, J) array
+
+    Examples
+    --------
+    >>> model = Quadrature(VAE(data_dim=1, latent_dim=1, hidden=(3,)))
+    >>> model.posterior([[0], [1]]).gaussian()
+    Gaussian(2 datapoints, 1 latents)
+    """
 
     log_evidence: np.ndarray  # (B,)
     mean: np.ndarray  # (B, J)
