@@ -38,6 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : sequence of str, optional
         `sys.argv[1:]` if left out.
+
+    Returns
+    -------
+    code : int
+        0 done, 1 failed at work, 2 wrong usage, 130 interrupted.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: after `--help`, and for wrong usage.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> with contextlib.redirect_stdout(io.StringIO()) as table:
+    ...     code = main(["equations", "--model", "discrete"])
+    >>> code
+    0
     """
     args = _parser().parse_args(argv)
     try:

@@ -28,12 +28,48 @@ __all__ = ["Settings", "UsageError", "evaluate", "train"]
 
 
 class UsageError(ValueError):
-    """A setting that the command line should not have been given: exit code 2."""
+    """A setting that the command line should not have been given: exit code 2.
+
+    Examples
+    --------
+    >>> issubclass(UsageError, ValueError)
+    True
+    """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `train` needs to know; the defaults are the job on the embedded digits."""
+    """What `train` needs to know; the defaults are the job on the embedded digits.
+
+    Attributes
+    ----------
+    dataset : str
+        A name of `--dataset`, or the path of a file.
+    latent_dim : int
+        J.
+    hidden : tuple of int
+    activation, likelihood, optimizer : str
+        As `VAE` and `fit` take them.
+    learning_rate : float
+    schedule : {"cosine", "constant"}
+    epochs, batch_size, n_samples : int
+        Passes, B and L.
+    clip_norm : float, optional
+    seed : int
+    n_importance : int
+        K, of the estimate of log p(x).
+    test_rows : int, optional
+        How many rows of the test set are measured; all without it.
+    maximum : float
+        The value of full ink in a file.
+    folder : str, optional
+        Where the files of MNIST are.
+
+    Examples
+    --------
+    >>> Settings(latent_dim=2).epochs
+    100
+    """
 
     dataset: str = "digits"
     latent_dim: int = 10
@@ -74,6 +110,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 def train(settings: Settings, output: Path, progress: bool = False) -> dict[str, Any]:
     """Train, evaluate on the test set, and write model, history, summary and pictures.
 
+    Parameters
+    ----------
+    settings : Settings
+    output : Path
+        A folder; made if it is not there.
+    progress : bool
+        Show a line on standard error.
+
     Returns
     -------
     summary : dict
@@ -85,6 +129,13 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
         If a setting does not fit the data.
     OSError, ValueError, TypeError, FloatingPointError
         If the folder cannot be written, the data are not usable, or training diverges.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     summary = train(Settings(epochs=1, n_importance=5, test_rows=20), Path(folder))
+    >>> summary["test_rows"], summary["test_elbo"] < 0
+    (20, True)
     """
     _claim(output)
     s, start = settings, time.perf_counter()
@@ -187,6 +238,28 @@ def evaluate(
 
     The ELBO averages 10 draws of z for each row. All are means over the same rows, in nats per
     datapoint; `…_se` is the standard error over the rows.
+
+    Parameters
+    ----------
+    vae : VAE
+    data : Prepared
+    n_importance : int
+        K.
+    seed : int
+        Of the noise.
+    test_rows : int, optional
+        So many rows of the test set, the same for everybody; all without it.
+
+    Returns
+    -------
+    summary : dict
+        Nats per datapoint, with the model and the sizes.
+
+    Examples
+    --------
+    >>> data = prepare("digits", parse_likelihood("bernoulli"), 1.0, None)
+    >>> evaluate(VAE(64, 2, (20,)), data, n_importance=5, seed=0, test_rows=20)["latent_dim"]
+    2
     """
     x = data.x_test
     if test_rows is not None and test_rows < len(x):

@@ -34,6 +34,12 @@ class Dataset:
         The value of full ink: 16 for the digits, 255 for MNIST and its kin.
     image_shape : (h, w)
         D = h * w.
+
+    Examples
+    --------
+    >>> from numpyvae import datasets
+    >>> datasets.load_digits()
+    Dataset(digits: 3823 training and 1797 test images of 8x8, values 0..16)
     """
 
     name: str
@@ -65,7 +71,7 @@ class Dataset:
 
         Returns
         -------
-        (N, D) array
+        greys : (N, D) array
         """
         check_choice("split", split, ("train", "test"))
         if np.dtype(dtype).kind != "f":
@@ -97,7 +103,7 @@ def binarize(
 
     Returns
     -------
-    (B, D) array of 0 and 1
+    binary : (B, D) array of 0 and 1
 
     Raises
     ------
@@ -105,6 +111,11 @@ def binarize(
         If a value lies outside [0, maximum], or is NaN.
     TypeError
         If x is not an array of real numbers, or `rng` is not a Generator.
+
+    Examples
+    --------
+    >>> binarize(np.array([[0, 16, 16]]), np.random.default_rng(0), maximum=16)
+    array([[0., 1., 1.]], dtype=float32)
     """
     x = check_rows(x)
     maximum = check_positive("maximum", maximum)

@@ -29,6 +29,12 @@ def load_digits() -> Dataset:
     -----
     E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository,
     https://doi.org/10.24432/C50P49, licensed under CC BY 4.0.
+
+    Examples
+    --------
+    >>> digits = load_digits()
+    >>> digits.x_train.shape, digits.x_train.dtype, int(digits.x_train.max())
+    ((3823, 64), dtype('uint8'), 16)
     """
     from importlib.resources import files  # here, for it would double the time of the import
 

@@ -44,6 +44,15 @@ def read_idx(path: str | os.PathLike[str], *, digest: Any = None) -> np.ndarray:
         If the file is missing (FileNotFoundError) or cannot be read.
     ValueError
         If it is empty, not an IDX file, cut short, damaged, or longer than its header says.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "labels")
+    ...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))     # uint8, 3 values
+    ...     read_idx(path)
+    array([7, 2, 1], dtype=uint8)
     """
     import gzip  # here, as is zlib: both are needed only where a file is read
     import zlib

@@ -74,6 +74,10 @@ def load_mnist(folder: str | os.PathLike[str] | None = None, *, download: bool =
     download : bool
         Whether a missing file may be downloaded. This needs pooch (the extra `data`).
 
+    Returns
+    -------
+    dataset : Dataset
+
     Raises
     ------
     FileNotFoundError
@@ -90,6 +94,16 @@ def load_mnist(folder: str | os.PathLike[str] | None = None, *, download: bool =
     -----
     Y. LeCun, L. Bottou, Y. Bengio and P. Haffner (1998), "Gradient-based learning applied to
     document recognition", Proceedings of the IEEE 86(11).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         load_mnist(folder)
+    ...     except FileNotFoundError as error:
+    ...         print("train-images-idx3-ubyte" in str(error))
+    True
     """
     return _load(_MNIST, folder, download)
 
@@ -102,10 +116,37 @@ def load_fashion_mnist(
     Parameters, search and errors are those of `load_mnist`; the subfolder is `fashion` or
     `fashion-mnist`.
 
+    The search for it is that of `load_mnist`; the subfolder is `fashion` or `fashion-mnist`.
+
+    Parameters
+    ----------
+    folder : path, optional
+    download : bool
+        Both as in `load_mnist`.
+
+    Returns
+    -------
+    dataset : Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError, OSError
+        As `load_mnist`.
+
     Notes
     -----
     H. Xiao, K. Rasul and R. Vollgraf (2017), "Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms", arXiv 1708.07747.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         load_fashion_mnist(folder)
+    ...     except FileNotFoundError as error:
+    ...         print("train-images-idx3-ubyte" in str(error))
+    True
     """
     return _load(_FASHION, folder, download)
 

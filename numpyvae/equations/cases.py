@@ -284,6 +284,20 @@ def make_case(name: str, seed: int = 0) -> Case:
     name : {"linear-gaussian", "quadrature", "discrete"}
     seed : int
         Of the parameters, the data and q.
+
+    Returns
+    -------
+    case : Case
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another name, or a seed that is no whole number of at least 0.
+
+    Examples
+    --------
+    >>> make_case("linear-gaussian").x.shape
+    (2, 3)
     """
     check_choice("model", name, tuple(CASES))
     return CASES[name](np.random.default_rng(np.random.SeedSequence([check_seed(seed), _CASE])))

@@ -46,6 +46,11 @@ class Equation:
         `check(case) -> (left, right)`, two arrays of equal shape computed apart.
     relation : {"=", "≥"}
         What holds between the sides.
+
+    Examples
+    --------
+    >>> EQUATIONS[10].number, EQUATIONS[10].section, EQUATIONS[10].functions[0]
+    ('11', '§3.4', 'elbo.elbo')
     """
 
     number: str
@@ -69,6 +74,11 @@ class Outcome:
     difference : float
         |left − right|; for "≥" how far right exceeds left, 0 if it does not.
     tolerance : float
+
+    Examples
+    --------
+    >>> Outcome(EQUATIONS[0], left=-1.0, right=-1.0, difference=0.0, tolerance=1e-10).passed
+    True
     """
 
     equation: Equation
@@ -95,6 +105,17 @@ def check_equation(equation: Equation, case: Case) -> Outcome:
     Returns
     -------
     outcome : Outcome
+
+    Raises
+    ------
+    QuadratureError
+        If an integral of the case does not converge.
+
+    Examples
+    --------
+    >>> from numpyvae.equations import make_case
+    >>> check_equation(EQUATIONS[7], make_case("linear-gaussian")).passed        # Eq. (8)
+    True
     """
     left, right = (np.ravel(side) for side in equation.check(case))
     apart = right - left if equation.relation == "≥" else np.abs(left - right)
@@ -107,7 +128,30 @@ def check_equation(equation: Equation, case: Case) -> Outcome:
 
 
 def check_equations(case: Case) -> list[Outcome]:
-    """Check all equations of the notes on a case, and Kingma & Welling's where z is continuous."""
+    """Check all equations of the notes on a case, and Kingma & Welling's where z is continuous.
+
+    Parameters
+    ----------
+    case : Case
+        See `make_case`.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        In the order of the notes.
+
+    Raises
+    ------
+    QuadratureError
+        If an integral of the case does not converge.
+
+    Examples
+    --------
+    >>> from numpyvae.equations import make_case
+    >>> outcomes = check_equations(make_case("discrete"))
+    >>> len(outcomes), all(outcome.passed for outcome in outcomes)
+    (22, True)
+    """
     extra = KINGMA_WELLING if isinstance(case, ContinuousCase) else ()
     return [check_equation(equation, case) for equation in (*EQUATIONS, *extra)]
 
