@@ -54,6 +54,12 @@ class Settings:
     schedule : {"cosine", "constant"}
     epochs, batch_size, n_samples : int
         Passes, B and L.
+    estimator : str
+        A key of `ESTIMATORS`.
+    train_importance : int, optional
+        K of the estimators of L_K.
+    beta, kl_warmup, free_bits : float, optional
+        Of the KL's weight: β, the epochs until it is reached, and nats per latent that are free.
     clip_norm : float, optional
     seed : int
     n_importance : int

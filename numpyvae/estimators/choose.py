@@ -83,6 +83,11 @@ def warm_up(estimator: Estimator, kl_warmup: float) -> Callable[[float], Estimat
     kl_warmup : float
         Epochs until β has its value.
 
+    Returns
+    -------
+    warmed : callable
+        `warmed(epochs_done) -> Estimator`.
+
     Raises
     ------
     TypeError, ValueError
