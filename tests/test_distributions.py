@@ -221,6 +221,16 @@ def check_binomial_digits(n=1):
                 assert error <= max(1e-15 * float(abs(kernel) + constant), TINIEST)
 
 
+def check_binomial_widths(dtype="float32"):
+    """Kills a dimension that the folding drops or doubles, and folds that lose tiny terms."""
+    for D in (1, 2, 3, 5, 31, 33, 64, 100, 784):
+        logits = np.full((2, D), -60.0, dtype)  # e^−60: far below the rounding of 1 + e
+        logits[0] = 3 * np.random.default_rng(D).standard_normal(D)
+        logp, _ = distributions.binomial_logpmf(np.zeros((2, D), dtype), logits, 1)
+        exact = special.log_expit(-logits.astype(float)).sum(axis=-1)
+        np.testing.assert_allclose(logp, exact, rtol=20 * np.finfo(dtype).eps)
+
+
 def check_binomial_pullback(n=16):
     """Kills n forgotten before p, a clipped p, gradients of p in place of those of l."""
     x = np.random.default_rng(n).integers(0, n + 1, (4, 3)).astype(float)
@@ -241,6 +251,11 @@ def test_binomial_probabilities_sum_to_one(n):
 @pytest.mark.parametrize("n", [1, 2, 10, 16])
 def test_binomial_digits_up_to_logits_of_800(n):
     check_binomial_digits(n)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_binomial_of_any_width(dtype):
+    check_binomial_widths(dtype)
 
 
 @pytest.mark.parametrize("n", [1, 2, 16])

@@ -176,6 +176,18 @@ BUGS = [
         [d.check_binomial_digits, e.check_two_forms_saturated],
     ),
     Bug(
+        "a product of probabilities loses the small ones",
+        "distributions._sum_log1p",
+        [("    for _", "    e = (1 + e) - 1\n    for _")],
+        [d.check_binomial_widths, d.check_binomial_digits],
+    ),
+    Bug(
+        "folding drops the middle of an odd width",
+        "distributions._sum_log1p",
+        [("e[..., :half]", "e[..., : width // 2]")],
+        [d.check_binomial_widths],
+    ),
+    Bug(
         "softplus that overflows",
         "layers.softplus",
         [("np.minimum(x, -x)", "+x"), ("y += np.maximum(x, 0)", "")],
