@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .layers import sigmoid
+from .layers import exp_minus_abs, log1p
 
 __all__ = [
     "binomial_logpmf",
@@ -184,31 +184,33 @@ def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
     return terms.astype(x.dtype) if x.dtype.kind == "f" else terms
 
 
-def _sum_log1p(e: np.ndarray) -> np.ndarray:
-    """Sum log(1 + e_d) over the last axis, 0 ≤ e ≤ 1, with one logarithm for 32 of them.
+def _sum_log1p(t: np.ndarray) -> np.ndarray:
+    """Sum log(1 + t_d) over the last axis, 0 ≤ t ≤ 1, with one logarithm for 32 of them.
 
-    Σ_d log(1 + e_d) = log Π_d (1 + e_d), and 32 factors of at most 2 do not overflow. The halves
+    Σ_d log(1 + t_d) = log Π_d (1 + t_d), and 32 factors of at most 2 do not overflow. The halves
     are folded onto one another as (1 + a)(1 + b) − 1 = a + b + a b: all terms are positive, so
-    that the smallest e keeps its digits. `e` is overwritten.
+    that the smallest t keeps its digits.
     """
     for _ in range(5):
-        width = e.shape[-1]
+        width = t.shape[-1]
         if width < 32:  # short rows: to fold them costs more than it saves
             break
-        half = (width + 1) // 2
-        a, b = e[..., : width - half], e[..., half:]
-        ab = a * b
-        a += b
-        a += ab
-        e = e[..., :half]
-    return np.log1p(e).sum(axis=-1)
+        half = width // 2
+        a, b = t[..., :half], t[..., half : 2 * half]
+        folded = a * b
+        folded += a
+        folded += b
+        if width % 2:
+            folded = np.concatenate([folded, t[..., -1:]], axis=-1)
+        t = folded
+    return log1p(t, 1 + t).sum(axis=-1)
 
 
 def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
     """Log probability of counts x out of n, from logits l; n = 1 is the Bernoulli.
 
     log p(x|l) = Σ_d x_d l_d − n softplus(l_d) + log C(n, x_d),  p = sigmoid(l)
-               = Σ_d l_d (x_d − n [l_d > 0]) − n log1p(e^−|l_d|) + log C(n, x_d)
+               = Σ_d l_d (x_d − n [l_d > 0]) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
     The second line is the one computed: no two large terms meet in it. For a certain outcome
@@ -239,16 +241,17 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     >>> logp, pull([1.0])                     # −log 2 − 0, and x − sigmoid(l)
     (array([-0.69314718]), array([[0.5, 0. ]]))
     """
-    tail = np.minimum(logits, -logits)  # −|l|
-    np.exp(tail, out=tail)
-    terms = x - np.multiply(logits > 0, n, dtype=logits.real.dtype)
+    t, one_t = exp_minus_abs(logits)
+    right = (logits > 0).astype(logits.real.dtype)
+    terms = x - (right if n == 1 else n * right)
     terms = terms * logits
-    logp = terms.sum(axis=-1) - n * _sum_log1p(tail)
+    logp = terms.sum(axis=-1) - n * _sum_log1p(t)
     if n != 1:
         logp += log_binomial_coefficient(x, n)
 
     def pull(dlogp):
-        dlogits, _ = sigmoid(logits)
+        dlogits = np.maximum(t, right)
+        dlogits /= one_t  # sigmoid(l)
         if n != 1:
             dlogits *= n
         np.subtract(x, dlogits, out=dlogits)

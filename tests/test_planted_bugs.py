@@ -172,32 +172,70 @@ BUGS = [
     Bug(
         "clipped probabilities",
         "distributions.binomial_logpmf",
-        [("    tail = np.min", "    logits = np.clip(logits, -16.1, 16.1)\n    tail = np.min")],
+        [("    t, one", "    logits = np.clip(logits, -16.1, 16.1)\n    t, one")],
         [d.check_binomial_digits, e.check_two_forms_saturated],
     ),
     Bug(
         "a product of probabilities loses the small ones",
         "distributions._sum_log1p",
-        [("    for _", "    e = (1 + e) - 1\n    for _")],
+        [("    for _", "    t = (1 + t) - 1\n    for _")],
         [d.check_binomial_widths, d.check_binomial_digits],
     ),
     Bug(
         "folding drops the middle of an odd width",
         "distributions._sum_log1p",
-        [("e[..., :half]", "e[..., : width // 2]")],
+        [("if width % 2:", "if False:")],
         [d.check_binomial_widths],
     ),
     Bug(
         "softplus that overflows",
         "layers.softplus",
-        [("np.minimum(x, -x)", "+x"), ("y += np.maximum(x, 0)", "")],
+        [
+            ("t, one_t = exp_minus_abs(x)", "t = np.exp(x)"),
+            ("y = log1p(t, one_t)", "return np.log1p(t), lambda dy: dy"),
+        ],
         [partial(y.check_activation_values, "softplus"), y.check_softplus_digits],
     ),
     Bug(
         "sigmoid that overflows",
         "layers.sigmoid",
-        [("y = np.tanh(0.5 * x)\n    y += 1\n    y *= 0.5", "y = 1 / (1 + np.exp(-x))")],
-        [partial(y.check_activation_values, "sigmoid"), e.check_extremes],
+        [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = 1 / (1 + np.exp(-x))")],
+        [partial(y.check_activation_values, "sigmoid")],
+    ),
+    Bug(
+        "sigmoid that is coarse in its tail",
+        "layers.sigmoid",
+        [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = 0.5 * (1 + np.tanh(0.5 * x))")],
+        [y.check_sigmoid_digits],
+    ),
+    Bug(
+        "gradient in the logits that overflows",
+        "distributions.binomial_logpmf",
+        [
+            (
+                "dlogits = np.maximum(t, right)\n        dlogits /= one_t",
+                "dlogits = 1 / (1 + np.exp(-logits))",
+            )
+        ],
+        [e.check_extremes],
+    ),
+    Bug(
+        "sigmoid that cancels in its negative tail",
+        "layers.sigmoid",
+        [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = (1 + np.tanh(x / 2)) / 2")],
+        [y.check_sigmoid_digits],
+    ),
+    Bug(
+        "y (1 − y) in a sigmoid's positive tail",
+        "layers.sigmoid",
+        [("dx = t / one_t\n        dx /= one_t", "dx = y * (1 - y)")],
+        [y.check_sigmoid_digits],
+    ),
+    Bug(
+        "logarithm of a rounded 1 + t",
+        "layers.log1p",
+        [("y /= one_t", "y *= 0")],
+        [y.check_softplus_digits, d.check_binomial_digits],
     ),
     Bug(
         "Binomial without its coefficient",
@@ -361,7 +399,7 @@ BUGS = [
     Bug(
         "derivative of tanh on a sigmoid's output",
         "layers.sigmoid",
-        [("dy * y * (1 - y)", "dy * (1 - y * y)")],
+        [("dx = t / one_t\n        dx /= one_t", "dx = 1 - y * y")],
         [
             partial(y.check_activation_pullback, "sigmoid"),
             partial(y.check_mlp_pullback, "sigmoid"),
