@@ -17,7 +17,6 @@ stands alone, and the gap on simulated data is its calibration, as far as they r
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,7 @@ from ..checks import check_choice, check_count, check_rows, check_seed
 from ..progress import progress_line
 from ..vae import VAE
 from .path import Path
-from .streams import RowStreams, log_mean_exp, row_slices
+from .streams import RowStreams, log_mean_exp, mean_and_error, row_slices
 from .walk import PILOT_CHAINS, check_temperatures, n_moves, tune, walk
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
@@ -74,12 +73,12 @@ class AnnealedBounds:
     @property
     def lower(self) -> tuple[float, float]:
         """Mean lower bound and its standard error over the datapoints."""
-        return _mean_and_error(self.log_lower)
+        return mean_and_error(self.log_lower)
 
     @property
     def upper(self) -> tuple[float, float] | None:
         """Mean upper bound and its standard error over the datapoints, if there is one."""
-        return None if self.log_upper is None else _mean_and_error(self.log_upper)
+        return None if self.log_upper is None else mean_and_error(self.log_upper)
 
     @property
     def gap(self) -> tuple[float, float] | None:
@@ -89,7 +88,7 @@ class AnnealedBounds:
         """
         if self.log_upper is None:
             return None
-        return _mean_and_error(self.log_upper - self.log_lower)
+        return mean_and_error(self.log_upper - self.log_lower)
 
     def __str__(self) -> str:
         how = (
@@ -293,10 +292,3 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)
     out, _ = vae.decoder(z)
     return vae.likelihood.draw(out[0], vae.parameters, rng), z[0]
-
-
-def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean and its standard error, NaN for a single value."""
-    n = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return float(values.mean()), error

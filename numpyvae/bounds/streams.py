@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..checks import check_positive
 from ..vae import VAE
 
-__all__ = ["RowStreams", "decoder_megabytes", "how_many", "log_mean_exp", "row_slices"]
+__all__ = [
+    "RowStreams",
+    "decoder_megabytes",
+    "how_many",
+    "log_mean_exp",
+    "mean_and_error",
+    "row_slices",
+]
 
 _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
 
@@ -114,3 +123,10 @@ def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
     """Return log (1/C) Σ_c exp(log w_c) over the first axis: a mean of weights, not of logs."""
     top = log_w.max(axis=0)
     return top + np.log(np.exp(log_w - top).mean(axis=0))
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean over the datapoints and its standard error, NaN for a single value."""
+    n = len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return float(values.mean()), error

@@ -6,9 +6,11 @@
 | `Quadrature` | by quadrature, for any decoder with at most two latents | `Gaussian` |
 | `FiniteMixture` | a sum over a discrete latent | table (B, M) |
 
-All three answer to the same names (`ExactModel`), in nats per datapoint.
+All three answer to the same names (`ExactModel`), in nats per datapoint; `exact_model` finds the
+one that belongs to a VAE.
 """
 
+from .choose import exact_model
 from .cubature import QuadratureError
 from .discrete import FiniteMixture
 from .gaussian import Gaussian
@@ -25,5 +27,6 @@ __all__ = [
     "Quadrature",
     "QuadratureError",
     "QuadraturePosterior",
+    "exact_model",
     "ppca_maximum_likelihood",
 ]

@@ -1,4 +1,4 @@
-"""What the latent variables are used for."""
+"""Which latent variables are used at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .vae import VAE
+from ..vae import VAE
 
 __all__ = ["active_units"]
 
@@ -25,6 +25,14 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     Returns
     -------
     active : (J,) array of bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=())
+    >>> vae.parameters["encoder.W0"][:, 1] = 0  # μ of the second latent ignores x
+    >>> active_units(vae, np.eye(4))
+    array([ True, False])
     """
     mu, _ = vae.encode(x)
     return mu.var(axis=0) > threshold

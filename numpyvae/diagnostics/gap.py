@@ -1,0 +1,194 @@
+"""Why the bound is not tight: the family of q, or the encoder (Cremer, Li & Duvenaud 2018).
+
+    log p(x) − ELBO(q_φ)  =  log p(x) − ELBO(q*)     approximation gap: no diagonal Gaussian is
+                                                      the posterior
+                          +  ELBO(q*) − ELBO(q_φ)     amortisation gap: one encoder for all x does
+                                                      not find the best one
+
+q* is the best diagonal Gaussian of each datapoint, argmin_q KL(q ‖ p_θ(z|x)) of Eq. (5). By
+Eq. (8) the first gap is KL(q* ‖ p_θ(z|x)), and both are at least 0.
+
+**q* is found on one set of draws and measured on another.** On the draws that it was fitted to a
+q looks better than it is: it has adjusted to them. Fresh draws make ELBO(q*) fair for the q that
+was found. That q may fall short of the best, so the amortisation gap is, if anything, too small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..bounds.streams import mean_and_error, row_slices
+from ..bounds.terms import row_terms
+from ..checks import check_count, check_rows, check_seed
+from ..progress import progress_line
+from ..vae import VAE
+
+if TYPE_CHECKING:
+    from ..exact import ExactModel
+
+__all__ = ["GapDecomposition", "decompose_gap"]
+
+_FRESH = 521  # purpose of the random stream
+
+
+@dataclass(frozen=True)
+class GapDecomposition:
+    """What `decompose_gap` returns; nats per datapoint.
+
+    Attributes
+    ----------
+    log_likelihood : (N,) array
+        log p(x), or the estimate that stands for it.
+    best_elbo, elbo : (N,) arrays
+        ELBO of q* and of the encoder's q_φ, on the same fresh draws.
+    mu, logvar : (N, J) arrays
+        q*.
+    source : str
+        Where `log_likelihood` comes from.
+    """
+
+    log_likelihood: np.ndarray
+    best_elbo: np.ndarray
+    elbo: np.ndarray
+    mu: np.ndarray
+    logvar: np.ndarray
+    source: str
+
+    @property
+    def total(self) -> tuple[float, float]:
+        """Mean of log p(x) − ELBO(q_φ), and its standard error over the datapoints."""
+        return mean_and_error(self.log_likelihood - self.elbo)
+
+    @property
+    def approximation(self) -> tuple[float, float]:
+        """Mean of log p(x) − ELBO(q*), and its standard error over the datapoints."""
+        return mean_and_error(self.log_likelihood - self.best_elbo)
+
+    @property
+    def amortisation(self) -> tuple[float, float]:
+        """Mean of ELBO(q*) − ELBO(q_φ), and its standard error over the datapoints."""
+        return mean_and_error(self.best_elbo - self.elbo)
+
+    def __str__(self) -> str:
+        total, approximation, amortisation = (
+            "{:.3f} ± {:.3f}".format(*pair)
+            for pair in (self.total, self.approximation, self.amortisation)
+        )
+        return (
+            f"log p(x) − ELBO {total} = approximation {approximation} + amortisation "
+            f"{amortisation} nats per datapoint ({len(self.elbo)} datapoints, log p(x) "
+            f"{self.source})"
+        )
+
+
+def decompose_gap(
+    vae: VAE,
+    x: Any,
+    log_likelihood: ExactModel | Any = None,
+    *,
+    n_samples: int = 1000,
+    n_nodes: int | None = None,
+    max_iterations: int = 100,
+    temperatures: Any = 300,
+    n_chains: int = 8,
+    seed: int = 0,
+    memory: float = 64.0,
+    progress: bool = False,
+) -> GapDecomposition:
+    """Split log p(x) − ELBO into the approximation gap and the amortisation gap.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    log_likelihood : ExactModel or (N,) array_like, optional
+        log p(x): a model that knows it, as `numpyvae.exact.exact_model` finds, or its values. By
+        default `annealed_log_likelihood`, a lower bound: the approximation gap is then too small
+        by what that bound lacks, which `sandwich` tells.
+    n_samples : int
+        Fresh draws of z for each datapoint, on which both ELBOs are measured.
+    n_nodes : int, optional
+        Of `noise_nodes`, on which q* is found: by default 16 to an axis for J ≤ 2, and 4 J pairs
+        of draws for larger J.
+    max_iterations : int
+        Of each quasi-Newton search over (μ, log σ²), which begins at the encoder's.
+    temperatures, n_chains : int
+        As `annealed_log_likelihood` takes them; unused if `log_likelihood` is given.
+    seed : int
+    memory : float
+        Megabytes for what the decoder and its gradient need at a time.
+    progress : bool
+        Show a line on standard error.
+
+    Returns
+    -------
+    gaps : GapDecomposition
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x`, `log_likelihood` or a setting is not what the model can take, or the memory is
+        too small.
+
+    Examples
+    --------
+    >>> from numpyvae.exact import exact_model
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(), likelihood="gaussian:0.5")
+    >>> gaps = decompose_gap(vae, vae.sample(3), exact_model(vae))
+    >>> gaps.best_elbo.shape
+    (3,)
+    >>> bool(abs(gaps.total[0] - gaps.approximation[0] - gaps.amortisation[0]) < 1e-12)
+    True
+    """
+    from ..inference import noise_nodes, variational_inference  # here, since it brings SciPy
+
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype).astype(vae.dtype, copy=False)
+    vae.likelihood.check(x)
+    n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)
+    max_iterations = check_count("max_iterations", max_iterations)
+    if n_nodes is None:
+        n_nodes = 16 if vae.latent_dim <= 2 else 4
+    nodes = noise_nodes(vae.latent_dim, check_count("n_nodes", n_nodes, minimum=2), seed=seed)
+    blocks = row_slices(vae, len(x), len(nodes[1]), memory)
+    log_p, source = _log_likelihood(
+        vae, x, log_likelihood, temperatures, n_chains, seed, memory, progress
+    )
+    start = vae.encode(x)
+    best = np.empty((2, *start[0].shape), vae.dtype)
+    with progress_line(len(blocks), "block", progress) as advance:
+        for rows in blocks:
+            found = variational_inference(vae, x[rows], nodes=nodes, max_iterations=max_iterations)
+            best[:, rows] = found[:2]
+            advance(f"best q, ELBO {found.elbo:.2f}")
+    at_best, at_encoder = row_terms(
+        vae, x, best, start, n_samples=n_samples, purpose=_FRESH, seed=seed, memory=memory
+    )
+    return GapDecomposition(log_p, at_best.elbo, at_encoder.elbo, *best, source)
+
+
+def _log_likelihood(
+    vae, x, given, temperatures, n_chains, seed, memory, progress
+) -> tuple[np.ndarray, str]:
+    """Return log p(x), (N,), and where it comes from."""
+    if given is None:
+        from ..bounds.ais import annealed_log_likelihood
+
+        bounds = annealed_log_likelihood(
+            vae, x, temperatures, n_chains, seed=seed, memory=memory, progress=progress
+        )
+        return bounds.log_lower, "from below by AIS"
+    if hasattr(given, "log_evidence"):
+        return given.log_evidence(x), f"of {type(given).__name__}"
+    try:
+        values = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        values = np.full((), np.nan)
+    if values.shape != (len(x),) or not np.isfinite(values).all():
+        raise ValueError(
+            f"log_likelihood: expected an exact model, or {len(x)} finite numbers, one for each "
+            f"row of x, got {type(given).__name__} of shape {np.shape(given)}"
+        )
+    return values, "as given"

@@ -1,0 +1,87 @@
+"""A VAE as a code: the rate that z costs, and the distortion that is left (Alemi et al. 2018).
+
+    −ELBO = rate + distortion,   rate = KL(q_φ(z|x) ‖ p(z)),   distortion = −E_q[log p_θ(x|z)]
+
+the two terms of Eq. (11). Models of equal ELBO lie on a line of slope −1; training with another
+weight of the KL, `fit(beta=…)`, moves a model along it, and where the curve of all β has slope −1
+lies the best ELBO. The rate bounds the mutual information of x and z under q from above: see
+`elbo_surgery`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..bounds.streams import mean_and_error
+from ..bounds.terms import row_terms
+from ..checks import check_count, check_rows, check_seed
+from ..vae import VAE
+
+__all__ = ["RateDistortion", "rate_distortion"]
+
+_DRAWS = 522  # purpose of the random stream
+
+
+@dataclass(frozen=True)
+class RateDistortion:
+    """What `rate_distortion` returns: means over the datapoints with their standard errors.
+
+    Attributes
+    ----------
+    rate, distortion, elbo : (float, float)
+        Mean and standard error, nats per datapoint; elbo = −(rate + distortion).
+    """
+
+    rate: tuple[float, float]
+    distortion: tuple[float, float]
+    elbo: tuple[float, float]
+
+
+def rate_distortion(
+    vae: VAE, x: Any, *, n_samples: int = 10, seed: int = 0, memory: float = 32.0
+) -> RateDistortion:
+    """Measure the rate and the distortion of a model: one point of a rate–distortion curve.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    n_samples : int
+        Draws of z for each datapoint; an odd number is rounded up.
+    seed : int
+    memory : float
+        Megabytes for what the decoder needs at a time.
+
+    Returns
+    -------
+    point : RateDistortion
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or a setting is not what the model can take, or the memory is too small.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> point = rate_distortion(vae, vae.sample(5))
+    >>> bool(abs(point.elbo[0] + point.rate[0] + point.distortion[0]) < 1e-12)
+    True
+    """
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype).astype(vae.dtype, copy=False)
+    vae.likelihood.check(x)
+    (terms,) = row_terms(
+        vae,
+        x,
+        vae.encode(x),
+        n_samples=check_count("n_samples", n_samples),
+        purpose=_DRAWS,
+        seed=check_seed(seed),
+        memory=memory,
+    )
+    return RateDistortion(
+        mean_and_error(terms.kl),
+        mean_and_error(-terms.reconstruction),
+        mean_and_error(terms.elbo),
+    )

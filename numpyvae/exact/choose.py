@@ -1,0 +1,37 @@
+"""The exact model of a VAE, where there is one."""
+
+from __future__ import annotations
+
+from ..likelihoods import FixedGaussian, LearnedGaussian
+from ..vae import VAE
+from .linear_gaussian import LinearGaussian
+from .model import ExactModel
+from .quadrature import Quadrature
+
+__all__ = ["exact_model"]
+
+
+def exact_model(vae: VAE) -> ExactModel | None:
+    """Return the model whose `log_evidence` is log p_θ(x) of this VAE, Eq. (2), or None.
+
+    Linear decoders with Gaussian noise have it in closed form; others by quadrature if J ≤ 2.
+
+    Parameters
+    ----------
+    vae : VAE
+
+    Returns
+    -------
+    model : LinearGaussian, Quadrature or None
+
+    Examples
+    --------
+    >>> exact_model(VAE(data_dim=64, latent_dim=10, hidden=(), likelihood="gaussian:0.5"))
+    LinearGaussian(64 dimensions, 10 latents, probabilistic PCA)
+    >>> exact_model(VAE(data_dim=64, latent_dim=10)) is None
+    True
+    """
+    gaussian = isinstance(vae.likelihood, (FixedGaussian, LearnedGaussian))
+    if gaussian and not vae.architecture.hidden:
+        return LinearGaussian.from_vae(vae)
+    return Quadrature(vae) if vae.latent_dim <= 2 else None
