@@ -21,6 +21,7 @@ __all__ = [
     "gaussian_logpdf",
     "log_binomial_coefficient",
     "reparameterize",
+    "sampled_kl",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -80,7 +81,8 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
     KL(q_φ(z|x) ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²)   (K&W 2013, appendix B)
 
     σ² − 1 − log σ² is computed as expm1(log σ²) − log σ²: no cancellation against 1, so the KL
-    is zero at the prior and keeps its digits near it.
+    is zero at the prior, and near it wrong by less than |log σ²| times the rounding unit. Its
+    own size there is ¼ (log σ²)²: below |log σ²| = 1.6e-16 (float32: 8.4e-8) nothing is left.
 
     Parameters
     ----------
@@ -107,6 +109,37 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
         return dkl * mu, dkl * (0.5 * excess)
 
     return kl, pull
+
+
+def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε: its mean under q is the KL, Eq. (21).
+
+    log q_φ(z|x) − log p(z) = ½ Σ_j (z_j² − ε_j² − log σ_j²),  since (z − μ)/σ = ε
+
+    Unlike z − μ, ε keeps its digits where σ is small beside μ. Along the path z(φ), ε stays: what
+    μ and σ do to log q beside −½ Σ log σ² cancels.
+
+    Parameters
+    ----------
+    z : (L, B, J) array
+    logvar : (B, J) array
+    eps : (L, B, J) array
+        The noise that z was made of, as `reparameterize` does.
+
+    Returns
+    -------
+    log_ratio : (L, B) array
+        Nats.
+    pull : callable
+        `pull(dlog_ratio) -> (dz, dlogvar)`.
+    """
+    log_ratio = 0.5 * (z * z - eps * eps - logvar).sum(axis=-1)
+
+    def pull(dlog_ratio):
+        dlogvar = np.broadcast_to(-0.5 * dlog_ratio.sum(axis=0)[:, None], logvar.shape)
+        return dlog_ratio[..., None] * z, dlogvar
+
+    return log_ratio, pull
 
 
 def gaussian_logpdf(

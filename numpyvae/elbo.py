@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .checks import check_choice, check_count, check_rows, check_seed
-from .distributions import gaussian_kl, gaussian_logpdf, reparameterize
+from .distributions import gaussian_kl, gaussian_logpdf, reparameterize, sampled_kl
 
 if TYPE_CHECKING:
     from .parameters import Parameters
@@ -137,7 +137,8 @@ def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
     x, eps = vae.check_batch(x, eps)
     (mu, logvar), _ = vae.encoder(x)
     z, _ = reparameterize(mu, logvar, eps)
-    log_q, _ = gaussian_logpdf(z, mu, logvar)
+    deviation = np.exp(0.5 * logvar) * eps  # z − μ, whose digits z has not kept if μ is large
+    log_q, _ = gaussian_logpdf(deviation, np.zeros_like(mu), logvar)
     return (_log_joint(vae, x, z) - log_q).mean(axis=0)
 
 
@@ -300,7 +301,7 @@ def terms_given_q(
     """
     z, pull_z = reparameterize(mu, logvar, eps)
     log_px, pull_decoder = vae.log_likelihood(x, z)
-    kl_term, pull_kl = _KL[kl](z, mu, logvar)
+    kl_term, pull_kl = _KL[kl](z, mu, logvar, eps)
     px_shares, kl_shares = _shares(log_px, weights), _shares(kl_term, weights)
 
     def pull(gradient=None, into_q=True):
@@ -321,22 +322,21 @@ def _shares(term: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return np.repeat(weights[:, None] / term.shape[1], term.shape[1], axis=1).astype(term.dtype)
 
 
-def _closed_kl(z, mu, logvar) -> tuple[np.ndarray, Callable]:
-    """KL(q ‖ p) of Eq. (11) by `gaussian_kl`, (B,): z plays no part in it."""
+def _closed_kl(z, mu, logvar, eps) -> tuple[np.ndarray, Callable]:
+    """KL(q ‖ p) of Eq. (11) by `gaussian_kl`, (B,): no sample plays a part in it."""
     kl, pull_kl = gaussian_kl(mu, logvar)
     return kl, lambda dkl: (0, *pull_kl(dkl))
 
 
-def _sampled_kl(z, mu, logvar) -> tuple[np.ndarray, Callable]:
-    """log q_φ(z|x) − log p(z) at the samples, (L, B): its mean under q is KL(q ‖ p), Eq. (21)."""
-    log_q, pull_q = gaussian_logpdf(z, mu, logvar)
-    log_p, pull_p = gaussian_logpdf(z, *standard_normal(z))
+def _sampled_kl(z, mu, logvar, eps) -> tuple[np.ndarray, Callable]:
+    """log q_φ(z|x) − log p(z) by `sampled_kl`, (L, B): μ acts through z alone."""
+    log_ratio, pull_ratio = sampled_kl(z, logvar, eps)
 
     def pull(dkl):
-        dz, dmu, dlogvar = pull_q(dkl)
-        return dz - pull_p(dkl)[0], dmu, dlogvar
+        dz, dlogvar = pull_ratio(dkl)
+        return dz, 0, dlogvar
 
-    return log_q - log_p, pull
+    return log_ratio, pull
 
 
 def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) -> Terms:

@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .distributions import binomial_logpmf, gaussian_kl, gaussian_logpdf, reparameterize
+from .distributions import (
+    binomial_logpmf,
+    gaussian_kl,
+    gaussian_logpdf,
+    reparameterize,
+    sampled_kl,
+)
 from .elbo import elbo, elbo_and_grad, sampled_elbo
 from .layers import ACTIVATIONS, dense, mlp
 from .vae import VAE
@@ -248,6 +254,9 @@ def check_all(seed: int = 0) -> Iterator[Check]:
         "reparameterize", lambda m, s: reparameterize(m, s, eps), draw((4, 3)), draw((4, 3))
     )
     yield check_pullback("gaussian_kl", gaussian_kl, draw((4, 3)), draw((4, 3)))
+    yield check_pullback(
+        "sampled_kl", lambda z, s: sampled_kl(z, s, eps), draw((2, 4, 3)), draw((4, 3))
+    )
     yield check_pullback(
         "gaussian_logpdf", gaussian_logpdf, draw((4, 3)), draw((2, 4, 3)), draw(3)
     )

@@ -394,6 +394,26 @@ def test_importance_weights_are_averaged_not_their_logarithms():
     check_importance_weights()
 
 
+def check_narrow_posterior():
+    """Kills (z − μ)/σ in float32 where σ is small beside μ: z has no digits of ε left there."""
+    single, double = (small_vae("gaussian:0.3", dtype=dtype) for dtype in ("float32", "float64"))
+    x, eps = data_for("gaussian"), noise(50)
+    for vae in (single, double):
+        vae.parameters["encoder.W1"][:] = 0
+        vae.parameters["encoder.b1"][:] = 5, 3, -30, -25
+    found = elbo.sampled_elbo(single, x, eps)
+    np.testing.assert_allclose(found, elbo.sampled_elbo(double, x, eps), rtol=1e-5)
+    (value, gradient), (exact, exact_gradient) = (
+        elbo.elbo_and_grad(vae, x, eps, kl="sampled") for vae in (single, double)
+    )
+    assert abs(value - exact) <= 1e-5 * abs(exact)
+    assert relative_error(gradient, exact_gradient) <= 1e-5
+
+
+def test_a_narrow_posterior_keeps_its_digits():
+    check_narrow_posterior()
+
+
 # Batches and samples.
 
 

@@ -147,8 +147,20 @@ BUGS = [
     Bug(
         "sampled KL forgets the gradient through z",
         "elbo._sampled_kl",
-        [("return dz - pull_p(dkl)[0], dmu", "return 0 * dz, dmu")],
+        [("return dz, 0", "return 0 * dz, 0")],
         [partial(e.check_gradient, kl="sampled"), e.check_expected_gradients],
+    ),
+    Bug(
+        "log q of a z that has lost its noise",
+        "elbo.sampled_elbo",
+        [("gaussian_logpdf(deviation", "gaussian_logpdf(z - mu")],
+        [e.check_narrow_posterior],
+    ),
+    Bug(
+        "sampled KL from a z that has lost its noise",
+        "elbo._sampled_kl",
+        [("logvar, eps)\n\n", "logvar, (z - mu) * np.exp(-0.5 * logvar))\n\n")],
+        [e.check_narrow_posterior],
     ),
     # Likelihoods.
     Bug(

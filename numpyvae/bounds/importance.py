@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_count, check_rows, check_seed
-from ..distributions import reparameterize
+from ..distributions import reparameterize, sampled_kl
 from ..progress import progress_line
 from ..vae import VAE
 from .streams import decoder_megabytes, how_many
@@ -137,8 +137,6 @@ def log_weights(
 ) -> np.ndarray:
     """Log importance weights log p_θ(x, z) − log q_φ(z|x) at z = μ + σ ε.
 
-    log p(z) − log q(z|x) = ½ Σ_j (ε_j² + log σ_j² − z_j²), since (z − μ)/σ = ε.
-
     Parameters
     ----------
     vae : VAE
@@ -160,4 +158,5 @@ def log_weights(
     """
     z, _ = reparameterize(mu, logvar, eps)
     log_px, _ = vae.log_likelihood(x, z)
-    return log_px + 0.5 * (eps * eps + logvar - z * z).sum(axis=-1)
+    log_ratio, _ = sampled_kl(z, logvar, eps)
+    return log_px - log_ratio

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checks import check_count
-from ..distributions import gaussian_kl
+from ..distributions import gaussian_kl, sampled_kl
 from ..vae import VAE
 from .base import Estimate, Estimator, Pass
 
@@ -93,7 +93,9 @@ class SampledEstimator(Estimator):
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wrt: str = "both") -> Estimate:
         run = Pass(vae, x, eps)
-        log_w = _log_weights(run).reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
+        log_ratio, _ = sampled_kl(run.z, run.logvar, run.eps)
+        log_w = run.log_px - log_ratio  # log p_θ(x|z) + log p(z) − log q_φ(z|x), (L·K, B)
+        log_w = log_w.reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
         objective, share = normalised_weights(log_w)
         # Coefficients as rows (L·K, B); a and s take up the mean over L and B.
         a, r, s = self.rule(log_w, share)
@@ -105,16 +107,6 @@ class SampledEstimator(Estimator):
         return Estimate(
             float(objective.mean()), float(run.log_px.mean()), float(kl.mean()), gradient
         )
-
-
-def _log_weights(run: Pass) -> np.ndarray:
-    """Log importance weights log p_θ(x|z) + log p(z) − log q_φ(z|x), (L·K, B).
-
-    log p(z) − log q(z|x) = ½ Σ_j (ε_j² + log σ_j² − z_j²), since (z − μ)/σ = ε; unlike z − μ, ε
-    keeps its digits where σ is small beside μ.
-    """
-    eps, z = run.eps, run.z
-    return run.log_px + 0.5 * (eps * eps + run.logvar - z * z).sum(axis=-1)
 
 
 def _direct(run: Pass, a: np.ndarray, r: np.ndarray | None, s: np.ndarray) -> tuple:
