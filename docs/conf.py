@@ -34,6 +34,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "equations",
+    "course",
     "drawings",
     "docstrings",
 ]
@@ -63,6 +64,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "image_srcset": ["2x"],
     "abort_on_example_error": True,
+    "capture_repr": (),
     "write_computation_times": False,  # that page loads scripts from elsewhere
     "download_all_examples": False,
     "show_signature": False,
@@ -79,7 +81,8 @@ templates_path = ["_templates"]
 html_copy_source = False
 html_show_search_summary = False  # it would fetch pages, which a browser forbids to file://
 html_show_sphinx = False
-html_sidebars = {"index": [], "notes/*": []}  # the notes need the width for two columns
+# No sidebar where a page has no others beside it; the notes need the width for two columns.
+html_sidebars = {page: [] for page in ("index", "notes/*", "faq", "results", "architecture")}
 html_context = {
     "default_mode": "auto",
     "notes_pages": [

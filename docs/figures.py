@@ -224,7 +224,7 @@ def manifold(look: Look) -> Figure:
     plotting.plot_manifold(_plane(), (8, 8), ax=ax, n=12)
     ink = mpl.colors.LinearSegmentedColormap.from_list("ink", [look.ground, look.ink])
     for image in ax.images:
-        image.set_cmap(ink)
+        image.set(cmap=ink, interpolation="nearest")
     ax.axis("off")
     ax.set_title("")
     return figure
@@ -347,7 +347,7 @@ def draw(name: str, folder: Path, looks=(LIGHT, DARK)) -> None:
         with mpl.rc_context(style):
             figure = DRAWINGS[name](look)
             path = folder / f"{name}-{look.name}.svg"
-            figure.savefig(path, transparent=True, metadata={"Date": None})
+            figure.savefig(path, transparent=True, dpi=200, metadata={"Date": None})
 
 
 if __name__ == "__main__":

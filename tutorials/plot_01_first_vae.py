@@ -6,7 +6,9 @@ We train a VAE on 3823 scanned digits and look at what came out. Each picture is
 sections 3.5 to 3.7 of the notes: what is learned, what is inferred, and how the two terms of the
 evidence lower bound pull against each other.
 
-*You need:* sections 1 and 3.4 of the notes, for the ELBO of Eq. (11). *Time:* about ten seconds.
+:Aim: train a VAE, and read what its curves and pictures say.
+:You need: sections 1 and 3.4 of the notes, for the ELBO of Eq. (11).
+:Time: about ten seconds.
 """
 
 # %%
@@ -50,12 +52,12 @@ print(vae)
 # Section 3.5 of the notes maximises one function of both sets of parameters,
 #
 # .. math::
-#    \mathrm{ELBO}(\phi, \theta) = \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)]
-#    - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p(z)). \qquad (11)
+#    \mathrm{ELBO}(\phi, \theta) = & \ \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)] \\
+#    & - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p(z)), \qquad (11)
 #
-# Moving φ makes the bound tighter, which is variational inference; moving θ makes the data more
-# probable, which is learning. ``fit`` moves both at each step (``update="phi"`` or
-# ``update="theta"`` would move one, as in section 3.6).
+# which is Eq. (11). Moving φ makes the bound tighter: variational inference. Moving θ makes the data
+# more probable: learning. ``fit`` moves both at each step (``update="phi"`` or ``update="theta"``
+# would move one, as in section 3.6).
 
 history = numpyvae.fit(
     vae,

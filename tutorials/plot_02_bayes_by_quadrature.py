@@ -6,7 +6,9 @@ Sections 1 to 3.1 of the notes say that with a prior and a likelihood in hand, B
 posterior, "in theory". For one or two latent variables it does so in practice as well: the
 evidence is a sum over a grid. We do it on a model of digits with a single latent variable.
 
-*You need:* Eq. (1) to Eq. (4). *Time:* about ten seconds.
+:Aim: compute an evidence and a posterior, and know what they are good for.
+:You need: Eq. (1) to Eq. (4); tutorial 1 for what a decoder is.
+:Time: about ten seconds.
 """
 
 # %%

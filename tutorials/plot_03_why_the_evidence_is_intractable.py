@@ -6,7 +6,9 @@ Section 3.2 of the notes says that the integral of Eq. (2) is not feasible, and 
 not?". There are two obvious ways to compute it, a grid and random draws from the prior. We measure
 what each costs as the number J of latent variables grows, on models trained on digits.
 
-*You need:* Eq. (2). *Time:* about half a minute.
+:Aim: say why the evidence cannot be computed, with numbers.
+:You need: section 3.2 of the notes, for Eq. (2); tutorial 2.
+:Time: about half a minute.
 """
 
 # %%

@@ -6,7 +6,9 @@ Section 3.6 of the notes keeps two searches apart: *variational inference* moves
 fixed, and the *M-step* moves the decoder with q fixed. (The notes call the second one variational
 EM; EM is the alternation of both.) Here each is run by itself, and then in turn.
 
-*You need:* sections 3.5 and 3.6. *Time:* about twenty seconds.
+:Aim: tell variational inference from EM, and run both.
+:You need: sections 3.5 and 3.6 of the notes, Eq. (5) and Eq. (10); tutorial 4.
+:Time: a few seconds.
 """
 
 # %%

@@ -6,7 +6,9 @@ Take the activations out of a VAE and give it a Gaussian likelihood with one σ�
 is known: the probabilistic PCA of Tipping and Bishop. So a trained VAE can be held against the right
 answer. It also shows, in closed form, what makes latents collapse: σ² (Lucas et al. 2019).
 
-*You need:* section 3.5. *Time:* about half a minute.
+:Aim: hold a trained VAE against a solution in closed form, and predict what collapses.
+:You need: section 3.5 of the notes, Eq. (2) and Eq. (10); tutorial 5.
+:Time: about ten seconds.
 """
 
 # %%

@@ -6,7 +6,9 @@ Section 3.7 ends with a remark: to learn, one must differentiate through the ran
 this needs a trick. The trick is one line, z = μ + σ ε. We look at why it is needed, that it is right,
 and what it buys.
 
-*You need:* section 3.7; Kingma & Welling 2013, §2.4. *Time:* a few seconds.
+:Aim: differentiate an average over draws in two ways, and say which is better and when.
+:You need: section 3.7 of the notes, Eq. (11); Kingma & Welling 2013, §2.4; tutorial 1.
+:Time: a few seconds.
 """
 
 # %%

@@ -16,7 +16,7 @@ from typing import ClassVar
 import figures
 from docutils import nodes
 from docutils.parsers.rst import directives
-from equations import box, code_block, details
+from pieces import box, code_block, details
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 

@@ -18,8 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
+from course import title
 from docutils import nodes
 from docutils.parsers.rst import directives
+from pieces import api_link, box, code_block, details, link, table
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
@@ -36,7 +38,8 @@ MODELS = {
     "quadrature": "tanh decoder",
     "discrete": "finite mixture",
 }
-_MENTION = re.compile(r"Eq\. \((\d{1,2})\)(?:[–-]\((\d{1,2})\))?")
+WALKER = ("test_equations.py", "test_every_equation_holds")  # checks all, and mentions none
+_MENTION = re.compile(r"Eq\. \((\d{1,2})\)(?:(?:[–-]| to Eq\. )\((\d{1,2})\))?")
 
 
 # What the register and the package say
@@ -129,9 +132,9 @@ def _length(latex: str) -> float:
 
 
 @cache
-def tests_by_equation() -> dict[str, list[tuple[str, str, str]]]:
-    """Map each number to the tests that mention it: (file, test, source)."""
-    found = defaultdict(list)
+def tests() -> list[tuple[str, str, str]]:
+    """List every test of the package: (file, test, source)."""
+    found = []
     for path in sorted((ROOT / "tests").glob("test_*.py")):
         source = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)):
@@ -140,8 +143,22 @@ def tests_by_equation() -> dict[str, list[tuple[str, str, str]]]:
             segment = ast.get_source_segment(source, node)
             for decorator in reversed(node.decorator_list):
                 segment = f"@{ast.get_source_segment(source, decorator)}\n{segment}"
-            for number in mentioned(segment):
-                found[number].append((path.name, node.name, segment))
+            found.append((path.name, node.name, segment))
+    return found
+
+
+def _walker() -> tuple[str, str, str]:
+    """Return the test that checks every equation of the register."""
+    return next(test for test in tests() if test[:2] == WALKER)
+
+
+@cache
+def tests_by_equation() -> dict[str, list[tuple[str, str, str]]]:
+    """Map each number to the tests that mention it."""
+    found = defaultdict(list)
+    for test in tests():
+        for number in mentioned(test[-1]):
+            found[number].append(test)
     return found
 
 
@@ -156,7 +173,7 @@ def tutorials_by_equation() -> dict[str, list[str]]:
 
 
 def mentioned(text: str) -> list[str]:
-    """List the numbers n of every Eq. (n) in a text, and of every Eq. (n)–(m)."""
+    """List the numbers n of every Eq. (n) in a text, of Eq. (n)–(m) and Eq. (n) to Eq. (m)."""
     numbers = set()
     for first, last in _MENTION.findall(re.sub(r"\s+", " ", text)):
         numbers.update(range(int(first), int(last or first) + 1))
@@ -164,52 +181,6 @@ def mentioned(text: str) -> list[str]:
 
 
 # Nodes
-
-
-def box(name: str, *children: nodes.Node) -> nodes.container:
-    return nodes.container("", *children, classes=[name])
-
-
-def html(text: str) -> nodes.raw:
-    return nodes.raw("", text, format="html")
-
-
-def details(summary: list[nodes.Node], *children: nodes.Node, name: str, opened=False):
-    """Return the nodes of an HTML <details> element."""
-    state = " open" if opened else ""
-    yield html(f'<details class="{name}"{state}><summary>')
-    yield nodes.inline("", "", *summary)
-    yield html("</summary>")
-    yield from children
-    yield html("</details>")
-
-
-def code_block(source: str, language: str = "python") -> nodes.literal_block:
-    return nodes.literal_block(source, source, language=language, linenos=False)
-
-
-def link(text: str, target: str, domain: str, kind: str, docname: str, code=False):
-    inner = nodes.literal(text, text) if code else nodes.inline(text, text)
-    return addnodes.pending_xref(
-        "", inner, refdomain=domain, reftype=kind, reftarget=target, refexplicit=True,
-        refdoc=docname, refwarn=True,
-    )  # fmt: skip
-
-
-def api_link(text: str, dotted: str, docname: str):
-    return link(text, f"numpyvae.{dotted}", "py", "obj", docname, code=True)
-
-
-def table(head: list[str], rows: list[list[list[nodes.Node]]], name: str) -> nodes.container:
-    """Return a table whose cells carry their column's head, for narrow screens to show."""
-    group = nodes.tgroup(cols=len(head))
-    group += [nodes.colspec(colwidth=1) for _ in head]
-    header = nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in head))
-    body = nodes.tbody("")
-    for cells in rows:
-        body += nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *c)) for c in cells))
-    group += [nodes.thead("", header), body]
-    return box(f"{name}-scroll", nodes.table("", group, classes=[name]))
 
 
 def tick(outcome: equations.Outcome) -> nodes.Node:
@@ -295,15 +266,14 @@ class EquationDirective(SphinxDirective):
         """Link to the tests and tutorials that mention the equation."""
         docname, parts = self.env.docname, []
         number = equation.number
-        if count := len(tests_by_equation().get(number, ())):
+        if number.isdecimal():
+            count = 1 + len(tests_by_equation().get(number, ()))  # with the walker
             text = "1 test" if count == 1 else f"{count} tests"
             parts.append(
                 link(f"{text} of Eq. ({number})", f"tests-{anchor(number)}", "std", "ref", docname)
             )
         for stem in tutorials_by_equation().get(number, ()):
-            parts.append(
-                link(_title(stem), f"sphx_glr_tutorials_{stem}.py", "std", "ref", docname)
-            )
+            parts.append(link(title(stem), f"sphx_glr_tutorials_{stem}.py", "std", "ref", docname))
         if not parts:
             return []
         line = nodes.paragraph("", "See also: ", classes=["eq-trace"])
@@ -325,13 +295,6 @@ def _what(equation) -> str:
         return re.sub(r"(: Eq\. \(\d+\)| \(K&W[^)]*\))?\.?$", "", text) + "."
     number = int(equation.number)
     return f"Line ({number}) against line ({number - 1}), each summed or integrated as written."
-
-
-@cache
-def _title(stem: str) -> str:
-    """Return the title of a tutorial."""
-    doc = ast.get_docstring(ast.parse((ROOT / "tutorials" / f"{stem}.py").read_text("utf-8")))
-    return doc.strip().splitlines()[0]
 
 
 class Beside(SphinxDirective):
@@ -379,14 +342,14 @@ class EquationTests(SphinxDirective):
     def run(self):
         out, shown = [], {}
         for number in map(str, range(1, 23)):
-            tests = tests_by_equation().get(number, [])
-            section = nodes.section(ids=[f"tests-eq-{number}"], names=[f"tests-eq-{number}"])
+            name = f"tests-{anchor(number)}"
+            section = nodes.section(ids=[name], names=[name])
             section += nodes.title("", f"Tests of Eq. ({number})")
             self.state.document.note_explicit_target(section)
-            if not tests:
-                section += nodes.paragraph("", "The test that walks the register alone.")
-            for file, name, source in tests:
-                place = f"tests/{file}::{name}"
+            back = link(f"Eq. ({number})", anchor(number), "std", "ref", self.env.docname)
+            section += nodes.paragraph("", "", nodes.Text("Of "), back, nodes.Text(":"))
+            for file, test, source in [_walker(), *tests_by_equation().get(number, ())]:
+                place = f"tests/{file}::{test}"
                 if place in shown:
                     line = nodes.paragraph("", "", nodes.literal("", place), nodes.Text(", see "))
                     line += nodes.reference(
@@ -435,7 +398,13 @@ def _inside(node, kinds) -> bool:
     return False
 
 
+def _always_anew(app, env, added, changed, removed):
+    """Read the notes in every build: code, tests and checks on them change with any file."""
+    return [name for name in env.found_docs if name.startswith("notes/")]
+
+
 def setup(app):
+    app.connect("env-get-outdated", _always_anew)
     app.add_directive("equation", EquationDirective)
     app.add_directive("beside", Beside)
     app.add_directive("equation-table", EquationTable)
