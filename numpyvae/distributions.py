@@ -243,7 +243,7 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     """Log probability of counts x out of n, from logits l; n = 1 is the Bernoulli.
 
     log p(x|l) = Σ_d x_d l_d − n softplus(l_d) + log C(n, x_d),  p = sigmoid(l)
-               = Σ_d l_d (x_d − n [l_d > 0]) − n log(1 + e^−|l_d|) + log C(n, x_d)
+               = Σ_d min(x_d l_d, (x_d − n) l_d) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
     The second line is the one computed: no two large terms meet in it. For a certain outcome
@@ -274,17 +274,18 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     >>> logp, pull([1.0])                     # −log 2 − 0, and x − sigmoid(l)
     (array([-0.69314718]), array([[0.5, 0. ]]))
     """
-    t, one_t = exp_minus_abs(logits)
-    right = (logits > 0).astype(logits.real.dtype)
-    terms = x - (right if n == 1 else n * right)
-    terms = terms * logits
-    logp = terms.sum(axis=-1) - n * _sum_log1p(t)
+    terms = x * logits
+    np.minimum(terms, (x - n) * logits, out=terms)
+    logp = terms.sum(axis=-1)
+    t = exp_minus_abs(logits)
+    logp -= n * _sum_log1p(t)
     if n != 1:
         logp += log_binomial_coefficient(x, n)
 
     def pull(dlogp):
+        right = (logits > 0).astype(t.dtype)
         dlogits = np.maximum(t, right)
-        dlogits /= one_t  # sigmoid(l)
+        dlogits /= 1 + t  # sigmoid(l)
         if n != 1:
             dlogits *= n
         np.subtract(x, dlogits, out=dlogits)

@@ -113,7 +113,8 @@ def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     >>> y, pull(np.ones(2))
     (array([0. , 0.5]), array([0.  , 0.25]))
     """
-    t, one_t = exp_minus_abs(x)
+    t = exp_minus_abs(x)
+    one_t = 1 + t
     y = np.maximum(t, x > 0)
     y /= one_t
 
@@ -145,7 +146,8 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     >>> y[[0, 2]], pull(np.ones(3))
     (array([   0., 1000.]), array([0. , 0.5, 1. ]))
     """
-    t, one_t = exp_minus_abs(x)
+    t = exp_minus_abs(x)
+    one_t = 1 + t
     y = log1p(t, one_t)
     y += np.maximum(x, 0)
 
@@ -158,14 +160,14 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     return y, pull
 
 
-def exp_minus_abs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """t = e^−|x|, which is in (0, 1], and 1 + t: softplus, sigmoid and log p share them.
+def exp_minus_abs(x: np.ndarray) -> np.ndarray:
+    """e^−|x|, which is in (0, 1]: softplus, sigmoid and log p share it.
 
     −|x| is written min(x, −x), which the complex step can follow.
     """
-    t = np.minimum(x, -x)
-    np.exp(t, out=t)
-    return t, 1 + t
+    t = -x
+    np.minimum(x, t, out=t)
+    return np.exp(t, out=t)
 
 
 def log1p(t: np.ndarray, one_t: np.ndarray) -> np.ndarray:
