@@ -32,6 +32,7 @@ from .checks import (
 )
 from .elbo import mean_terms
 from .likelihoods import Binomial
+from .memory import keep_freed_memory
 from .optimizers import Optimizer, State, make_optimizer
 from .parameters import Parameters
 from .progress import progress_line
@@ -270,6 +271,7 @@ def fit(
         history = _continued(resume, history.optimizer_state)
     done = len(history)
     watch = _Patience(patience, vae, history)
+    keep_freed_memory()
     start = time.perf_counter()
     with progress_line(epochs, "epoch", progress) as advance, np.errstate(all="ignore"):
         for epoch in range(done + 1, done + epochs + 1):

@@ -24,6 +24,7 @@ ROOMS = [
     "distributions",
     "likelihoods",
     "files",
+    "memory",
     "elbo",
     "vae",
     "optimizers",
