@@ -119,9 +119,50 @@ def _evaluate(args: argparse.Namespace) -> int:
             f"--dataset: expected rows of {vae.data_dim} values, as {args.model} was trained on, "
             f"got {data.x_test.shape[1]} in {args.dataset}"
         )
-    summary = jobs.evaluate(vae, data, args.n_importance, args.seed, args.test_rows)
-    print(json.dumps(summary) if args.json else _report(summary))
+    _note_untrained(vae, args.model)
+    effort = {name: getattr(args, name) for name in _EFFORT if hasattr(args, name)}
+    if args.bounds is None:
+        if effort or args.output:
+            first = next(iter(effort), "output").replace("_", "-")
+            raise jobs.UsageError(f"--{first}: expected it with --bounds; see evaluate --help")
+        summary = jobs.evaluate(vae, data, args.n_importance, args.seed, args.test_rows)
+        print(json.dumps(summary) if args.json else _report(summary))
+        return 0
+    if args.output is not None:
+        _check_picture(args.output)
+    summary = jobs.compare(
+        vae,
+        data,
+        args.bounds.split(","),
+        test_rows=args.test_rows,
+        output=args.output,
+        seed=args.seed,
+        n_importance=args.n_importance,
+        progress=sys.stderr.isatty(),
+        **effort,
+    )
+    print(json.dumps(summary) if args.json else _comparison(summary))
+    if args.output is not None:
+        _say(f"the bounds are drawn in {args.output}")
     return 0
+
+
+_EFFORT = ("n_chains", "n_temperatures", "memory")  # of `compare_bounds`, if given
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written, before the bounds take their time."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise jobs.UsageError(f"--output: expected FILE.png, .svg or .pdf, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise OSError(f"{path}: expected a folder that exists, got {str(path.parent)!r}; make it")
+
+
+def _note_untrained(vae: VAE, path: Path) -> None:
+    """Say that a model is as `VAE` makes it: training moves every bias away from zero."""
+    biases = [view for name, view in vae.parameters.items() if ".b" in name]
+    if not any(bias.any() for bias in biases):
+        _say(f"note: {path}: all biases are zero, as before training; is this the trained model?")
 
 
 def _report(s: dict[str, Any]) -> str:
@@ -153,6 +194,57 @@ def _weighted(s: dict[str, Any]) -> list[str]:
         f"Trained by {s['estimator']}{warm_up}: in the last epoch the objective was "
         f"{s['train_objective']:.2f}, the ELBO {s['train_elbo']:.2f} (training set)."
     ]
+
+
+def _comparison(s: dict[str, Any]) -> str:
+    """Turn a comparison of bounds into a table for each kind of data."""
+    lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
+    title = {
+        "test": "{} test rows",
+        "simulated": "{} rows simulated from the model, where exact posterior draws are known",
+    }
+    for part in title:
+        if s[part] is None:
+            continue
+        lines.append(title[part].format(s[part]["rows"]))
+        bounds = s[part]["bounds"]
+        lines += [_line(name, row, "elbo" in bounds, s) for name, row in bounds.items()]
+    gap = (s["simulated"] or {}).get("gap")
+    if gap is not None:
+        lines += [
+            f"On simulated rows log p(x) lies between AIS and reverse AIS, {_pair(gap, 3)} apart.",
+            "On test rows AIS is a lower bound alone. That gap is its calibration, as far as test",
+            "rows resemble simulated ones.",
+        ]
+    return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
+
+
+def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> str:
+    """One row of the table."""
+    what = {
+        "elbo": "ELBO",
+        "iwae": f"L_{s['n_importance']}",
+        "ais": "AIS",
+        "reverse-ais": "reverse AIS",
+        "eubo": "EUBO",
+        "cubo": f"CUBO, K = {s['n_importance']}",
+        "appendix-d": "appendix D",
+        "exact": "exact",
+    }[name]
+    above = f"ELBO + {_pair(row['above_elbo'], 3)}" if "above_elbo" in row else ""
+    how = f"{row['seconds']:.1f} s"
+    if name in ("ais", "reverse-ais"):
+        how = f"{s['n_temperatures']} temperatures, {s['n_chains']} chains, {how}"
+    if "acceptance" in row:
+        how += f", acceptance {row['acceptance']:.2f}"
+    columns = f"  {what:16}{_pair(row, 2):>17}   {row['kind']:14}"
+    return f"{columns}{above:24}{how}" if paired else columns + how
+
+
+def _pair(row: dict[str, Any], digits: int) -> str:
+    """Write a mean with its standard error, which a single row does not have."""
+    error = "" if row["se"] is None else f" ± {row['se']:.{digits}f}"
+    return f"{row['mean']:.{digits}f}{error}"
 
 
 def _sample(args: argparse.Namespace) -> int:
@@ -435,6 +527,26 @@ def _add_evaluate(commands) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help="a model.npz")
     _add_data(command)
     _add_measuring(command)
+    add = command.add_argument
+    add(
+        "--bounds",
+        metavar="NAMES",
+        help="compare bounds on log p(x): some of elbo,iwae,ais,eubo,cubo,appendix-d,exact. What "
+        "needs exact posterior draws (reverse AIS, eubo) is measured on simulated rows; exact is "
+        f"known for linear models and J <= 2. With ais, {jobs.SLOW_ROWS} test rows are taken",
+    )
+    # None of these has a default here: compare_bounds knows them.
+    more = {"default": argparse.SUPPRESS}
+    add("--n-chains", type=_whole("n_chains"), metavar="C", help="of AIS (default: 8)", **more)
+    add(
+        "--n-temperatures",
+        type=_whole("n_temperatures"),
+        metavar="T",
+        help="of AIS, between q and the posterior (default: 300)",
+        **more,
+    )
+    add("--memory", type=_above_zero("memory"), metavar="MB", help="for each decoder pass", **more)
+    add("--output", type=Path, metavar="FILE", help="draw the bounds: .png, .svg or .pdf")
 
 
 def _add_sample(commands) -> None:

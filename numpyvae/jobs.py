@@ -6,9 +6,10 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +25,10 @@ from .provenance import provenance
 from .training import History, fit
 from .vae import VAE
 
-__all__ = ["Settings", "UsageError", "evaluate", "train"]
+if TYPE_CHECKING:
+    from .bounds import Comparison
+
+__all__ = ["Settings", "UsageError", "compare", "evaluate", "train"]
 
 
 class UsageError(ValueError):
@@ -267,18 +271,12 @@ def evaluate(
     >>> evaluate(VAE(64, 2, (20,)), data, n_importance=5, seed=0, test_rows=20)["latent_dim"]
     2
     """
-    x = data.x_test
-    if test_rows is not None and test_rows < len(x):
-        pick = np.random.default_rng(np.random.SeedSequence([0, _ROWS])).permutation(len(x))
-        x = x[np.sort(pick[:test_rows])]
+    x = _pick(data.x_test, test_rows)
     terms = mean_terms(vae, x, n_samples=10, seed=seed)
     log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed)
     mean = float(log_likelihood.mean())
     return {
-        "dataset": data.name,
-        "model": repr(vae),
-        "likelihood": vae.likelihood.name,
-        "n_parameters": int(vae.parameters.flat.size),
+        **_names(vae, data),
         "test_rows": len(x),
         "test_elbo": terms.elbo,
         "reconstruction": terms.reconstruction,
@@ -288,12 +286,141 @@ def evaluate(
         "n_importance": n_importance,
         "gap_to_log_likelihood": mean - terms.elbo,
         "active_units": int(active_units(vae, x).sum()),
-        "latent_dim": vae.latent_dim,
         "seed": seed,
     }
 
 
+def _names(vae: VAE, data: Prepared) -> dict[str, Any]:
+    """Say which model and which data."""
+    return {
+        "dataset": data.name,
+        "model": repr(vae),
+        "likelihood": vae.likelihood.name,
+        "n_parameters": int(vae.parameters.flat.size),
+        "latent_dim": vae.latent_dim,
+    }
+
+
 _ROWS = 403  # purpose of the random stream that picks test rows; its seed is 0 for everybody
+
+
+def _pick(x: np.ndarray, n: int | None) -> np.ndarray:
+    """Return n rows, always the same; all if there are no more, or n is None."""
+    if n is None or n >= len(x):
+        return x
+    order = np.random.default_rng(np.random.SeedSequence([0, _ROWS])).permutation(len(x))
+    return x[np.sort(order[:n])]
+
+
+SLOW_ROWS = 100  # for bounds that take seconds, or minutes, for each hundred datapoints
+
+
+def compare(
+    vae: VAE,
+    data: Prepared,
+    names: Sequence[str],
+    *,
+    test_rows: int | None = None,
+    output: Path | None = None,
+    seed: int = 0,
+    **effort: Any,
+) -> dict[str, Any]:
+    """Compute bounds on the test set, and on data that the model simulates.
+
+    A bound from above needs exact posterior draws, which simulated data alone have. There the
+    bounds hold log p(x) between them, and the gap says how close the same effort comes on test
+    data, as far as simulated data resemble them.
+
+    Parameters
+    ----------
+    vae : VAE
+    data : Prepared
+    names : sequence of str
+        As `compare_bounds` takes them. "exact" is added where it has a closed form.
+    test_rows : int, optional
+        How many, and as many are simulated; by default all, or 100 where a bound is slow.
+    output : path, optional
+        Of a picture, .png, .svg or .pdf.
+    seed : int
+    **effort
+        As `compare_bounds` takes it.
+
+    Returns
+    -------
+    summary : dict
+        The parts "test" and "simulated" (None where no bound asks for it) have "rows" and
+        "bounds"; the rest says how they were made.
+
+    Raises
+    ------
+    UsageError
+        If a name or a setting is not one that `compare_bounds` can take.
+    OSError
+        If the picture cannot be written.
+    """
+    from .bounds import compare_bounds, simulate
+    from .exact import LinearGaussian, exact_model  # here, since it brings SciPy
+
+    start = time.perf_counter()
+    closed = isinstance(exact_model(vae), LinearGaussian)
+    if closed and "exact" not in names:
+        names = [*names, "exact"]
+    slow = {"ais", "appendix-d"} | (set() if closed else {"exact"})
+    if test_rows is None and slow.intersection(names):
+        test_rows = SLOW_ROWS
+    x = _pick(data.x_test, test_rows)
+    known = [name for name in names if name != "eubo"]  # without posterior draws
+    parts = {}
+    try:
+        if known:
+            parts["test"] = compare_bounds(vae, x, known, seed=seed, **effort)
+        if {"ais", "eubo"}.intersection(names):
+            x, z = simulate(vae, len(x), seed)
+            parts["simulated"] = compare_bounds(vae, x, names, posterior=z, seed=seed, **effort)
+    except (TypeError, ValueError) as error:  # model and data have been checked: it is a setting
+        raise UsageError(str(error)) from None
+    if output is not None:
+        from . import plotting
+
+        plotting.save_figure(plotting.plot_comparisons(parts), output)
+    made = next(iter(parts.values()))
+    return {
+        **_names(vae, data),
+        **{part: _as_dict(parts[part]) if part in parts else None for part in _PARTS},
+        "n_importance": made.n_importance,
+        "n_temperatures": made.n_temperatures,
+        "n_chains": made.n_chains,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+_PARTS = ("test", "simulated")
+
+
+def _as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return what JSON can hold of a comparison."""
+
+    def pair(values: tuple[float, float]) -> dict[str, float | None]:
+        mean, error = values
+        return {"mean": mean, "se": error if math.isfinite(error) else None}
+
+    bounds = {}
+    elbo = comparison.estimates.get("elbo")
+    for name, estimate in comparison.estimates.items():
+        row = {"kind": estimate.kind, **pair(estimate.mean), "seconds": estimate.seconds}
+        if estimate.acceptance is not None:
+            row["acceptance"] = estimate.acceptance
+        if elbo is not None and name != "elbo":
+            row["above_elbo"] = pair(estimate.above(elbo))
+        if estimate.curve is not None:
+            k, values = estimate.curve
+            row["curve"] = {"k": k.tolist(), "mean": values.mean(axis=1).tolist()}
+        bounds[name] = row
+    found: dict[str, Any] = {"rows": comparison.n_rows, "bounds": bounds}
+    if comparison.gap is not None:
+        found["gap"] = pair(comparison.gap)
+    return found
 
 
 def pictures(vae: VAE, history: History, data: Prepared, output: Path) -> None:

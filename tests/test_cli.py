@@ -189,6 +189,94 @@ def test_files_as_data(tmp_path, capsys):
     assert not (tmp_path / "b" / "samples.png").exists()  # rows: no pictures of them
 
 
+EFFORT = ["--n-importance", "9", "--n-temperatures", "4", "--n-chains", "2", "--test-rows", "5"]
+
+
+def trained(path, **architecture):
+    """Write a model of the digits whose biases are not zero, as after training."""
+    vae = VAE(64, **{"latent_dim": 3, "hidden": (4,)} | architecture)
+    vae.parameters.flat[:] += 0.01
+    vae.save(path)
+    return str(path)
+
+
+def test_bounds_say_which_is_which(tmp_path, capsys):
+    # kills: an upper bound on test rows, a sandwich without its data, means of other rows
+    model, picture = trained(tmp_path / "model.npz"), tmp_path / "bounds.png"
+    args = ["evaluate", model, "--bounds", "elbo,iwae,ais", *EFFORT]
+    assert main([*args, "--output", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"numpyvae: the bounds are drawn in {picture}\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    test, simulated = out.split("simulated from the model")
+    assert "5 test rows" in test
+    assert "reverse AIS" not in test
+    assert "reverse AIS" in simulated
+    assert "acceptance" in test
+    assert "lower bound alone" in simulated
+    assert main([*args, "--json"]) == 0
+    s = json.loads(capsys.readouterr().out)
+    assert list(s["test"]["bounds"]) == ["elbo", "iwae", "ais"]
+    assert list(s["simulated"]["bounds"]) == ["elbo", "iwae", "ais", "reverse-ais"]
+    assert (s["n_importance"], s["n_temperatures"], s["n_chains"]) == (9, 4, 2)
+    assert "gap" not in s["test"]
+    bounds = s["simulated"]["bounds"]
+    gap = bounds["reverse-ais"]["mean"] - bounds["ais"]["mean"]
+    assert s["simulated"]["gap"]["mean"] == pytest.approx(gap)
+    rows = s["test"]["bounds"]
+    assert rows["iwae"]["curve"]["k"] == [1, 2, 5, 9]
+    assert rows["iwae"]["curve"]["mean"][-1] == pytest.approx(rows["iwae"]["mean"])
+    assert rows["ais"]["above_elbo"]["mean"] == pytest.approx(
+        rows["ais"]["mean"] - rows["elbo"]["mean"]
+    )
+    for row in (*rows.values(), *bounds.values()):
+        assert row["seconds"] > 0
+        assert row["se"] > 0
+
+
+def test_bounds_of_test_rows_alone_and_of_one_row(tmp_path, capsys):
+    # kills: simulated data that nobody asked for, and NaN, which JSON does not have
+    model = trained(tmp_path / "model.npz")
+    args = ["evaluate", model, "--bounds", "cubo,iwae", "--test-rows", "1", "--json"]
+    assert main(args) == 0
+    s = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert s["simulated"] is None
+    assert s["test"]["bounds"]["iwae"]["se"] is None
+    assert main(args[:-1]) == 0
+    assert "nan" not in capsys.readouterr().out
+    assert main(["evaluate", model, "--bounds", "eubo", *EFFORT, "--json"]) == 0
+    s = json.loads(capsys.readouterr().out)
+    assert s["test"] is None
+    assert list(s["simulated"]["bounds"]) == ["eubo"]
+    assert main(["evaluate", model, "--bounds", "eubo", *EFFORT]) == 0
+    assert "EUBO" in capsys.readouterr().out
+
+
+def test_slow_bounds_take_a_hundred_rows_and_exact_is_added_in_closed_form(tmp_path, capsys):
+    # kills: AIS on the whole test set, quadrature that nobody asked for
+    args = ["--n-temperatures", "1", "--n-chains", "1", "--json"]
+    model = trained(tmp_path / "two.npz", latent_dim=2)
+    assert main(["evaluate", model, "--bounds", "ais", *args]) == 0
+    s = json.loads(capsys.readouterr().out)
+    assert s["test"]["rows"] == s["simulated"]["rows"] == jobs.SLOW_ROWS == 100
+    assert list(s["test"]["bounds"]) == ["ais"]
+    model = trained(tmp_path / "linear.npz", hidden=(), likelihood="gaussian:0.3")
+    assert main(["evaluate", model, "--bounds", "elbo", *args]) == 0
+    s = json.loads(capsys.readouterr().out)
+    assert s["test"]["rows"] == 1797
+    assert list(s["test"]["bounds"]) == ["elbo", "exact"]
+
+
+def test_a_model_that_was_never_trained_is_noted(tmp_path, capsys):
+    # kills: figures of a model that was saved before fit, without a word
+    VAE(64, 2, (3,)).save(tmp_path / "new.npz")
+    assert main(["evaluate", str(tmp_path / "new.npz"), "--test-rows", "9"]) == 0
+    out, err = capsys.readouterr()
+    assert "before training" in err
+    assert err.count("\n") == 1
+    assert "9 test rows" in out
+
+
 WRONG_USAGE = [
     ["train", "--latent-dim", "0"],
     ["train", "--latent-dim", "-1"],
@@ -206,6 +294,17 @@ WRONG_USAGE = [
     ["train", "--activation", "swish"],
     ["sample", "MODEL", "--output", "x.jpg"],
     ["evaluate"],
+    ["evaluate", "MODEL", "--bounds", "elbow"],
+    ["evaluate", "MODEL", "--bounds", ""],
+    ["evaluate", "MODEL", "--bounds", "elbo,exact"],
+    ["evaluate", "MODEL", "--bounds", "iwae", "--n-importance", "0"],
+    ["evaluate", "MODEL", "--bounds", "ais", "--n-chains", "0"],
+    ["evaluate", "MODEL", "--bounds", "ais", "--n-temperatures", "0"],
+    ["evaluate", "MODEL", "--bounds", "ais", "--memory", "0"],
+    ["evaluate", "MODEL", "--bounds", "ais", "--memory", "0.001"],
+    ["evaluate", "MODEL", "--bounds", "elbo", "--output", "x.jpg"],
+    ["evaluate", "MODEL", "--output", "x.png"],
+    ["evaluate", "MODEL", "--n-chains", "3"],
     ["frobnicate"],
     [],
 ]
@@ -214,7 +313,7 @@ WRONG_USAGE = [
 @pytest.mark.parametrize("args", WRONG_USAGE, ids=" ".join)
 def test_wrong_usage_is_2_and_one_line(tmp_path, capsys, monkeypatch, args):
     monkeypatch.chdir(tmp_path)
-    VAE(64, 2, (3,)).save("MODEL")
+    trained("MODEL")
     try:
         code = main(args)
     except SystemExit as stop:
@@ -246,13 +345,16 @@ def failing(tmp_path):
     yield ["train", "--learning-rate", "1e6", "--epochs", "3"], "epoch 1, step"
     yield ["evaluate", str(tmp_path / "none.npz")], "none.npz"
     yield ["evaluate", str(tmp_path / "text.npy")], "text.npy"
+    nowhere = str(tmp_path / "no" / "bounds.png")
+    model = trained(tmp_path / "model.npz")
+    yield ["evaluate", model, "--bounds", "elbo", "--output", nowhere], "bounds.png"
     yield (
         ["sample", str(tmp_path / "five.npz"), "--output", str(tmp_path / "no" / "x.npy")],
         "x.npy",
     )
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_failure_at_work_is_1_and_one_line(tmp_path, capsys, monkeypatch, number):
     work = tmp_path / "work"
     work.mkdir()

@@ -136,6 +136,7 @@ def test_the_search_keeps_to_its_memory():
         ({"latent_dim": 2, "hidden": (), "likelihood": "gaussian:head"}, Quadrature),
         ({"latent_dim": 2}, Quadrature),
         ({"latent_dim": 3, "hidden": ()}, type(None)),
+        ({"latent_dim": 3, "hidden": (4,), "likelihood": "gaussian:0.5"}, type(None)),
     ],
 )
 def test_the_exact_model_is_found_where_there_is_one(architecture, kind):
@@ -243,7 +244,8 @@ def test_the_mixture_against_scipy_wherever_its_centre_lies():
 def test_surgery_with_extreme_variances_stays_finite(logvar):
     # kills: a difference of squares that comes out below zero, and overflows in exp
     rng = np.random.default_rng(4)
-    vae, x = encoder_for(rng.normal(0, 1, (20, 2)), np.full((20, 2), logvar))
+    mu = np.repeat(rng.normal(0, 1, (4, 2)), 5, axis=0)  # codes that coincide, five at a time
+    vae, x = encoder_for(mu, np.full((20, 2), logvar))
     parts = elbo_surgery(vae, x)
     assert np.isfinite(parts.mutual_information).all()
     assert -1e-9 < parts.information[0] < parts.most + 1e-9

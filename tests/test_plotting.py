@@ -21,6 +21,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from numpyvae import VAE, plotting
+from numpyvae.bounds import Comparison, Estimate, ImportanceCurve
+from numpyvae.diagnostics import RateDistortion
 from numpyvae.elbo import mean_terms
 from numpyvae.training import History
 
@@ -44,6 +46,24 @@ def history(epochs=4, valid=True):
     return History(rows)
 
 
+def level(name, mean, curve=None):
+    return Estimate(name, np.array([mean - 1.0, mean + 1.0]), 0.1, curve=curve)
+
+
+def comparison(**extra):
+    """ELBO −9, L_k from −9 to −7.2, AIS −7.1, and what else is asked for."""
+    k = np.array([1, 2, 5, 10])
+    curve = ImportanceCurve(k, np.array([-9.0, -8.0, -7.5, -7.2])[:, None] + np.array([-1.0, 1]))
+    found = [level("elbo", -9.0), level("iwae", -7.2, curve), level("ais", -7.1)]
+    found += [level(name.replace("_", "-"), mean) for name, mean in extra.items()]
+    return Comparison({e.name: e for e in found}, 10, 300, 8)
+
+
+POINTS = [
+    RateDistortion((rate, 0.1), (distortion, 0.2), (-rate - distortion, 0.2))
+    for rate, distortion in ((8.0, 16.5), (2.0, 24.0), (5.0, 18.0))
+]
+
 DRAW = {
     "history": lambda ax=None: plotting.plot_history(history(), ax=ax),
     "grid": lambda ax=None: plotting.image_grid(X, SHAPE, ax=ax),
@@ -55,6 +75,8 @@ DRAW = {
     "space": lambda ax=None: plotting.plot_latent_space(SPACE, X, ax=ax),
     "line": lambda ax=None: plotting.plot_latent_space(LINE, X, LABELS, ax=ax),
     "histogram": lambda ax=None: plotting.plot_latent_space(LINE, X, ax=ax),
+    "bounds": lambda ax=None: plotting.plot_bounds(comparison(reverse_ais=-7.0), ax=ax),
+    "rate": lambda ax=None: plotting.plot_rate_distortion(POINTS, ["a", "b", "c"], ax=ax),
     "units": lambda ax=None: plotting.plot_active_units(SPACE, X, ax=ax),
 }
 every_picture = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
@@ -120,6 +142,8 @@ def test_words_stay_inside_the_figure(draw):
         ("plane", "μ[0]  (prior standard deviations)", "μ[1]  (prior standard deviations)"),
         ("line", "μ[0]  (prior standard deviations)", "label"),
         ("histogram", "μ[0]  (prior standard deviations)", "density"),
+        ("bounds", "k, importance samples", "nats per datapoint"),
+        ("rate", "rate, nats per datapoint", "distortion, nats per datapoint"),
         ("units", "latent j, largest KL first", "KL, nats per datapoint"),
     ],
 )
@@ -583,6 +607,75 @@ def test_numbers_of_many_latents_do_not_run_into_one_another():
     ax = plotting.plot_active_units(VAE(6, 200, hidden=()), X)
     assert 20 <= len(ax.get_xticklabels()) <= 25
     assert len(ax.patches) == 200
+
+
+# Bounds, rate and distortion.
+
+
+def test_bounds_are_drawn_where_they_are_and_named_from_the_top():
+    # Kills: a level of another bound, L_k at the wrong k, a legend that names the wrong line.
+    ax = plotting.plot_bounds(comparison(reverse_ais=-7.0, exact=-7.05, eubo=3.0))
+    drawn = {line.get_label(): line for line in ax.lines}
+    levels = sorted(line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2)
+    np.testing.assert_allclose(levels, [-9, -7.1, -7.05, -7.0, 3.0])
+    (curve,) = (line for line in drawn.values() if len(line.get_xdata()) == 4)
+    np.testing.assert_array_equal(curve.get_xdata(), [1, 2, 5, 10])
+    np.testing.assert_allclose(curve.get_ydata(), [-9, -8, -7.5, -7.2])
+    texts = legend_texts(ax)
+    assert texts == [
+        "EUBO, upper bound  3.000  ↑",  # beyond the axis
+        "reverse AIS, upper bound  −7.000",
+        "exact log p(x), exact  −7.050",
+        "AIS, lower bound  −7.100",
+        "$L_k$, lower bound  −7.200 at k = 10",
+        "ELBO, lower bound  −9.000",
+    ]
+    heights = [h.get_ydata()[-1] for h in ax.get_legend().legend_handles]
+    assert len(heights) == 6
+    low, high = ax.get_ylim()
+    assert low < -9
+    assert -7 < high < 3
+    assert ax.get_xscale() == "log"
+
+
+def test_bounds_of_one_kind_alone_are_drawn():
+    # Kills: a picture that needs L_k, or a lower bound, or more than one row.
+    one = Comparison({"eubo": Estimate("eubo", np.array([2.0]))}, 1, 1, 1)
+    ax = plotting.plot_bounds(one)
+    assert "1 datapoint" in ax.get_title(loc="left")
+    assert ax.get_ylim()[0] < 2 < ax.get_ylim()[1]
+
+
+def test_test_and_simulated_data_share_a_scale():
+    # Kills: two panels in which equal gaps look different, or with each other's title.
+    parts = {"test": comparison(), "simulated": comparison(reverse_ais=-4.0)}
+    figure = plotting.plot_comparisons(parts)
+    above, below = figure.axes
+    assert np.ptp(above.get_ylim()) == pytest.approx(np.ptp(below.get_ylim()))
+    assert above.get_title(loc="left").startswith("Test data")
+    assert "reverse AIS" in legend_texts(below)[0]
+    with pytest.raises(ValueError, match="at least one comparison, got none"):
+        plotting.plot_comparisons({})
+
+
+def test_rate_and_distortion_stand_on_their_axes_and_lines_join_equal_elbos():
+    # Kills: axes that are swapped, points joined in the order given, lines of another slope.
+    ax = plotting.plot_rate_distortion(POINTS, ["a", "b", "c"])
+    curve = next(line for line in ax.lines if len(line.get_xdata()) == 3)
+    np.testing.assert_array_equal(curve.get_xdata(), [2, 5, 8])
+    np.testing.assert_array_equal(curve.get_ydata(), [24, 18, 16.5])
+    names = {text.get_text(): text.xy for text in ax.texts}
+    assert names["b"] == (2, 24)
+    thin = [line for line in ax.lines if line.get_color() == "0.8"]
+    assert len(thin) >= 3
+    for line in thin:
+        total = line.get_xdata() + line.get_ydata()
+        assert np.ptp(total) < 1e-9
+        assert f"−{total[0]:g}" in names
+    with pytest.raises(ValueError, match="at least one"):
+        plotting.plot_rate_distortion([])
+    with pytest.raises(ValueError, match="each of 3 points, got 1"):
+        plotting.plot_rate_distortion(POINTS, ["a"])
 
 
 # Files.

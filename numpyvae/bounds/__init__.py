@@ -3,11 +3,13 @@
 | function | what it is | where |
 |---|---|---|
 | `importance_log_likelihood` | L_K, a lower bound that tightens with K | `importance` |
+| `importance_curve` | L_k for all k up to K, from the same draws | `importance` |
 | `annealed_log_likelihood` | a lower bound by annealing, and an upper one back | `ais` |
 | `sandwich` | both, on data that the model simulates | `ais` |
 | `eubo` | an upper bound, from posterior draws | `upper` |
 | `cubo` | a diagnosis of q; an upper bound only as K → ∞ | `upper` |
 | `fitted_log_likelihood` | an estimate for few latents | `appendix_d` |
+| `compare_bounds` | several of them on the same datapoints | `compare` |
 
 All are in nats per datapoint, and bounds are bounds in expectation.
 
@@ -23,21 +25,32 @@ Examples
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .importance import importance_log_likelihood, log_weights
+from .importance import (
+    ImportanceCurve,
+    importance_curve,
+    importance_log_likelihood,
+    log_weights,
+)
 
 if TYPE_CHECKING:
     from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate
     from .appendix_d import FittedEstimate, fitted_log_likelihood
+    from .compare import Comparison, Estimate, compare_bounds
     from .upper import cubo, eubo
     from .walk import sigmoid_temperatures
 
 __all__ = [
     "AnnealedBounds",
+    "Comparison",
+    "Estimate",
     "FittedEstimate",
+    "ImportanceCurve",
     "annealed_log_likelihood",
+    "compare_bounds",
     "cubo",
     "eubo",
     "fitted_log_likelihood",
+    "importance_curve",
     "importance_log_likelihood",
     "log_weights",
     "sandwich",
@@ -48,8 +61,11 @@ __all__ = [
 # `import numpyvae` needs importance weights alone; the rest is loaded when it is asked for.
 _LATER = {
     "AnnealedBounds": "ais",
+    "Comparison": "compare",
+    "Estimate": "compare",
     "FittedEstimate": "appendix_d",
     "annealed_log_likelihood": "ais",
+    "compare_bounds": "compare",
     "cubo": "upper",
     "eubo": "upper",
     "fitted_log_likelihood": "appendix_d",

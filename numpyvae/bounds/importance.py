@@ -9,8 +9,8 @@ L_1 is the ELBO of Eq. (7); L_K never falls with K and tends to log p(x).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,26 @@ from ..progress import progress_line
 from ..vae import VAE
 from .streams import decoder_megabytes, how_many
 
-__all__ = ["importance_log_likelihood", "log_weights"]
+__all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
 _IMPORTANCE = 301  # purpose of the random stream
 _ROWS = 100  # datapoints that share a stream; fixed, since it decides which draws they get
 _ELEMENTS = 1 << 18  # decoder outputs alive at a time: about the second-level cache
+
+
+class ImportanceCurve(NamedTuple):
+    """L_k against k.
+
+    Attributes
+    ----------
+    n_importance : (M,) array of int
+        k, rising.
+    values : (M, N) array
+        Nats per datapoint.
+    """
+
+    n_importance: np.ndarray
+    values: np.ndarray
 
 
 def importance_log_likelihood(
@@ -79,6 +94,56 @@ def importance_log_likelihood(
     return log_mean_weights(vae, x, K, _IMPORTANCE, seed, memory, progress)
 
 
+def importance_curve(
+    vae: VAE,
+    x: Any,
+    n_importance: int = 500,
+    *,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
+) -> ImportanceCurve:
+    """Estimate L_k for k = 1, 2, 5, 10, … up to K, all from the same K draws.
+
+    The draws are cut into K // k groups of k, and their L_k averaged: the few draws of a small k
+    are repeated often, and the curve is smooth. The last point is `importance_log_likelihood`.
+
+    Parameters
+    ----------
+    vae, x, n_importance, seed, memory, progress
+        As `importance_log_likelihood` takes them. The K weights of 100 datapoints are kept beside
+        the memory of the decoder.
+
+    Returns
+    -------
+    curve : ImportanceCurve
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or a setting is not what the model can take, or the memory is too small.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> curve = importance_curve(vae, [[0, 1, 1, 0]], 50)
+    >>> curve.n_importance.tolist(), curve.values.shape
+    ([1, 2, 5, 10, 20, 50], (6, 1))
+    """
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
+    K, seed = check_count("n_importance", n_importance), check_seed(seed)
+    steps = (m * 10**e for e in range(len(str(K))) for m in (1, 2, 5))
+    sizes = np.array([*(k for k in steps if k < K), K])
+    values = np.empty((len(sizes), x.shape[0]))
+    for rows, pieces in _weight_blocks(vae, x, K, _IMPORTANCE, seed, memory, progress):
+        log_w = np.concatenate(list(pieces))  # (K, B)
+        for value, k in zip(values, sizes):
+            groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
+            value[rows] = _log_mean([groups], k).mean(axis=0)
+    return ImportanceCurve(sizes, values)
+
+
 def log_mean_weights(
     vae: VAE,
     x: np.ndarray,
@@ -90,44 +155,58 @@ def log_mean_weights(
     power: float = 1.0,
 ) -> np.ndarray:
     """Return log (1/K) Σ_k w_k^power for each row of x, (N,), block by block."""
+    result = np.empty(x.shape[0])
+    for rows, pieces in _weight_blocks(vae, x, K, purpose, seed, memory, progress):
+        result[rows] = _log_mean((power * log_w for log_w in pieces), K)
+    return result
+
+
+def _weight_blocks(
+    vae: VAE,
+    x: np.ndarray,
+    K: int,
+    purpose: int,
+    seed: int,
+    memory: float | None,
+    progress: bool,
+) -> Iterator[tuple[slice, Iterator[np.ndarray]]]:
+    """Yield each block of rows, and an iterator over its K log weights in pieces (k, B)."""
     B = min(_ROWS, x.shape[0])
     most = max(1, _ELEMENTS // (B * vae.data_dim))
     if memory is not None:
         most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
-    result = np.empty(x.shape[0])
     blocks = range(0, x.shape[0], _ROWS)
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
         for block, start in enumerate(blocks):
             rng = np.random.default_rng(np.random.SeedSequence([seed, purpose, block]))
-            rows = np.asarray(x[start : start + _ROWS], vae.dtype)
-            result[start : start + _ROWS] = _log_mean_weight(
-                vae, rows, K, rng, most, power, advance
-            )
-    return result
+            rows = slice(start, start + _ROWS)
+            yield rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance)
 
 
-def _log_mean_weight(
+def _pieces(
     vae: VAE,
     x: np.ndarray,
     K: int,
     rng: np.random.Generator,
     most: int,
-    power: float,
     advance: Callable[[str], None],
-) -> np.ndarray:
-    """Return log (1/K) Σ_k w_k^power for each row of x, (B,), at most `most` k at a time."""
+) -> Iterator[np.ndarray]:
+    """Yield the log weights of K draws for each row of x, at most `most` draws at a time."""
     (mu, logvar), _ = vae.encoder(x)
-    B, J = mu.shape
-    top = np.full(B, -np.inf)  # running maximum of log w
-    total = np.zeros(B)  # Σ exp(log w − top)
     for done in range(0, K, most):
-        eps = rng.standard_normal((min(most, K - done), B, J), vae.dtype)
-        log_w = power * log_weights(vae, x, mu, logvar, eps).astype(float)
+        eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
+        yield log_weights(vae, x, mu, logvar, eps).astype(float)
+        advance(f"{min(done + most, K)} of {K} draws")
+
+
+def _log_mean(pieces: Iterable[np.ndarray], K: int) -> np.ndarray:
+    """Return log (1/K) Σ_k exp(log w_k) over the first axis of all pieces together."""
+    top, total = -np.inf, 0.0  # running maximum of log w; Σ exp(log w − top)
+    for log_w in pieces:
         new_top = np.maximum(top, log_w.max(axis=0))
         base = np.where(np.isneginf(new_top), 0.0, new_top)  # all weights zero so far: 0, not NaN
         total = total * np.exp(top - base) + np.exp(log_w - base).sum(axis=0)
         top = new_top
-        advance(f"{min(done + most, K)} of {K} draws")
     with np.errstate(divide="ignore"):
         return np.where(np.isneginf(top), 0.0, top) + np.log(total / K)
 

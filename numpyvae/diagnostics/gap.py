@@ -89,7 +89,7 @@ def decompose_gap(
     x: Any,
     log_likelihood: ExactModel | Any = None,
     *,
-    n_samples: int = 1000,
+    n_samples: int = 500,
     n_nodes: int | None = None,
     max_iterations: int = 100,
     temperatures: Any = 300,

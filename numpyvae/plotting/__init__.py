@@ -10,6 +10,7 @@ for classes, viridis for a scale. Images are ink on paper, dark where the value 
 `ax.images[0].set_cmap("gray")` turns photographs the right way round.
 """
 
+from .bounds import plot_bounds, plot_comparisons, plot_rate_distortion
 from .curves import plot_history
 from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colours for the tests
 from .images import image_grid, plot_manifold, plot_reconstructions, plot_samples
@@ -18,9 +19,12 @@ from .latents import plot_active_units, plot_latent_space
 __all__ = [
     "image_grid",
     "plot_active_units",
+    "plot_bounds",
+    "plot_comparisons",
     "plot_history",
     "plot_latent_space",
     "plot_manifold",
+    "plot_rate_distortion",
     "plot_reconstructions",
     "plot_samples",
     "save_figure",

@@ -16,16 +16,22 @@ from ..files import atomic_write
 __all__ = [
     "BLUE",
     "CLASSES",
+    "GREEN",
     "GREY",
+    "ORANGE",
+    "PURPLE",
     "SKY",
     "VERMILLION",
     "label_axes",
     "make_axes",
+    "make_figure",
     "number",
     "save_figure",
 ]
 
-BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"  # Okabe & Ito 2008
+# Okabe & Ito 2008, and a grey.
+BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"
+ORANGE, GREEN, PURPLE = "#E69F00", "#009E73", "#CC79A7"
 CLASSES = (  # Petroff 2021: ten colours apart in normal vision and the three kinds of blindness
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
@@ -37,6 +43,13 @@ _FORMATS = {  # without dates; a PNG packed harder is a few per cent smaller and
 }
 
 
+def make_figure(width: float, height: float) -> Figure:
+    """Return a figure of this size in inches: pyplot's own, if pyplot is there to show it."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    new = pyplot.figure if pyplot else Figure
+    return new(figsize=(width, height), layout="none", facecolor="white")
+
+
 def make_axes(
     ax: Axes | None, width: float, height: float, *, left: float, bottom: float, top: float,
     right: float = 0.2,
@@ -44,9 +57,7 @@ def make_axes(
     """Return `ax`, or one on a new figure with these sizes and margins in inches."""
     if ax is not None:
         return ax
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    new = pyplot.figure if pyplot else Figure
-    figure = new(figsize=(width, height), layout="none", facecolor="white")
+    figure = make_figure(width, height)
     box = (left, bottom, width - left - right, height - bottom - top)
     ax = figure.add_axes(np.divide(box, (width, height, width, height)))
     ax.spines[["top", "right"]].set_visible(False)
@@ -61,9 +72,9 @@ def label_axes(ax: Axes, title: str, x: str = "", y: str = "") -> Axes:
     return ax
 
 
-def number(value: float) -> str:
-    """Return a number for a reader: two decimals and a true minus."""
-    return f"{value:.2f}".replace("-", "−")
+def number(value: float, decimals: int = 2) -> str:
+    """Return a number for a reader: few decimals and a true minus."""
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 150) -> None:

@@ -1,0 +1,261 @@
+"""All bounds side by side, on the same datapoints.
+
+Datapoints differ in log p(x) by far more than bounds do, so the standard errors of the means say
+little about which is tighter. The differences are paired: `above` has the standard error of those.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..checks import check_choice, check_count, check_rows, check_seed, shown
+from ..vae import VAE
+from .ais import annealed_log_likelihood
+from .appendix_d import fitted_log_likelihood
+from .importance import ImportanceCurve, importance_curve
+from .streams import mean_and_error
+from .terms import row_terms
+from .upper import cubo, eubo
+
+__all__ = ["KINDS", "Comparison", "Estimate", "compare_bounds"]
+
+KINDS = {
+    "elbo": "lower bound",
+    "iwae": "lower bound",
+    "ais": "lower bound",
+    "reverse-ais": "upper bound",
+    "eubo": "upper bound",
+    "cubo": "no bound",
+    "appendix-d": "estimate",
+    "exact": "exact",
+}
+_ELBO, _ELBO_SAMPLES = 303, 100  # purpose of the random stream; draws of z for each datapoint
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One bound on log p(x), or an estimate of it, for each datapoint.
+
+    Attributes
+    ----------
+    name : str
+        A key of `KINDS`, which says what it is.
+    values : (N,) array
+        Nats per datapoint.
+    seconds : float
+        What it took; both AIS bounds share theirs.
+    acceptance : float or None
+        Of Hamiltonian moves, averaged; aimed at 0.65.
+    curve : ImportanceCurve or None
+        Of "iwae": L_k for k up to K.
+    """
+
+    name: str
+    values: np.ndarray
+    seconds: float = math.nan
+    acceptance: float | None = None
+    curve: ImportanceCurve | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What it is: lower bound, upper bound, estimate, exact, or no bound."""
+        return KINDS[self.name]
+
+    @property
+    def mean(self) -> tuple[float, float]:
+        """Mean, and its standard error over the datapoints."""
+        return mean_and_error(self.values)
+
+    def above(self, other: Estimate) -> tuple[float, float]:
+        """Mean of this − other, and its standard error over the same datapoints."""
+        return mean_and_error(self.values - other.values)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_bounds` returns.
+
+    Attributes
+    ----------
+    estimates : dict of str to Estimate
+    n_importance, n_temperatures, n_chains : int
+        The effort of those that were asked for.
+    """
+
+    estimates: dict[str, Estimate]
+    n_importance: int
+    n_temperatures: int
+    n_chains: int
+
+    @property
+    def n_rows(self) -> int:
+        """N, the number of datapoints."""
+        return len(next(iter(self.estimates.values())).values)
+
+    @property
+    def gap(self) -> tuple[float, float] | None:
+        """Mean of reverse AIS − AIS, and its standard error; None without both."""
+        if "reverse-ais" not in self.estimates:
+            return None
+        return self.estimates["reverse-ais"].above(self.estimates["ais"])
+
+
+def compare_bounds(
+    vae: VAE,
+    x: Any,
+    names: Iterable[str] = ("elbo", "iwae", "ais"),
+    *,
+    posterior: Any = None,
+    n_importance: int = 500,
+    n_temperatures: int = 300,
+    n_chains: int = 8,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Compute several bounds on log p(x) for the same datapoints.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (N, D) array_like
+    names : iterable of str
+        "elbo" (Eq. (7), 100 draws), "iwae" (L_k up to K), "ais", "eubo", "cubo", "appendix-d",
+        "exact" (see `numpyvae.exact.exact_model`).
+    posterior : (N, J) array_like, optional
+        An exact draw from p(z|x) for each row, as `simulate` gives: with it, "ais" brings
+        "reverse-ais", the upper bound. "eubo" cannot do without.
+    n_importance : int
+        K of "iwae" and "cubo".
+    n_temperatures, n_chains : int
+        Of "ais".
+    seed : int
+    memory : float, optional
+        Megabytes for what the decoder needs at a time; by default what each bound has for its own.
+    progress : bool
+        Show lines on standard error.
+
+    Returns
+    -------
+    comparison : Comparison
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name is unknown or cannot be had, or `x` or a setting is not what the model can take.
+
+    Examples
+    --------
+    >>> from numpyvae.bounds import simulate
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, z = simulate(vae, 5)
+    >>> found = compare_bounds(vae, x, ["elbo", "iwae"], n_importance=20)
+    >>> {name: estimate.kind for name, estimate in found.estimates.items()}
+    {'elbo': 'lower bound', 'iwae': 'lower bound'}
+    """
+    names = _check_names(names)
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
+    K = check_count("n_importance", n_importance)
+    T, C = check_count("n_temperatures", n_temperatures), check_count("n_chains", n_chains)
+    seed = check_seed(seed)
+    budget = {"progress": progress} | ({} if memory is None else {"memory": memory})
+    effort = _Effort(posterior, K, T, C, seed, budget)
+    estimates: dict[str, Estimate] = {}
+    for name in names[::-1]:  # so that what cannot be had is refused before AIS has run
+        start = time.perf_counter()
+        found = _MAKE[name](vae, x, effort)
+        seconds = time.perf_counter() - start
+        estimates |= {estimate.name: replace(estimate, seconds=seconds) for estimate in found}
+    return Comparison({n: estimates[n] for n in KINDS if n in estimates}, K, T, C)
+
+
+def _check_names(names: Iterable[str]) -> list[str]:
+    """Return the names in the order of `KINDS`, each once."""
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        check_choice("bounds", name, tuple(_MAKE))
+    if not names:
+        raise ValueError(f"bounds: expected some of {', '.join(_MAKE)}, got {shown(names)}")
+    return [name for name in _MAKE if name in names]
+
+
+class _Effort(NamedTuple):
+    """What the bounds are made with."""
+
+    posterior: Any
+    n_importance: int
+    n_temperatures: int
+    n_chains: int
+    seed: int
+    budget: dict[str, Any]  # memory and progress, where they are set
+
+
+def _elbo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    settings = {"n_samples": _ELBO_SAMPLES, "purpose": _ELBO, "seed": effort.seed}
+    if "memory" in effort.budget:
+        settings["memory"] = effort.budget["memory"]
+    (terms,) = row_terms(vae, x, vae.encode(x), **settings)
+    return [Estimate("elbo", terms.elbo)]
+
+
+def _iwae(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    curve = importance_curve(vae, x, effort.n_importance, seed=effort.seed, **effort.budget)
+    return [Estimate("iwae", curve.values[-1], curve=curve)]
+
+
+def _ais(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    _, _, T, C, seed, budget = effort
+    found = annealed_log_likelihood(vae, x, T, C, posterior=effort.posterior, seed=seed, **budget)
+    sides = {"ais": found.log_lower, "reverse-ais": found.log_upper}
+    acceptance = float(found.acceptance.mean())
+    return [Estimate(n, v, acceptance=acceptance) for n, v in sides.items() if v is not None]
+
+
+def _eubo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    if effort.posterior is None:
+        raise ValueError(
+            "eubo: expected exact posterior draws beside x, got none; they come with data that "
+            "bounds.simulate makes up, and with no others"
+        )
+    return [Estimate("eubo", eubo(vae, x, effort.posterior, **effort.budget))]
+
+
+def _cubo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    values = cubo(vae, x, effort.n_importance, seed=effort.seed, **effort.budget)
+    return [Estimate("cubo", values)]
+
+
+def _appendix_d(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    found = fitted_log_likelihood(vae, x, seed=effort.seed, **effort.budget)
+    acceptance = float(found.acceptance.mean())
+    return [Estimate("appendix-d", found.log_likelihood, acceptance=acceptance)]
+
+
+def _exact(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
+    from ..exact import exact_model  # here, since it brings SciPy
+
+    model = exact_model(vae)
+    if model is None:
+        raise ValueError(
+            "exact: expected a linear model with Gaussian noise, or at most 2 latents, got "
+            f"{vae!r}; on simulated data its log p(x) is held between ais and reverse-ais"
+        )
+    return [Estimate("exact", model.log_evidence(x))]
+
+
+_MAKE: dict[str, Callable[[VAE, np.ndarray, _Effort], list[Estimate]]] = {
+    "elbo": _elbo,
+    "iwae": _iwae,
+    "ais": _ais,
+    "eubo": _eubo,
+    "cubo": _cubo,
+    "appendix-d": _appendix_d,
+    "exact": _exact,
+}

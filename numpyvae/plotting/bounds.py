@@ -1,0 +1,248 @@
+"""How tight the bound is, and what it is traded for: bounds on log p(x), rate and distortion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from ..bounds.compare import KINDS, Comparison
+from ..diagnostics import RateDistortion
+from .frames import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    label_axes,
+    make_axes,
+    make_figure,
+    number,
+)
+
+__all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
+
+_LINES = {  # the thickest is drawn first, so that lines in one place are all seen
+    "ais": ("AIS", {"color": SKY, "linewidth": 7, "solid_capstyle": "butt"}),
+    "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 3.5}),
+    "exact": ("exact log p(x)", {"color": "black", "linewidth": 1.2}),
+    "elbo": ("ELBO", {"color": VERMILLION, "linewidth": 2}),
+    "eubo": ("EUBO", {"color": PURPLE, "linewidth": 2, "dashes": (5, 2)}),
+    "cubo": ("CUBO from K draws", {"color": GREY, "linewidth": 2, "dashes": (2, 1)}),
+    "appendix-d": ("appendix D", {"color": GREEN, "linewidth": 2, "dashes": (1, 1)}),
+}
+_FRAME = ("ais", "reverse-ais", "exact", "elbo", "iwae")  # these decide what the axis shows
+
+
+def plot_bounds(
+    comparison: Comparison, *, ax: Axes | None = None, title: str | None = None
+) -> Axes:
+    """Draw the bounds of `compare_bounds`: L_k against k, and the others as levels.
+
+    Means over the datapoints. Their standard errors are not drawn, since they are those of the
+    datapoints' own spread, which all bounds share. An EUBO, CUBO or appendix-D estimate that lies
+    far off is left to the legend.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    ax : Axes, optional
+    title : str, optional
+
+    Returns
+    -------
+    ax : Axes
+
+    Examples
+    --------
+    >>> from numpyvae import VAE, bounds
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> found = bounds.compare_bounds(vae, vae.sample(5), ["elbo", "iwae"], n_importance=20)
+    >>> plot_bounds(found).get_xscale()
+    'log'
+    """
+    ax = make_axes(ax, 7, 4.2, left=0.85, bottom=0.6, top=0.4)
+    estimates = comparison.estimates
+    means = {name: estimate.mean[0] for name, estimate in estimates.items()}
+    handles, labels = {}, {}
+    for name, (words, style) in _LINES.items():
+        if name in means:
+            handles[name] = ax.axhline(means[name], **style)
+            labels[name] = f"{words}, {KINDS[name]}  {number(means[name], 3)}"
+    largest = 100
+    if curve := estimates["iwae"].curve if "iwae" in estimates else None:
+        k, values = curve.n_importance, curve.values.mean(axis=1)
+        (handles["iwae"],) = ax.plot(k, values, "o-", color=BLUE, linewidth=2, markersize=5)
+        labels["iwae"] = f"$L_k$, {KINDS['iwae']}  {number(values[-1], 3)} at k = {k[-1]}"
+        means["L_1"], largest = values[0], max(int(k[-1]), 10)
+    shown = [mean for name, mean in means.items() if name in (*_FRAME, "L_1")] or [*means.values()]
+    bottom, top = min(shown), max(shown)
+    space = 0.12 * (top - bottom) or 0.5
+    ax.set(ylim=(bottom - space, top + 1.5 * space), xlim=(0.9, 1.1 * largest), xscale="log")
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    for name, mean in means.items():
+        if not bottom - space <= mean <= top + 1.5 * space:
+            labels[name] += "  ↑" if mean > top else "  ↓"
+    order = sorted(handles, key=lambda name: -estimates[name].mean[0])
+    ax.legend(
+        [handles[name] for name in order],
+        [labels[name] for name in order],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.14),
+        facecolor="white",
+        edgecolor="none",
+        fontsize=9,
+    )
+    n = comparison.n_rows
+    title = title or f"Bounds on log p(x), mean of {n} datapoint{'s' * (n > 1)}"
+    return label_axes(ax, title, "k, importance samples", "nats per datapoint")
+
+
+def plot_comparisons(parts: Mapping[str, Comparison]) -> Figure:
+    """Draw comparisons one above the other, in one scale: test data, and simulated data.
+
+    Parameters
+    ----------
+    parts : mapping of str to Comparison
+        "test" and "simulated", or one of them.
+
+    Returns
+    -------
+    figure : Figure
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE, bounds
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> x, z = bounds.simulate(vae, 5)
+    >>> found = bounds.compare_bounds(vae, x, ["elbo", "eubo"], posterior=z)
+    >>> len(plot_comparisons({"simulated": found}).axes)
+    1
+    """
+    if not parts:
+        raise ValueError("parts: expected at least one comparison, got none")
+    height = 3.9 * len(parts)
+    figure = make_figure(7, height)
+    axes = figure.subplots(len(parts), squeeze=False)[:, 0]
+    figure.subplots_adjust(0.85 / 7, 0.6 / height, 0.97, 1 - 0.4 / height, hspace=0.33)
+    for ax, (part, comparison) in zip(axes, parts.items()):
+        ax.spines[["top", "right"]].set_visible(False)
+        title = f"{_TITLES.get(part, part)}: bounds on log p(x), mean of {comparison.n_rows}"
+        plot_bounds(comparison, ax=ax, title=title)
+    # One scale: a gap is as wide in one panel as in the other.
+    span = max(np.ptp(ax.get_ylim()) for ax in axes)
+    for ax in axes:
+        middle = np.mean(ax.get_ylim())
+        ax.set_ylim(middle - span / 2, middle + span / 2)
+    return figure
+
+
+_TITLES = {
+    "test": "Test data",
+    "simulated": "Simulated data, with exact posterior draws",
+}
+
+
+def plot_rate_distortion(
+    points: Sequence[RateDistortion],
+    labels: Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw models as points: the rate they spend against the distortion they leave.
+
+    The thin lines join points of equal ELBO = −(rate + distortion). Points are joined in the order
+    of their rates, as the curve of models that were trained with different weights of the KL.
+
+    Parameters
+    ----------
+    points : sequence of RateDistortion
+    labels : sequence of str, optional
+        One for each point, as "β = 2".
+    ax : Axes, optional
+
+    Returns
+    -------
+    ax : Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no point, or the labels do not fit.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE, diagnostics
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> point = diagnostics.rate_distortion(vae, vae.sample(5))
+    >>> plot_rate_distortion([point], ["untrained"]).get_xlabel()
+    'rate, nats per datapoint'
+    """
+    if len(points) == 0:
+        raise ValueError("points: expected at least one RateDistortion, got none")
+    if labels is not None and len(labels) != len(points):
+        raise ValueError(
+            f"labels: expected one for each of {len(points)} points, got {len(labels)}"
+        )
+    ax = make_axes(ax, 7, 4.6, left=0.85, bottom=0.6, top=0.4)
+    (rate, rate_error), (distortion, distortion_error) = (
+        np.array([getattr(p, name) for p in points]).T for name in ("rate", "distortion")
+    )
+    order = np.argsort(rate, kind="stable")
+    ax.errorbar(
+        rate[order],
+        distortion[order],
+        distortion_error[order],
+        rate_error[order],
+        fmt="o-",
+        color=BLUE,
+        linewidth=2,
+        markersize=6,
+    )
+    for x, y, label in zip(rate, distortion, labels or ()):
+        place = {"xytext": (7, 5), "textcoords": "offset points"}
+        ax.annotate(label, (x, y), fontsize=9, **place)
+    ax.margins(0.18, 0.12)
+    _equal_elbo(ax)
+    title = "Rate and distortion; thin lines: equal ELBO"
+    unit = "nats per datapoint"
+    return label_axes(ax, title, f"rate, {unit}", f"distortion, {unit}")
+
+
+def _equal_elbo(ax: Axes) -> None:
+    """Draw lines rate + distortion = −ELBO through the window, at round values of the ELBO."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    least, most = left + bottom, right + top
+    step = _round_step((most - least) / 9)
+    for total in np.arange(np.ceil(least / step) * step, most, step):
+        ax.plot([left, right], [total - left, total - right], color="0.8", linewidth=0.8, zorder=0)
+        # Named where it enters the window, from above or from the left.
+        above = total - left > top
+        place = (total - top, top) if above else (left, total - left)
+        ax.annotate(
+            f"{-total:g}".replace("-", "−"),
+            place,
+            xytext=(5, -2) if above else (3, 0),
+            textcoords="offset points",
+            color="0.4",
+            fontsize=8,
+            va="top" if above else "bottom",
+            annotation_clip=True,
+        )
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _round_step(length: float) -> float:
+    """Return 1, 2 or 5 times a power of ten: the least that is at least `length`."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(next(m * power for m in (1, 2, 5, 10) if m * power >= length))
