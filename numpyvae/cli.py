@@ -481,6 +481,7 @@ def _add_train(commands) -> None:
         help="bernoulli, binomial[:N], gaussian:SIGMA, gaussian:learned or gaussian:head",
     )
     add("--optimizer", choices=tuple(OPTIMIZERS), default=d.optimizer, help="ascends the ELBO")
+    add("--accelerator", choices=("numba",), help="compile the step of adam")
     add(
         "--learning-rate",
         type=_above_zero("learning_rate"),

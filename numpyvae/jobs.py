@@ -17,9 +17,10 @@ from .bounds import importance_log_likelihood
 from .diagnostics import active_units
 from .elbo import mean_terms
 from .estimators import Estimator, make_estimator, warm_up
+from .fast import CompiledAdam
 from .files import atomic_write
 from .likelihoods import parse_likelihood
-from .optimizers import cosine_schedule, make_optimizer
+from .optimizers import Optimizer, cosine_schedule, make_optimizer
 from .preparation import Prepared, prepare
 from .provenance import provenance
 from .training import History, fit
@@ -64,6 +65,8 @@ class Settings:
         K of the estimators of L_K.
     beta, kl_warmup, free_bits : float, optional
         Of the KL's weight: β, the epochs until it is reached, and nats per latent that are free.
+    accelerator : "numba", optional
+        Compile the optimiser's step; for Adam.
     clip_norm : float, optional
     seed : int
     n_importance : int
@@ -98,6 +101,7 @@ class Settings:
     kl_warmup: float | None = None
     free_bits: float | None = None
     clip_norm: float | None = None
+    accelerator: str | None = None
     seed: int = 0
     n_importance: int = 500
     test_rows: int | None = None
@@ -165,12 +169,13 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
             warm_up(estimator, s.kl_warmup)
     except ValueError as error:
         raise UsageError(f"--estimator {s.estimator}: {error}") from None
+    optimizer = _optimizer(s)
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
     from threadpoolctl import threadpool_limits
 
     largest = max(view.size for view in vae.parameters.values())
     with threadpool_limits(1 if s.batch_size * largest < _SMALL else None, "blas"):
-        return _train(s, estimator, vae, data, output, progress, start)
+        return _train(s, estimator, optimizer, vae, data, output, progress, start)
 
 
 # Multiplications in the largest matrix product, below which a second BLAS thread gains nothing:
@@ -178,9 +183,25 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
 _SMALL = 1 << 23
 
 
+def _optimizer(s: Settings) -> Optimizer:
+    """Return the optimiser that the settings name, compiled if they say so."""
+    if s.accelerator is None:
+        return make_optimizer(s.optimizer, s.learning_rate)
+    if s.optimizer != "adam":
+        raise UsageError(
+            f"--accelerator {s.accelerator}: expected --optimizer adam, the one that is "
+            f"compiled, got {s.optimizer}; leave one of the two out"
+        )
+    try:
+        return CompiledAdam(s.learning_rate)
+    except ImportError as error:
+        raise UsageError(f"--accelerator {s.accelerator}: {error}") from None
+
+
 def _train(
     s: Settings,
     estimator: Estimator,
+    optimizer: Optimizer,
     vae: VAE,
     data: Prepared,
     output: Path,
@@ -193,7 +214,7 @@ def _train(
         data.x_train,
         epochs=s.epochs,
         batch_size=s.batch_size,
-        optimizer=make_optimizer(s.optimizer, s.learning_rate),
+        optimizer=optimizer,
         schedule=cosine_schedule(s.epochs) if s.schedule == "cosine" else None,
         estimator=estimator,
         n_samples=s.n_samples,
@@ -213,6 +234,7 @@ def _train(
         "epochs": len(history),
         "learning_rate": s.learning_rate,
         "optimizer": s.optimizer,
+        "accelerator": s.accelerator,
         "schedule": s.schedule,
         "batch_size": s.batch_size,
         "n_samples": s.n_samples,
@@ -222,7 +244,7 @@ def _train(
     history.to_csv(output / "history.csv")
     pictures(vae, history, data, output)
     summary["seconds"] = time.perf_counter() - start
-    summary |= provenance()
+    summary |= provenance(*([s.accelerator] if s.accelerator else []))
     with atomic_write(output / "summary.json") as file:
         file.write(json.dumps(summary, indent=2).encode() + b"\n")
     return summary

@@ -53,6 +53,35 @@ def test_train_writes_what_it_says(tmp_path, capsys):
     assert [row["epoch"] for row in rows] == ["1", "2"]
 
 
+def test_accelerator_is_chosen_and_reported(tmp_path, capsys):
+    """Kills a setting that is read and not used, and a model that depends on it."""
+    pytest.importorskip("numba")
+    for name, extra in (("plain", []), ("fast", ["--accelerator", "numba"])):
+        assert train(tmp_path / name, "--json", *extra) == 0
+    fast, plain = (
+        json.loads((tmp_path / n / "summary.json").read_text()) for n in ("fast", "plain")
+    )
+    assert (fast["accelerator"], plain["accelerator"]) == ("numba", None)
+    assert "numba" in fast["versions"]
+    assert "numba" not in plain["versions"]
+    assert fast["test_elbo"] == plain["test_elbo"]
+    assert train(tmp_path / "c", "--accelerator", "numba", "--optimizer", "sgd") == 2
+    assert "adam" in one_line(capsys)
+
+
+def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "CompiledAdam", raising(ImportError("expected Numba")))
+    assert train(tmp_path, "--accelerator", "numba") == 2
+    assert "expected Numba" in one_line(capsys)
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
+
+
 def test_summary_has_its_fields_and_they_agree(tmp_path, capsys):
     assert train(tmp_path, "--json") == 0
     printed = json.loads(capsys.readouterr().out)

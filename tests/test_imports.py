@@ -28,6 +28,7 @@ ROOMS = [
     "elbo",
     "vae",
     "optimizers",
+    "fast",
     "progress",
     "estimators",
     "training",
@@ -54,9 +55,10 @@ THIRD_PARTY = {
     "matplotlib": {"plotting"},
     "tqdm": {"progress"},
     "pooch": {"datasets"},
+    "numba": {"fast"},
     "threadpoolctl": {"provenance", "jobs"},
 }
-IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl"}  # never when the module is imported
+IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
 
 MODULES = {
     path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)

@@ -1,0 +1,463 @@
+"""One training step, and a whole job, beside PyTorch, JAX and HIPS autograd.
+
+    python -m benchmarks.step [--json] [--chart FILE] [--workload NAME …] [--only NAME …]
+
+Each library has a process of its own: in one process the thread pools of OpenBLAS, OpenMP and
+XLA would wait actively for one another's cores, and memory could not be told apart. The processes
+live as long as the run. They take turns, a short block of steps each, so that whatever else the
+machine does meets all of them alike; ratios are formed round by round. A process that is not at
+its turn sleeps on its pipe.
+
+Every library starts from the same weights and sees the same batches and the same noise. The
+objectives of the first 20 steps must agree. Each runs with the better of one and two threads,
+found in a few probes before the rounds. JAX fixes its threads when it starts: it gets a process
+for each. The ELBO is computed and read in each step; drawing data and noise is no part of a
+step, but of the job. Compilation starts with empty caches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contestants import CONTESTANTS, Workload
+
+WORKLOADS = {
+    w.name: w
+    for w in (
+        Workload("digits 64-128-8, B = 100", 64, (128,), 8, 100),
+        Workload("Burda 784-200-200-50, B = 20, K = 1", 784, (200, 200), 50, 20, 1),
+        Workload("784-500-20, B = 100", 784, (500,), 20, 100),
+        Workload("Burda 784-200-200-50, B = 20, K = 50", 784, (200, 200), 50, 20, 50),
+        Workload("784-500-20, B = 1000", 784, (500,), 20, 1000),
+    )
+}
+ROUNDS, BLOCK, PAUSE = 9, 0.25, 0.05  # rounds; seconds of steps in a turn, and of rest before it
+AGREE = 2e-3  # relative; float32 curves of 20 steps drift apart by a tenth of this
+EPOCHS, JOBS = 100, 3
+
+
+class Worker:
+    """A process that runs `benchmarks.worker`."""
+
+    def __init__(self, name: str, cores: int, scratch: Path) -> None:
+        self.name, self.cores = name, cores
+        self.threads = cores
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(scratch / f"{name}-{cores}.log").open("w"),
+            text=True,
+            env=environment(scratch, cores),
+            preexec_fn=pinned(name, cores),
+        )
+        self.log = scratch / f"{name}-{cores}.log"
+        self.import_seconds = self._reply()["import_seconds"]
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self._reply()
+
+    def _reply(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended:\n{self.log.read_text()[-2000:]}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def use_threads(self, n: int) -> None:
+        if self.name != "jax" and n != self.threads:
+            self.ask(do="threads", n=n)
+        self.threads = n
+
+    def block(self, seconds: float, guess: float) -> tuple[float, float]:
+        """Run steps for about so long; return their median, in seconds, and peak memory, MB."""
+        time.sleep(PAUSE)
+        steps = max(5, round(seconds / guess))
+        answer = self.ask(do="run", steps=steps + 2)
+        return statistics.median(answer["seconds"][2:]), answer["memory"]
+
+
+def environment(scratch: Path, cores: int) -> dict[str, str]:
+    """The environment of a process: threads, and compilers' caches that are empty."""
+    caches = {
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        "NUMBA_CACHE_DIR": str(scratch / "numba"),
+        "JAX_PLATFORMS": "cpu",
+        "OPENBLAS_NUM_THREADS": str(cores),
+        "OMP_NUM_THREADS": str(cores),
+        "NUMBA_NUM_THREADS": str(cores),
+    }
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "OMP_"))}
+    return kept | caches
+
+
+def pinned(name: str, cores: int):
+    """Keep a JAX that is to have one thread on one core: XLA counts the cores it may use."""
+    if name == "jax" and cores == 1 and hasattr(os, "sched_setaffinity"):
+        return lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    return None
+
+
+def data_for(w: Workload, path: Path) -> None:
+    """Write weights, batches and noise: the embedded digits, for 784 pixels enlarged to 28×28."""
+    from numpyvae import VAE, datasets
+
+    rng = np.random.default_rng(0)
+    greys = datasets.load_digits().greys("train")
+    if w.data_dim == 784:
+        images = greys.reshape(-1, 8, 8)
+        greys = np.kron(images, np.ones((4, 4)))[:, 2:30, 2:30].reshape(len(images), 784)
+    count = max(4, min(20, 4000 // w.batch_size))
+    rows = rng.integers(0, len(greys), (count, w.batch_size))
+    x = (rng.random((*rows.shape, w.data_dim)) < greys[rows]).astype(np.uint8)
+    eps = rng.standard_normal((count, w.draws, w.batch_size, w.latent_dim), "float32")
+    flat = VAE(w.data_dim, w.latent_dim, w.hidden).parameters.flat
+    np.savez(path, x=x, eps=eps, flat=flat)
+
+
+def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> dict[str, Any]:
+    """Time one workload: the table's rows by contestant, each at its best number of threads."""
+    path = scratch / "data.npz"
+    data_for(w, path)
+    rows: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, Worker] = {}
+    for worker in workers:
+        if worker.name == "torch-compile" and "torch" in rows:
+            worker.use_threads(rows["torch"]["threads"])  # compiled for a number of threads
+        first = worker.ask(do="setup", workload=asdict(w), data=str(path))
+        probes = {}
+        options = [worker.threads] if worker.name in ("jax", "torch-compile") else [1, 2]
+        options = [n for n in options if n <= os.cpu_count()]
+        for _ in range(3):
+            for n in options:
+                worker.use_threads(n)
+                guess = probes[n][-1] if n in probes else worker.block(0, 1)[0]
+                probes.setdefault(n, []).append(worker.block(BLOCK / 2, guess)[0])
+        speed = {n: statistics.median(times) for n, times in probes.items()}
+        best = min(speed, key=speed.__getitem__)
+        if worker.name in rows and rows[worker.name]["guess"] <= speed[best]:
+            continue
+        worker.use_threads(best)
+        chosen[worker.name] = worker
+        rows[worker.name] = {
+            "label": CONTESTANTS[worker.name].label,
+            "threads": best,
+            "guess": speed[best],
+            "import_seconds": worker.import_seconds,
+            "first_step_seconds": first["first_step"],
+            "objectives": first["objectives"],
+            "rounds": [],
+        }
+    for _ in range(rounds):
+        for name, worker in chosen.items():
+            seconds, memory = worker.block(BLOCK, rows[name]["guess"])
+            rows[name]["rounds"].append(seconds)
+            rows[name]["memory_MB"] = memory
+    return {"workload": asdict(w), "rows": summarise(w, rows)}
+
+
+def summarise(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Medians, ratios with their spread, and whether the curves agree."""
+    ours, floor = rows.get("numpyvae"), rows.get("floor")
+    for name, row in rows.items():
+        row["step_seconds"] = statistics.median(row["rounds"])
+        row["samples_per_second"] = w.batch_size / row["step_seconds"]
+        for key, base in (("to_ours", ours), ("to_floor", floor)):
+            if base is not None:
+                row[key] = quartiles([a / b for a, b in zip(row["rounds"], base["rounds"])])
+        del row["guess"]
+        if ours is not None and name != "floor":
+            a, b = np.array(row["objectives"]), np.array(ours["objectives"])
+            row["curve_error"] = float(np.max(np.abs(a / b - 1)))
+            row["curve_agrees"] = row["curve_error"] <= AGREE
+        if name == "floor":
+            row["objectives"] = []
+    return rows
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """The median of some ratios between their quartiles: [lower, median, upper]."""
+    return [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))]
+
+
+def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
+    """Time whole jobs in fresh processes, in turn; the better of one and two threads."""
+    from numpyvae import datasets
+
+    greys = scratch / "greys.npy"
+    np.save(greys, datasets.load_digits().greys("train").astype("float32"))
+    runs: dict[tuple[str, int], list[dict[str, float]]] = {}
+    cores = [n for n in (1, 2) if n <= os.cpu_count()]
+    for name in names:
+        for n in cores:
+            runs[name, n] = [job(name, n, greys, scratch)]
+    best = {
+        name: min(cores, key=lambda n, name=name: runs[name, n][0]["seconds"]) for name in names
+    }
+    for _ in range(JOBS - 1):
+        for name, n in best.items():
+            runs[name, n].append(job(name, n, greys, scratch))
+    result = {}
+    for name, n in best.items():
+        seconds = [run["seconds"] for run in runs[name, n]]
+        result[name] = {
+            "label": CONTESTANTS[name].label,
+            "threads": n,
+            "seconds": statistics.median(seconds),
+            "range": [min(seconds), max(seconds)],
+            "memory_MB": statistics.median(run["memory_MB"] for run in runs[name, n]),
+            "elbo": runs[name, n][0]["elbo"],
+        }
+    return result
+
+
+def job(name: str, cores: int, greys: Path, scratch: Path) -> dict[str, float]:
+    """Run one job; the peak memory is the kernel's count for that process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.job", name, str(greys), str(EPOCHS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(scratch, cores),
+        preexec_fn=pinned(name, cores),
+    )
+    answer = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    if process.returncode:
+        raise RuntimeError(f"the job of {name} ended with exit code {process.returncode}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"seconds": seconds, "memory_MB": usage.ru_maxrss * unit / 1e6, "elbo": float(answer)}
+
+
+def run(
+    workloads: list[str],
+    only: list[str] | None,
+    rounds: int,
+    show: Callable[[str], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Do it all; return what `--json` prints. Tables are shown as they are done."""
+    start = time.perf_counter()
+    present = {n: importlib.util.find_spec(c.module) is not None for n, c in CONTESTANTS.items()}
+    wanted = [name for name in CONTESTANTS if only is None or name in only]
+    names = [name for name in wanted if present[name]]
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "missing": {n: CONTESTANTS[n].module for n in wanted if not present[n]},
+        "workloads": [],
+    }
+    show(heading(result))
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workers = []
+        for name in names:
+            for cores in (1, 2) if name == "jax" else (2,):
+                say(f"starting {CONTESTANTS[name].label}")
+                workers.append(Worker(name, cores, scratch))
+                stack.callback(workers[-1].close)
+        for title in workloads:
+            say(title)
+            result["workloads"].append(measure(WORKLOADS[title], workers, scratch, rounds))
+            show(table(result["workloads"][-1]))
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"whole jobs, {EPOCHS} epochs of digits")
+        whole = [n for n in names if n in ("numpyvae", "torch", "jax", "autograd")]
+        result["job"] = jobs(whole, Path(folder))
+    result["seconds"] = time.perf_counter() - start
+    show(job_table(result))
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to compare: processor, cores, versions, the kernels of OpenBLAS."""
+    from importlib import metadata
+
+    from threadpoolctl import threadpool_info
+
+    versions = {}
+    for package in ("numpy", "torch", "jax", "autograd", "numba"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((li.split(":")[1].strip() for li in lines if li.startswith("model name")), "")
+    blas = [pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "blas_kernel": blas[0] if blas else None,
+        "python": platform.python_version(),
+        "versions": versions,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def heading(result: dict[str, Any]) -> str:
+    """What was measured on, and what was not measured."""
+    m = result["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+    lines = [
+        f"{m['processor']}, {m['cores']} cores, OpenBLAS kernels {m['blas_kernel']}; "
+        f"Python {m['python']}, {versions}; load at the start {m['load']:.1f}",
+        "float32, tanh, Adam. ratio: time over numpyvae's, median (quartiles) over the rounds; "
+        "above 1 is slower than numpyvae.",
+        "/floor: time over that of the matrix products alone. first step: building and "
+        "compiling included. peak MB: of the process so far.",
+    ]
+    lines += [
+        f"not measured: {CONTESTANTS[name].label}, since {module} is not installed "
+        '(pip install "numpyvae[bench,fast]")'
+        for name, module in result["missing"].items()
+    ]
+    return "\n".join(lines)
+
+
+def table(entry: dict[str, Any]) -> str:
+    """One workload, the fastest first."""
+    lines = [
+        "",
+        entry["workload"]["name"],
+        f"  {'':34}{'threads':>8}{'ms/step':>9}{'samples/s':>11}{'ratio (quartiles)':>24}"
+        f"{'/floor':>8}{'first step':>12}{'peak MB':>9}  objective, 20 steps",
+    ]
+    for row in sorted(entry["rows"].values(), key=lambda r: r["step_seconds"]):
+        low, mid, high = row.get("to_ours", [math.nan] * 3)
+        floor = row.get("to_floor", [0, math.nan])[1]
+        curve = ""
+        if "curve_error" in row:
+            curve = f"{'agrees' if row['curve_agrees'] else 'DIFFERS'} to {row['curve_error']:.0e}"
+        lines.append(
+            f"  {row['label']:34}{row['threads']:>8}{row['step_seconds'] * 1e3:>9.3f}"
+            f"{row['samples_per_second']:>11.0f}"
+            f"{f'{mid:.2f} ({low:.2f} – {high:.2f})':>24}{floor:>8.2f}"
+            f"{row['first_step_seconds']:>10.2f} s{row['memory_MB']:>9.0f}  {curve}"
+        )
+    return "\n".join(lines)
+
+
+def job_table(result: dict[str, Any]) -> str:
+    """Imports and whole jobs."""
+    lines = ["", f"Import, in a fresh process: {imports(result)}", ""]
+    lines.append(
+        f"Whole job: start of the process, import, compilation, {EPOCHS} epochs of digits, "
+        f"64-128-8; median (range) of {JOBS}"
+    )
+    ours = result["job"].get("numpyvae", {"seconds": math.nan})["seconds"]
+    for row in sorted(result["job"].values(), key=lambda r: r["seconds"]):
+        low, high = row["range"]
+        lines.append(
+            f"  {row['label']:34}{row['threads']:>8}{row['seconds']:>8.2f} s "
+            f"({low:.2f} – {high:.2f})  ratio {row['seconds'] / ours:.2f}  "
+            f"peak {row['memory_MB']:.0f} MB  ELBO {row['elbo']:.2f} nats"
+        )
+    lines.append(f"\n{result['seconds']:.0f} s in all")
+    return "\n".join(lines)
+
+
+def imports(result: dict[str, Any]) -> str:
+    """Import times, a process each; torch's variants import the same."""
+    seen = {}
+    for entry in result["workloads"]:
+        for name, row in entry["rows"].items():
+            if not name.startswith("torch-"):
+                seen[name] = row["import_seconds"]
+    return ", ".join(f"{CONTESTANTS[n].module} {s:.2f} s" for n, s in seen.items())
+
+
+def chart(result: dict[str, Any], path: str) -> None:
+    """Draw the ratios to ours, a row of bars for each workload."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = {
+        "numba": "#56b4e9",
+        "torch": "#d55e00",
+        "torch-compile": "#e69f00",
+        "torch-default": "#cc79a7",
+        "jax": "#009e73",
+        "autograd": "#999999",
+        "floor": "#000000",
+        "numpyvae": "#0072b2",
+    }
+    entries = result["workloads"]
+    figure, axes = plt.subplots(
+        len(entries), 1, figsize=(8, 1.95 * len(entries) + 0.6), sharex=True, squeeze=False
+    )
+    for ax, entry in zip(axes[:, 0], entries):
+        rows = sorted(entry["rows"].items(), key=lambda item: -item[1]["step_seconds"])
+        for i, (name, row) in enumerate(rows):
+            low, mid, high = row["to_ours"]
+            ax.barh(i, mid, color=colours[name], height=0.72)
+            ax.plot([low, high], [i, i], color="black", lw=1)
+            label = f" {mid:.2f}   {row['step_seconds'] * 1e3:.2f} ms"
+            ax.text(max(mid, high), i, label, va="center", fontsize=8)
+        ax.set_yticks(range(len(rows)), [row["label"] for _, row in rows], fontsize=8)
+        ax.set_title(entry["workload"]["name"], fontsize=10, loc="left")
+        ax.axvline(1, color="#0072b2", lw=0.8, ls="--")
+        ax.spines[["top", "right"]].set_visible(False)
+    top = max(r["to_ours"][1] for e in entries for r in e["rows"].values())
+    axes[-1, 0].set_xlim(0, 1.25 * top)
+    axes[-1, 0].set_xlabel("time of a training step over that of numpyvae (line: quartiles)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--json", action="store_true", help="print JSON, not tables")
+    parser.add_argument("--chart", metavar="FILE", help="draw the ratios into a PNG or SVG file")
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args(argv)
+    result = run(
+        options.workload or list(WORKLOADS),
+        options.only,
+        options.rounds,
+        (lambda text: None) if options.json else partial(print, flush=True),
+        partial(print, file=sys.stderr, flush=True),
+    )
+    if options.json:
+        print(json.dumps(result, indent=2))
+    if options.chart:
+        chart(result, options.chart)
+    rows = [row for entry in result["workloads"] for row in entry["rows"].values()]
+    return 0 if all(row.get("curve_agrees", True) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

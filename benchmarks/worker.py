@@ -1,0 +1,86 @@
+"""A process for one library: it waits for orders on standard input, a line of JSON each.
+
+{"do": "setup", "workload": {…}, "data": "file.npz"}    build; take the first steps
+{"do": "threads", "n": 1}
+{"do": "run", "steps": 20}                              seconds of each step
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+
+START = time.perf_counter()
+
+import numpy as np  # noqa: E402
+
+from benchmarks.contestants import CONTESTANTS, Workload  # noqa: E402
+
+FIRST = 20  # steps whose objectives are compared
+
+
+def main(name: str) -> None:
+    contestant = CONTESTANTS[name]
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints goes to standard error
+    __import__(contestant.module)
+    reply(out, {"import_seconds": time.perf_counter() - START})
+    step, batches, at = None, [], 0
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order["do"] == "setup":
+            w = Workload(**{**order["workload"], "hidden": tuple(order["workload"]["hidden"])})
+            with np.load(order["data"]) as data:
+                x, eps, flat = data["x"].astype("float32"), data["eps"], data["flat"]
+            batches, at = list(zip(x, eps)), 0
+            start = time.perf_counter()
+            step = contestant.build(w, flat)
+            objectives = [step(*batches[0])]
+            first = time.perf_counter() - start
+            objectives += [step(*batches[i % len(batches)]) for i in range(1, FIRST)]
+            reply(out, {"first_step": first, "objectives": objectives, "memory": peak()})
+        elif order["do"] == "threads":
+            set_threads(name, order["n"])
+            reply(out, {})
+        elif order["do"] == "run":
+            seconds = []
+            for _ in range(order["steps"]):
+                batch, at = batches[at % len(batches)], at + 1
+                start = time.perf_counter()
+                step(*batch)
+                seconds.append(time.perf_counter() - start)
+            reply(out, {"seconds": seconds, "memory": peak()})
+
+
+def set_threads(name: str, n: int) -> None:
+    """Set the threads of a library that can change them while it runs; JAX cannot."""
+    if name.startswith("torch"):
+        import torch
+
+        torch.set_num_threads(n)
+    else:
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(n)
+        if name == "numba":
+            import numba
+
+            numba.set_num_threads(n)
+
+
+def peak() -> float:
+    """Peak memory of this process so far, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def reply(out, message: dict) -> None:
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
