@@ -22,6 +22,7 @@ import test_layers as y
 import test_likelihoods as k
 import test_optimizers as o
 import test_parameters as p
+import test_step_cost as c
 
 # A failed assertion, `pytest.warns` without a warning, an overflow (warnings are errors here).
 SEEN = (AssertionError, pytest.fail.Exception, RuntimeWarning)
@@ -559,6 +560,37 @@ BUGS = [
         "optimizers.burda_schedule",
         [("epoch >= end", "epoch > end")],
         [o.check_burda_schedule],
+    ),
+    # What a step costs.
+    Bug(
+        "likelihood takes its exponential twice",
+        "distributions.binomial_logpmf",
+        [("right = (", "t = exp_minus_abs(logits)\n        right = (")],
+        [c.check_digits_walks],
+    ),
+    Bug(
+        "one more walk over all parameters",
+        "training._run_epoch",
+        [("norm = math.sqrt(np.dot(g, g))", "norm = math.sqrt(np.square(g).sum())")],
+        [c.check_digits_walks],
+    ),
+    Bug(
+        "a product row by row",
+        "layers.dense",
+        [
+            (
+                "y = x @ W",
+                "y = np.zeros_like(W, shape=(len(x), W.shape[1]))\n"
+                "    for row, out in zip(x, y):\n        np.matmul(row, W, out=out)",
+            )
+        ],
+        [c.check_digits_walks],
+    ),
+    Bug(
+        "float64 from the first tanh on",
+        "layers.tanh",
+        [("np.tanh(x)", "np.tanh(x, dtype=float)")],
+        [c.check_digits_memory],
     ),
 ]
 

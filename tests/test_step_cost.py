@@ -1,0 +1,97 @@
+"""What one training step costs, counted: walks over arrays, numbers walked over, memory held.
+
+Times are for benchmarks. These counts are the same on every machine, and a step that has become
+slower without them moving has not become slower by its own doing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from numpyvae import VAE
+from numpyvae.estimators import IWAE, SGVBB
+from numpyvae.optimizers import Adam
+
+training = importlib.import_module("numpyvae.training")
+
+
+class Counted(np.ndarray):
+    """An array that counts the ufuncs it meets, matrix products among them, and their elements."""
+
+    walks = elements = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        plain = [a.view(np.ndarray) if isinstance(a, Counted) else a for a in inputs]
+        if out is not None:
+            options["out"] = tuple(a.view(np.ndarray) for a in out)
+        result = getattr(ufunc, method)(*plain, **options)
+        Counted.walks += 1
+        Counted.elements += max(np.size(a) for a in (*plain, result))
+        if out is not None:
+            return out[0]
+        return result.view(Counted) if isinstance(result, np.ndarray) else result
+
+
+def one_step(rule, latents=8, rows=100, counted=False):
+    """Take a step of 64-128-8 through the loop of `fit`; return its row and a way to repeat it."""
+    vae, rng = VAE(64, latents, (128,)), np.random.default_rng(0)
+    if counted:
+        vae = vae.with_flat(vae.parameters.flat.view(Counted))
+    x = rng.integers(0, 2, (rows, 64)).astype("float32")
+    eps = rng.standard_normal((rule.draws(), rows, latents)).astype("float32")
+    adam = Adam()
+    state = adam.init(vae.parameters.flat)
+
+    def step():
+        batches = [(x, eps)]
+        training._run_epoch(vae, batches, 1, adam, state, None, "both", lambda _: rule, None)
+
+    return step
+
+
+def check_walks(rule, walks, elements):
+    """Kills a pass too many, and a Python loop over samples or rows.
+
+    `elements` is in thousands: of Adam 11 for each of 28,000 parameters, of the likelihood some
+    20 for each pixel of each draw.
+    """
+    step = one_step(rule, counted=True)
+    step()
+    Counted.walks = Counted.elements = 0
+    step()
+    assert Counted.walks <= walks
+    assert Counted.elements <= 1000 * elements
+
+
+def check_memory(rule, kilobytes):
+    """Kills float64 on the way, a copy of the gradient, and arrays kept longer than needed."""
+    step = one_step(rule)
+    step()
+    tracemalloc.start()
+    step()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 1000 * kilobytes
+
+
+# Walks and thousands of elements of one step; kB at its peak, with 5 % for Python's own.
+WALKS = {SGVBB(): (94, 691), IWAE(5): (126, 1868)}
+KILOBYTES = {SGVBB(): 430, IWAE(5): 1430}
+
+
+def check_digits_walks(rule=SGVBB()):  # noqa: B008  (frozen)
+    check_walks(rule, *WALKS[rule])
+
+
+def check_digits_memory(rule=SGVBB()):  # noqa: B008
+    check_memory(rule, KILOBYTES[rule])
+
+
+@pytest.mark.parametrize("rule", WALKS, ids=repr)
+@pytest.mark.parametrize("check", [check_digits_walks, check_digits_memory])
+def test_cost_of_a_step(check, rule):
+    check(rule)
