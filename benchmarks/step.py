@@ -49,6 +49,7 @@ WORKLOADS = {
         Workload("784-500-20, B = 1000", 784, (500,), 20, 1000),
     )
 }
+ROOT = Path(__file__).parents[1]
 ROUNDS, BLOCK, PAUSE = 9, 0.25, 0.05  # rounds; seconds of steps in a turn, and of rest before it
 AGREE = 2e-3  # relative; float32 curves of 20 steps drift apart by a tenth of this
 EPOCHS, JOBS = 100, 3
@@ -60,16 +61,18 @@ class Worker:
     def __init__(self, name: str, cores: int, scratch: Path) -> None:
         self.name, self.cores = name, cores
         self.threads = cores
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(scratch / f"{name}-{cores}.log").open("w"),
-            text=True,
-            env=environment(scratch, cores),
-            preexec_fn=pinned(name, cores),
-        )
         self.log = scratch / f"{name}-{cores}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.worker", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=environment(scratch, cores),
+                preexec_fn=pinned(name, cores),
+            )
         self.import_seconds = self._reply()["import_seconds"]
 
     def ask(self, **order: Any) -> dict[str, Any]:
@@ -243,6 +246,7 @@ def job(name: str, cores: int, greys: Path, scratch: Path) -> dict[str, float]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        cwd=ROOT,
         env=environment(scratch, cores),
         preexec_fn=pinned(name, cores),
     )

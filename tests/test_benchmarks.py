@@ -1,0 +1,73 @@
+"""The benchmarks' own plumbing: the same work in each library, turns, tables. Nothing is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numpyvae
+import numpyvae.estimators
+
+if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
+    pytest.skip("needs the repository, which holds the benchmarks", allow_module_level=True)
+
+from benchmarks import step as benchmark
+from benchmarks.contestants import CONTESTANTS, Workload
+
+SMALL = [Workload("ELBO", 64, (8,), 2, 5), Workload("L_3", 64, (8, 4), 2, 5, 3)]
+
+
+@pytest.mark.parametrize("w", SMALL, ids=lambda w: w.name)
+def test_workers_take_turns_and_the_table_names_them(w, tmp_path, monkeypatch, capsys):
+    """Kills objectives of other weights or noise, and a worker that answers out of turn."""
+    monkeypatch.setattr(benchmark, "BLOCK", 0.001)
+    monkeypatch.setattr(benchmark, "PAUSE", 0)
+    workers = [benchmark.Worker(name, 2, tmp_path) for name in ("numpyvae", "floor")]
+    try:
+        entry = benchmark.measure(w, workers, tmp_path, rounds=2)
+    finally:
+        for worker in workers:
+            worker.close()
+    with np.load(tmp_path / "data.npz") as data:
+        vae = numpyvae.VAE(w.data_dim, w.latent_dim, w.hidden)
+        assert np.array_equal(vae.parameters.flat, data["flat"])
+        rule = numpyvae.estimators.IWAE(w.K) if w.K else numpyvae.estimators.SGVBB()
+        first = rule(vae, data["x"][0], data["eps"][0]).objective
+    objectives = entry["rows"]["numpyvae"]["objectives"]
+    assert objectives[0] == pytest.approx(first, rel=1e-5)
+    assert len(objectives) == 20
+    assert entry["rows"]["numpyvae"]["to_ours"] == [1.0, 1.0, 1.0]
+    text = benchmark.table(entry)
+    assert w.name in text
+    assert all(CONTESTANTS[name].label in text for name in ("numpyvae", "floor"))
+
+
+@pytest.mark.parametrize("peer", ["autograd", "torch", "jax"])
+def test_peers_do_the_same_work(peer, tmp_path):
+    """Kills another objective, gradient or Adam: the curves part within ten steps."""
+    if importlib.util.find_spec(peer) is None:
+        pytest.skip(f"needs {peer}, of the extra bench")
+    for w in SMALL:
+        benchmark.data_for(w, tmp_path / "data.npz")
+        with np.load(tmp_path / "data.npz") as data:
+            batches = list(zip(data["x"].astype("float32"), data["eps"]))[:10]
+            steps = [CONTESTANTS[n].build(w, data["flat"]) for n in ("numpyvae", peer)]
+        curves = [[step(*batch) for batch in batches] for step in steps]
+        np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
+def test_missing_peers_are_named():
+    """Kills a silent skip."""
+    machine = {
+        "processor": "x",
+        "cores": 2,
+        "blas_kernel": "y",
+        "python": "3",
+        "versions": {},
+        "load": 0.0,
+    }
+    text = benchmark.heading({"machine": machine, "missing": {"jax": "jax"}})
+    assert "not measured: JAX" in text
