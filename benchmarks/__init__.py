@@ -1,6 +1,7 @@
 """Measurements, apart from the package: each module is a command, `python -m benchmarks.NAME`.
 
-    step    one training step, and a whole job, beside PyTorch, JAX and HIPS autograd
+    step         one training step, and a whole job, beside PyTorch, JAX and HIPS autograd
+    importance   whether training with more importance samples gives a better model
 
 Run them on an idle machine, from the root of the repository. The peers come with the extra
 `bench`: `pip install -e ".[bench,fast]"`. Read ratios, not milliseconds: times belong to one
