@@ -212,9 +212,9 @@ def _comparison(s: dict[str, Any]) -> str:
     gap = (s["simulated"] or {}).get("gap")
     if gap is not None:
         lines += [
-            f"On simulated rows log p(x) lies between AIS and reverse AIS, {_pair(gap, 3)} apart.",
-            "On test rows AIS is a lower bound alone. That gap is its calibration, as far as test",
-            "rows resemble simulated ones.",
+            "On simulated rows AIS and reverse AIS hold log p(x) between them in expectation:",
+            f"reverse AIS − AIS = {_pair(gap, 3)}. On test rows AIS is a lower bound alone,",
+            "and that gap its calibration, as far as test rows resemble simulated ones.",
         ]
     return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
 

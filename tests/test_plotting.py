@@ -625,7 +625,7 @@ def test_bounds_are_drawn_where_they_are_and_named_from_the_top():
     assert texts == [
         "EUBO, upper bound  3.000  ↑",  # beyond the axis
         "reverse AIS, upper bound  −7.000",
-        "exact log p(x), exact  −7.050",
+        "log p(x), exact  −7.050",
         "AIS, lower bound  −7.100",
         "$L_k$, lower bound  −7.200 at k = 10",
         "ELBO, lower bound  −9.000",

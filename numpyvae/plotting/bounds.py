@@ -30,7 +30,7 @@ __all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
 _LINES = {  # the thickest is drawn first, so that lines in one place are all seen
     "ais": ("AIS", {"color": SKY, "linewidth": 7, "solid_capstyle": "butt"}),
     "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 3.5}),
-    "exact": ("exact log p(x)", {"color": "black", "linewidth": 1.2}),
+    "exact": ("log p(x)", {"color": "black", "linewidth": 1.2}),
     "elbo": ("ELBO", {"color": VERMILLION, "linewidth": 2}),
     "eubo": ("EUBO", {"color": PURPLE, "linewidth": 2, "dashes": (5, 2)}),
     "cubo": ("CUBO from K draws", {"color": GREY, "linewidth": 2, "dashes": (2, 1)}),
