@@ -133,7 +133,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     summary = jobs.compare(
         vae,
         data,
-        args.bounds.split(","),
+        [name.strip() for name in args.bounds.split(",")],
         test_rows=args.test_rows,
         output=args.output,
         seed=args.seed,

@@ -379,6 +379,14 @@ def compare(
         If a name or a setting is not one that `compare_bounds` can take.
     OSError
         If the picture cannot be written.
+
+    Examples
+    --------
+    >>> data = prepare("digits", parse_likelihood("bernoulli"), 1.0, None)
+    >>> effort = {"n_importance": 5, "n_temperatures": 2, "n_chains": 2}
+    >>> summary = compare(VAE(64, 2, (20,)), data, ["elbo", "ais"], test_rows=3, **effort)
+    >>> list(summary["test"]["bounds"]), list(summary["simulated"]["bounds"])
+    (['elbo', 'ais'], ['elbo', 'ais', 'reverse-ais'])
     """
     from .bounds import compare_bounds, simulate
     from .exact import LinearGaussian, exact_model  # here, since it brings SciPy
