@@ -303,6 +303,8 @@ def test_sigmoid_temperatures():
         assert (np.diff(betas) > 0).all()
     s = 1 / (1 + np.exp(-4 * np.linspace(-1, 1, 12)))
     np.testing.assert_allclose(sigmoid_temperatures(10), (s - s[0]) / (s[-1] - s[0]), atol=1e-14)
+    with pytest.raises(ValueError, match="steepness: expected a finite number above 0, got 0"):
+        sigmoid_temperatures(10, 0)
 
 
 @pytest.mark.parametrize(

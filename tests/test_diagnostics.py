@@ -12,7 +12,7 @@ from scipy.stats import norm
 from numpyvae import VAE
 from numpyvae.bounds.streams import decoder_megabytes
 from numpyvae.bounds.terms import row_terms
-from numpyvae.diagnostics import decompose_gap, elbo_surgery, rate_distortion
+from numpyvae.diagnostics import active_units, decompose_gap, elbo_surgery, rate_distortion
 from numpyvae.diagnostics.surgery import _Mixture
 from numpyvae.distributions import gaussian_kl
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, exact_model
@@ -111,6 +111,14 @@ def test_bad_settings_of_the_gap_get_one_clear_line(settings, error, words):
     with pytest.raises(error, match=words) as caught:
         decompose_gap(vae, x[:3], **({"log_likelihood": np.zeros(3)} | settings))
     assert "\n" not in str(caught.value)
+
+
+def test_fresh_draws_that_do_not_fit_are_refused_before_the_work(monkeypatch):
+    # kills: a refusal that comes after the annealing
+    vae, _, x = linear()
+    monkeypatch.setattr("numpyvae.bounds.ais.annealed_log_likelihood", None)
+    with pytest.raises(ValueError, match="memory: expected at least"):
+        decompose_gap(vae, x[:3], n_samples=10**6)
 
 
 def test_the_search_keeps_to_its_memory():
@@ -288,3 +296,24 @@ def test_rate_and_distortion_are_the_terms_of_the_elbo():
     assert point.elbo[0] == pytest.approx(-point.rate[0] - point.distortion[0], rel=1e-12)
     with pytest.raises(ValueError, match="n_samples"):
         rate_distortion(vae, x, n_samples=0)
+
+
+# Active units.
+
+
+def test_a_unit_is_active_if_its_mean_moves_with_x():
+    # kills: E[μ²] or a deviation in place of the variance, the variance over the latents
+    mu = np.array([[5.0, 0.0, 0.0], [5.0, 0.3, 0.09]])  # variances 0, 0.0225, 0.002
+    vae, x = encoder_for(mu, np.zeros((2, 3)))
+    assert active_units(vae, x).tolist() == [False, True, False]
+    assert active_units(vae, x, 0.002).tolist() == [False, True, True]
+    assert active_units(vae, x, 0.03).tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "error"), [(-1, ValueError), (np.nan, ValueError), ("a", TypeError)]
+)
+def test_a_bad_threshold_gets_one_clear_line(threshold, error):
+    # kills: a threshold that calls every unit active, or none
+    with pytest.raises(error, match=r"threshold: expected a .*number of at least 0"):
+        active_units(VAE(4, 2, (3,)), np.eye(4), threshold)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count
+from ..checks import check_count, check_positive
 from .hmc import Point, adapted, transition
 from .path import Path
 from .streams import RowStreams
@@ -48,7 +48,7 @@ def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number above 0.
+        If `n` is not a whole number above 0, or `steepness` not a number above 0.
 
     Examples
     --------
@@ -56,6 +56,7 @@ def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
     array([0. , 0.1, 0.5, 0.9, 1. ])
     """
     n = check_count("temperatures", n)
+    steepness = check_positive("steepness", steepness)
     s = 0.5 * np.tanh(0.5 * steepness * np.linspace(-1, 1, n + 2))
     return (s - s[0]) / (s[-1] - s[0])
 

@@ -10,7 +10,8 @@ Eq. (8) the first gap is KL(q* ‖ p_θ(z|x)), and both are at least 0.
 
 **q* is found on one set of draws and measured on another.** On the draws that it was fitted to a
 q looks better than it is: it has adjusted to them. Fresh draws make ELBO(q*) fair for the q that
-was found. That q may fall short of the best, so the amortisation gap is, if anything, too small.
+was found. That q may fall short of the best: then the amortisation gap comes out too small, and
+the approximation gap too large by as much.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def decompose_gap(
         default `annealed_log_likelihood`, a lower bound: the approximation gap is then too small
         by what that bound lacks, which `sandwich` tells.
     n_samples : int
-        Fresh draws of z for each datapoint, on which both ELBOs are measured.
+        Fresh draws of z for each datapoint, on which both ELBOs are measured; an odd number is
+        rounded up.
     n_nodes : int, optional
         Of `noise_nodes`, on which q* is found: by default 16 to an axis for J ≤ 2, and 4 J pairs
         of draws for larger J.
@@ -153,6 +155,8 @@ def decompose_gap(
         n_nodes = 16 if vae.latent_dim <= 2 else 4
     nodes = noise_nodes(vae.latent_dim, check_count("n_nodes", n_nodes, minimum=2), seed=seed)
     blocks = row_slices(vae, len(x), len(nodes[1]), memory)
+    n_samples += n_samples % 2
+    row_slices(vae, len(x), n_samples, memory)  # what does not fit is refused before the work
     log_p, source = _log_likelihood(
         vae, x, log_likelihood, temperatures, n_chains, seed, memory, progress
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_weight
 from ..vae import VAE
 
 __all__ = ["active_units"]
@@ -21,10 +22,16 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     vae : VAE
     x : (N, D) array_like
     threshold : float
+        Not below 0.
 
     Returns
     -------
     active : (J,) array of bool
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `threshold` is not what the model can take.
 
     Examples
     --------
@@ -34,5 +41,6 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     >>> active_units(vae, np.eye(4))
     array([ True, False])
     """
+    threshold = check_weight("threshold", threshold)
     mu, _ = vae.encode(x)
     return mu.var(axis=0) > threshold
