@@ -8,8 +8,8 @@ so that log p(x) ≈ −log (1/S) Σ_s q̂(z_s) / p_θ(x, z_s) with draws z_s fr
 Hamiltonian Monte Carlo. q̂ is a Gaussian with full covariance, fitted to other draws than those
 that are averaged: fitted to the same ones it would flatter itself.
 
-What it is good for: few latents. The ratio is tame only where q̂ fits the posterior everywhere it
-has mass, and that fails as J grows (the paper uses it for J = 3, and says below 5). Its error is
+What it is good for: few latents. The average is tame only if q̂ has no mass where the posterior
+has little, and that fails as J grows (the paper uses it for J = 3, and says below 5). Its error is
 upwards by Jensen's inequality, and it inherits the error of chains that have not converged, which
 nothing in it shows. It needs no encoder that fits, which is why the paper used it to compare
 encoders' training methods. For larger J see `sandwich`.

@@ -20,6 +20,11 @@ one over the number of draws. As estimates for the distribution that the rows co
 not: I_q(n; z) cannot exceed log N and grows with N towards I_q(x; z), and KL(q(z) ‖ p(z)) falls
 by as much. Where I_q comes near log N it says that the codes of these rows do not overlap, and
 nothing more.
+
+The standard errors take the rows as a sample, and hold the noise of the draws. That all rows
+share q(z) adds nothing to first order: where one row more changes it by δq, the log q(z) of the
+others changes by δq/q, whose mean under q is ∫ δq dz = 0. For these N rows alone the standard
+errors are too large.
 """
 
 from __future__ import annotations
