@@ -127,6 +127,26 @@ def test_reparameterize_pullback():
     check_reparameterize_pullback()
 
 
+def test_sampled_kl_is_the_log_ratio_at_z():
+    # kills: ε² and z² exchanged, + log σ², a lost ½, a mean over the latents
+    mu, logvar, eps = draw(4, 3), draw(4, 3, seed=1), draw(2, 4, 3, seed=2)
+    sigma = np.exp(logvar / 2)
+    z = mu + sigma * eps
+    log_ratio, _ = distributions.sampled_kl(z, logvar, eps)
+    exact = (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)).sum(axis=-1)
+    np.testing.assert_allclose(log_ratio, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_sampled_kl_pullback():
+    # kills: a lost ½ or sign, dlogvar not summed over the samples, a row given another's gradient
+    eps = draw(2, 4, 3, seed=2)
+
+    def log_ratio(z, logvar):
+        return distributions.sampled_kl(z, logvar, eps)
+
+    check_pullback(log_ratio, draw(2, 4, 3), draw(4, 3, seed=1))
+
+
 # The Gaussian density.
 
 BROADCASTS = [  # shapes of x, μ, log σ²
@@ -137,6 +157,7 @@ BROADCASTS = [  # shapes of x, μ, log σ²
     ((2, 4, 3), (3,), (3,)),
     ((4, 3), (1, 3), (4, 1)),
     ((1, 4, 1), (2, 1, 3), (1, 3)),
+    ((1, 4, 1), (1, 1, 3), (1, 3)),
     ((3,), (3,), (1,)),
     ((4, 1), (4, 1), (1,)),
 ]

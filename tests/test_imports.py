@@ -273,3 +273,16 @@ def test_examples_in_docstrings_run(path, load, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
     if MODULES[path].removeprefix("numpyvae.") in WITH_EXAMPLES:
         assert result.attempted > 0
+
+
+def test_no_two_random_streams_have_the_same_purpose():
+    # kills: a number copied to another module, whose draws would then be the same ones
+    found = []
+    for path in ROOT.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            values, comment, what = line.partition("  # purpose")
+            if comment and not line.startswith(" "):
+                numbers = [int(n) for n in values.partition(" = ")[2].split(",")]
+                found += numbers if what.startswith("s") else numbers[:1]
+    assert len(found) > 20
+    assert len(set(found)) == len(found)

@@ -112,6 +112,14 @@ def test_eubo_does_not_depend_on_the_memory():
     np.testing.assert_allclose(eubo(vae, x, draws, memory=small), eubo(vae, x, draws), rtol=1e-12)
 
 
+def test_eubo_of_many_float32_draws_is_summed_in_double():
+    # kills: 50,000 draws added up in float32, which loses the third decimal
+    vae = VAE(64, 2, (4,))
+    x, z = simulate(vae, 1)
+    one = eubo(vae, x, z)
+    np.testing.assert_allclose(eubo(vae, x, np.repeat(z[None], 50_000, axis=0), memory=300), one)
+
+
 # CUBO.
 
 
