@@ -236,8 +236,9 @@ class DReG(_Importance):
     """Doubly reparameterised gradient of L_K (Tucker et al. 2018). Unbiased.
 
     The mean of IWAE's score term w̃_k ∂_φ log q can be reparameterised once more; together with
-    the path that leaves w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. Where the weights have a finite variance, its
-    signal-to-noise ratio grows as √K. For θ it is `IWAE`.
+    the path that leaves w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. Where the weights have a finite fourth moment,
+    its signal-to-noise ratio grows as √K; a q that is narrower than the posterior often has none
+    (tutorial 10). For θ it is `IWAE`.
 
     Parameters
     ----------
