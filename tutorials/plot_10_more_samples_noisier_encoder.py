@@ -1,0 +1,383 @@
+"""
+Why more importance samples can hurt the encoder
+================================================
+
+L_K becomes tighter as K grows, and its gradient for the decoder becomes better. For the encoder it
+becomes worse: what is left to learn vanishes faster than the noise does. The doubly reparameterised
+gradient mends this, as long as the importance weights have light tails. We see where they do, where
+they do not, and why an estimator with the best signal-to-noise ratio of all is wrong.
+
+:Aim: to choose an estimator for L_K, and to know when its promise holds.
+:You need: Eq. (7); tutorials 8 and 9.
+:Time: about thirty seconds.
+"""
+
+# %%
+# Three rules for one gradient
+# ----------------------------
+# With weights w_k = p(x, z_k)/q(z_k|x) and shares w̃_k = w_k/Σ w, the gradient of L_K for φ can be
+# estimated by three rules (:mod:`numpyvae.estimators`):
+#
+# .. math::
+#    \mathrm{IWAE:}\quad & \sum_k \tilde w_k \Big(\frac{\partial \log w_k}{\partial z_k}
+#    \frac{\partial z_k}{\partial \phi} - \frac{\partial \log q}{\partial \phi}\Big) \\
+#    \mathrm{STL:}\quad & \sum_k \tilde w_k \frac{\partial \log w_k}{\partial z_k}
+#    \frac{\partial z_k}{\partial \phi} \\
+#    \mathrm{DReG:}\quad & \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k}
+#    \frac{\partial z_k}{\partial \phi}
+#
+# For θ all three are the same.
+#
+# Which of them are right?
+# ------------------------
+# A model with one latent and binary data, and two noises for K = 2: small enough for the mean of
+# each estimator to be an integral, done by a Gauss-Hermite rule, instead of an average of draws. The
+# truth is the derivative, by the complex step, of L_2 computed by the same rule.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import numpyvae
+from numpyvae import datasets
+from numpyvae.distributions import gaussian_logpdf, reparameterize
+from numpyvae.elbo import log_joint
+from numpyvae.estimators import IWAE, STLIWAE, DReG
+from numpyvae.gradcheck import complex_step, relative_error
+from numpyvae.optimizers import Adam, cosine_schedule
+
+RULES = {"IWAE": IWAE, "STL": STLIWAE, "DReG": DReG}
+STYLES = {"IWAE": "C1s--", "STL": "C2^:", "DReG": "C0o-"}
+
+small = numpyvae.VAE(3, 1, (3,), dtype="float64")
+small.parameters.flat[:] = np.random.default_rng([1, 11]).normal(
+    0, 0.5, small.parameters.flat.size
+)
+x_small = np.array([[1.0, 0, 1], [0, 1, 1]])
+nodes, weights = np.polynomial.hermite_e.hermegauss(24)
+weights /= weights.sum()
+pairs = np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1).reshape(-1, 2)  # (24², K)
+pair_weights = np.outer(weights, weights).ravel()
+
+
+def bound(vae):
+    """Return L_2, averaged over the rows of x, as an integral over both noises."""
+    noise = pairs.reshape(-1, 1, 1)  # (24²·K, 1, 1): the same nodes for each row of x
+    (mu, logvar), _ = vae.encoder(x_small)
+    z, _ = reparameterize(mu, logvar, noise)
+    log_q, _ = gaussian_logpdf(z, mu, logvar)
+    log_w = (log_joint(vae, x_small, z) - log_q).reshape(-1, 2, len(x_small))
+    return (pair_weights @ np.log(np.exp(log_w).mean(axis=1))).mean()
+
+
+def mean_gradient(estimator):
+    """Return E[estimate of ∂L_2/∂φ] as an integral."""
+    gradients = [
+        estimator(small, x_small, np.repeat(pair, 2).reshape(2, 2, 1)).gradient.phi
+        for pair in pairs
+    ]
+    return pair_weights @ np.array(gradients)
+
+
+n_phi = small.parameters.phi.size
+truth = complex_step(lambda flat: bound(small.with_flat(flat)), small.parameters.flat)[:n_phi]
+error = {name: relative_error(mean_gradient(rule(2)), truth) for name, rule in RULES.items()}
+for name, value in error.items():
+    print(f"{name:5s} relative error of the mean gradient {value:.1e}")
+assert max(error["IWAE"], error["DReG"]) < 1e-7 and error["STL"] > 0.05
+
+# %%
+# IWAE and DReG are unbiased, to the accuracy of the rule. STL without its score is not: for K > 1 the
+# shares depend on the draws, and the score's weighted mean is no longer zero. Keep that in mind for
+# the next picture.
+#
+# Signal and noise
+# ----------------
+# How many steps must be averaged before the direction is seen? As few as the signal-to-noise ratio
+# is high: the length of the mean gradient over the standard deviation of a single estimate. We
+# measure it with 20 test digits on a model with eight latents, trained by the ELBO.
+
+digits = datasets.load_digits()
+greys = digits.greys("train")
+vae = numpyvae.VAE(data_dim=64, latent_dim=8, hidden=(100,))
+numpyvae.fit(
+    vae,
+    greys,
+    epochs=20,
+    transform=datasets.binarize,
+    optimizer=Adam(3e-3),
+    schedule=cosine_schedule(20),
+)
+x = datasets.binarize(digits.greys("test"), np.random.default_rng(0))[:20]
+counts = (1, 4, 16, 64, 256)
+
+
+def signal_to_noise(vae, estimator, wrt="phi", n=150):
+    """Return |E g|/σ_g from n estimates g, and E g; |E g|² is corrected for its own noise.
+
+    NaN where that leaves nothing: the signal is too small to be seen in n estimates.
+    """
+    rng = np.random.default_rng(0)
+    shape = estimator.n_importance, len(x), vae.latent_dim
+    total, square = 0.0, 0.0
+    for _ in range(n):
+        estimate = estimator(vae, x, rng.standard_normal(shape, vae.dtype), wrt)
+        g = getattr(estimate.gradient, wrt).astype(float)
+        total, square = total + g, square + g @ g
+    mean = total / n
+    variance = (square / n - mean @ mean) * n / (n - 1)
+    signal = mean @ mean - variance / n
+    return np.sqrt(signal / variance) if signal > 0 else np.nan, mean
+
+
+trained = {
+    name: [signal_to_noise(vae, rule(K))[0] for K in counts] for name, rule in RULES.items()
+}
+for_theta = [signal_to_noise(vae, IWAE(K), "theta")[0] for K in counts]
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained", sharey=True)
+for name, values in trained.items():
+    left.loglog(counts, values, STYLES[name], label=name)
+left.set(xlabel="importance samples K", ylabel="signal-to-noise ratio", title="φ, the encoder")
+left.legend()
+right.loglog(counts, for_theta, "ko-", label="any of the three")
+right.loglog(counts, for_theta[0] * np.sqrt(counts), color="0.6", label=r"$\propto \sqrt{K}$")
+right.set(xlabel="importance samples K", title="θ, the decoder")
+right.legend()
+for ax in (left, right):
+    ax.set(xticks=counts, xticklabels=counts)
+    ax.minorticks_off()
+for name, values in trained.items():
+    print(f"{name:5s} φ:", np.round(values, 3))
+assert for_theta[-1] > 8 * for_theta[0]  # √256 = 16
+assert trained["IWAE"][-1] < 0.6 * trained["IWAE"][0]
+assert trained["STL"][-1] > 3 * trained["STL"][0]
+assert 0.3 < trained["DReG"][-1] / trained["DReG"][0] < 3
+assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
+
+# %%
+# - θ: as promised, ∝ √K. More samples are good for the decoder.
+# - φ by IWAE: it falls (Rainforth et al. 2018). As L_K approaches log p(x), whatever q is, less and
+#   less depends on q: the gradient vanishes like 1/K, its noise only like 1/√K (for tame weights).
+# - φ by STL: it grows like √K. It is also the one that is biased: high precision about something
+#   else. As K → ∞ its mean is −∂KL(p(z|x) ‖ q)/∂φ (exercise 3), which is the mirror image of Eq. (8)
+#   and does not vanish, while ∇L_K does.
+# - φ by DReG: unbiased, and several times better than IWAE at every K. But the growth like √K that
+#   Tucker et al. (2018) derive is not there: on this model it stays where it was at K = 1.
+#
+# Why? The derivation takes moments of the weights for granted.
+#
+# Tails
+# -----
+# Let the posterior be N(0, 1) and q = N(m, s²). Then log w grows as ½ (1 − s²) ε², so that weights
+# above t have probability ∝ t^(−a), a power law with exponent
+#
+# .. math:: a = \frac{1}{1 - s^2} \quad (s < 1), \qquad \text{and bounded weights for } s > 1.
+#
+# The wider the posterior is beside q, the heavier the tail. DReG's terms are w², and its variance
+# needs their square: w⁴ has a mean only for a > 4, that is s² > ¾. With lighter moments the largest
+# share rules the sum. Cutting the moments off at w ≈ K, beyond which w̃ ≈ 1, we find SNR ∝ K^γ,
+#
+# .. math::
+#    \gamma = \tfrac12 \ (a > 4), \qquad \tfrac12 (a - 3) \ (2 < a < 4), \qquad
+#    \tfrac12 (1 - a) \ (1 < a < 2).
+#
+# It stops growing at a = 3, s² = ⅔, and falls below. Here are the estimators on this posterior.
+
+
+def estimates(name, s2, K, n, rng, m=0.3):
+    """Return n estimates of ∂L_K/∂μ for q = N(m, s²) and the posterior N(0, 1)."""
+    s = np.sqrt(s2)
+    e = rng.standard_normal((n, K))
+    z = m + s * e
+    log_w = np.log(s) + 0.5 * (e * e - z * z)
+    share = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    slope = e / s - z  # ∂log w/∂z, and ∂z/∂μ = 1
+    if name == "DReG":
+        return (share**2 * slope).sum(axis=1)
+    if name == "STL":
+        return (share * slope).sum(axis=1)
+    return (share * (slope - e / s)).sum(axis=1)  # ∂log q/∂μ = ε/s
+
+
+def growth(s2):
+    """Return the exponent γ."""
+    a = round(1 / (1 - s2), 6) if s2 < 1 else np.inf
+    return 0.5 if a > 4 else (a - 3) / 2 if a > 2 else (1 - a) / 2
+
+
+widths = {0.5: "v", 2 / 3: "D", 0.8: "s", 1.3: "o"}
+doubled = 2 ** np.arange(0, 11, 2)
+fig, axes = plt.subplots(1, 2, figsize=(7, 3.8), layout="constrained", sharey=True)
+curves = {}
+for ax, name in zip(axes, ("IWAE", "DReG")):
+    for s2, marker in widths.items():
+        rng = np.random.default_rng(0)
+        ratios = []
+        for K in doubled:
+            parts = [estimates(name, s2, K, 1000, rng) for _ in range(20 if K > 100 else 10)]
+            ratios.append(np.abs(np.mean(parts)) / np.std(parts))
+        curves[name, s2] = ratios = np.array(ratios)
+        (line,) = ax.loglog(doubled, ratios, marker, label=f"s² = {s2:.2f}")
+        if name == "DReG":
+            late = doubled[2:]
+            anchor = np.exp(np.log(ratios[-2:]).mean()) / np.sqrt(late[-1] * late[-2]) ** growth(
+                s2
+            )
+            ax.loglog(late, anchor * late ** growth(s2), "-", color=line.get_color(), linewidth=1)
+    ax.set(title=name, xlabel="importance samples K", xticks=doubled, xticklabels=doubled)
+    ax.minorticks_off()
+axes[0].set_ylabel("signal-to-noise ratio for μ")
+axes[1].legend()
+axes[1].set_title(r"DReG (lines: $K^\gamma$)")
+slope = {
+    key: np.log(v[-1] / v[-3]) / np.log(doubled[-1] / doubled[-3]) for key, v in curves.items()
+}
+for s2 in widths:
+    print(
+        f"s² = {s2:.2f}: DReG grows as K^{slope['DReG', s2]:+.2f}, "
+        f"predicted K^{growth(s2):+.2f}; IWAE K^{slope['IWAE', s2]:+.2f}"
+    )
+    assert abs(slope["DReG", s2] - growth(s2)) < 0.3
+    assert curves["IWAE", s2][-1] < 0.2 * curves["IWAE", s2][0]
+
+# %%
+# For s² = 1.3 and 0.8 DReG grows like √K, from some K on; for s² = ⅔ it stays; for s² = ½ it falls,
+# more slowly than the power law, which at this border carries a logarithm. IWAE falls for all of
+# them (the last circle is at the floor that 20,000 estimates can see).
+
+# %%
+# Does the trained model have heavy tails?
+# ----------------------------------------
+# A trained encoder is narrow: KL(q ‖ p) punishes q for mass where the posterior has none, not for
+# missing some. In several dimensions a diagonal q is narrower than the posterior in every direction
+# along which the latents are correlated. We estimate the exponent a of each of the 20 digits from
+# its largest weights: log w above a high threshold is exponential with mean 1/a (Hill's estimate).
+
+
+def tail_exponents(vae, n=20_000, top=200, widen=0.0):
+    """Return a for each row of x, from the `top` largest of n weights."""
+    rng = np.random.default_rng(1)
+    mu, logvar = vae.encode(x)
+    log_w = np.concatenate(
+        [
+            numpyvae.bounds.log_weights(
+                vae, x, mu, logvar, rng.standard_normal((1000, *mu.shape), vae.dtype)
+            )
+            for _ in range(n // 1000)
+        ]
+    )
+    largest = np.sort(log_w, axis=0)[-top:].astype(float)
+    return 1 / (largest[1:] - largest[0]).mean(axis=0)
+
+
+wider = vae.with_flat(vae.parameters.flat.copy())
+last = max(name for name in wider.parameters if name.startswith("encoder.b"))
+wider.parameters[last][8:] += np.log(1.5)  # of log σ²
+as_trained, widened = tail_exponents(vae), tail_exponents(wider)
+
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+ax.plot(np.sort(as_trained), "C1s", label="q as trained")
+ax.plot(np.sort(widened), "C0o", label="q with 1.5 times the variance")
+for a, text in ((4, "√K above"), (3, "no growth below")):
+    ax.axhline(a, color="0.6", linestyle="--" if a == 4 else ":", label=f"a = {a}: {text}")
+ax.set(xlabel="test digit, sorted", ylabel="exponent a of the weights", xticks=range(0, 20, 5))
+ax.set_title("tails of the importance weights")
+ax.legend(fontsize=8)
+print(
+    f"a, median over digits: {np.median(as_trained):.1f} as trained, {np.median(widened):.1f} wide"
+)
+
+assert np.median(as_trained) < 3 and (widened > as_trained + 0.5).mean() > 0.9
+
+# %%
+# As trained, hardly a digit has a > 3: DReG is where it cannot grow. The estimate is rough, and it is
+# about the tail that 20,000 draws reach; but it is enough to make a prediction. Raise the variances
+# of q by half, change nothing else, and DReG should begin to grow.
+
+wide = {name: [signal_to_noise(wider, rule(K))[0] for K in counts] for name, rule in RULES.items()}
+fig, axes = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained", sharey=True)
+for ax, values, title in ((axes[0], trained, "q as trained"), (axes[1], wide, "q widened")):
+    for name in ("IWAE", "DReG"):
+        ax.loglog(counts, values[name], STYLES[name], label=name)
+    anchor = values["DReG"][0]
+    ax.loglog(counts, anchor * np.sqrt(counts), color="0.6", label=r"$\propto \sqrt{K}$")
+    ax.set(title=title, xlabel="importance samples K", xticks=counts, xticklabels=counts)
+    ax.minorticks_off()
+axes[1].legend()
+axes[0].set_ylabel("signal-to-noise ratio for φ")
+for name, values in wide.items():
+    print(f"{name:5s} φ, wide q:", np.round(values, 3))
+late = np.log(wide["DReG"][-1] / wide["DReG"][-3]) / np.log(counts[-1] / counts[-3])
+print(f"DReG, wide q: K^{late:+.2f} from K = {counts[-3]} on")
+assert late > 0.25 and trained["DReG"][-1] < 1.2 * trained["DReG"][-3]
+
+# %%
+# It does. (IWAE has points missing where its signal is lost in the noise of 150 estimates.) So the
+# promise of DReG holds where q covers the posterior. Where it does not, DReG is still the better
+# estimator: unbiased like IWAE, with a fraction of the noise.
+#
+# Does it matter for training?
+# ----------------------------
+# Two models from the same start, by L_20, fifteen epochs.
+
+outcome = {}
+for name in ("iwae", "dreg"):
+    model = numpyvae.VAE(data_dim=64, latent_dim=8, hidden=(100,))
+    numpyvae.fit(
+        model,
+        greys,
+        epochs=15,
+        transform=datasets.binarize,
+        optimizer=Adam(3e-3),
+        schedule=cosine_schedule(15),
+        estimator=name,
+        n_importance=20,
+    )
+    test = datasets.binarize(digits.greys("test"), np.random.default_rng(0))
+    eps = np.random.default_rng(1).standard_normal((50, len(test), 8), model.dtype)
+    outcome[name] = (
+        numpyvae.elbo(model, test, eps).mean(),
+        numpyvae.importance_log_likelihood(model, test, 200).mean(),
+    )
+    print(f"{name}: test ELBO {outcome[name][0]:.3f}, L_200 {outcome[name][1]:.3f} nats")
+
+assert outcome["dreg"][0] > outcome["iwae"][0] + 0.2
+assert abs(outcome["dreg"][1] - outcome["iwae"][1]) < 0.1
+
+# %%
+# The decoders are about equally good. The encoder that DReG trained is closer to the posterior: the
+# ELBO is better, and so is everything that is read off q, such as reconstructions and codes.
+#
+# Exercises
+# ---------
+
+# %%
+# 1. For K = 1 two of the rules are the same, and the third is SGVB-A. Which are which?
+
+noise = np.random.default_rng(0).standard_normal((1, len(x), 8), vae.dtype)
+of_one = {name: rule(1)(vae, x, noise).gradient.phi for name, rule in RULES.items()}
+assert np.array_equal(of_one["STL"], of_one["DReG"])
+assert np.array_equal(of_one["IWAE"], numpyvae.estimators.SGVBA()(vae, x, noise).gradient.phi)
+
+# %%
+# 2. How does the *length* of the mean gradient for φ change with K, for STL and for DReG? It explains
+#    the shape of their signal-to-noise ratios.
+
+lengths = {
+    name: [np.linalg.norm(signal_to_noise(vae, RULES[name](K))[1]) for K in (1, 64)]
+    for name in ("STL", "DReG")
+}
+assert lengths["DReG"][1] < 0.2 * lengths["DReG"][0]  # ∇L_K vanishes
+assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # what STL estimates does not
+
+# %%
+# 3. Integrate by parts to show that E_{p(z|x)}[∂log w/∂z ∂z/∂φ] = E_{p(z|x)}[∂ log q/∂φ], which is
+#    −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its part for μ is −m/s². Is that
+#    the mean of STL at large K?
+
+rng = np.random.default_rng(0)
+means = [estimates("STL", 0.8, 1000, 500, rng).mean() for _ in range(4)]
+assert abs(np.mean(means) + 0.3 / 0.8) < 0.01
+
+plt.show()
