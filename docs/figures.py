@@ -1,5 +1,6 @@
 """The drawings of the site, each a function of a `Look`, in a light and a dark version.
 
+    python docs/figures.py               write the README's picture, docs/computation.svg
     python docs/figures.py FOLDER        write them all as SVG
 
 Two schematics (the graphical models of the notes' Figure 1 and section 3.7; the computation with
@@ -25,7 +26,9 @@ from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
 from numpyvae.inference import variational_em
 from numpyvae.optimizers import Adam, cosine_schedule
 
-__all__ = ["DARK", "DRAWINGS", "LIGHT", "Look", "draw"]
+__all__ = ["DARK", "DRAWINGS", "LIGHT", "README_PICTURE", "Look", "draw", "draw_for_readme"]
+
+README_PICTURE = Path(__file__).with_name("computation.svg")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def both_models(look: Look) -> Figure:
 
 def computation(look: Look) -> Figure:
     """From x to the ELBO, and the gradient back through the same boxes."""
-    figure, ax = _figure(6.6, 4.5)
+    figure, ax = _figure(6.9, 4.5)
     boxes = {
         "x": ((0.75, 3.7), (0.9, 0.62), r"$\mathbf{x}$", look.ink),
         "encoder": ((2.55, 3.7), (1.5, 0.62), "encoder $\\varphi$", look.phi),
@@ -167,6 +170,9 @@ def computation(look: Look) -> Figure:
     join("z", "decoder", (-1, 0))
     join("decoder", "logp", (0, -1))
     join("logp", "elbo", (1, 0))
+    # x itself is what log p(x|z) scores.
+    ax.plot([0.75, 0.75], [3.34, 0.8], color=look.ink, lw=1.8)
+    _arrow(ax, (0.75, 0.8), (1.55, 0.8), look.ink, gap=0.0)
     # The KL goes from q to the ELBO without z, and its gradient straight back.
     right = edge("q", 1, 0)[0] + 0.28
     for offset, colour, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
@@ -339,19 +345,30 @@ DRAWINGS: dict[str, Callable[[Look], Figure]] = {
 def draw(name: str, folder: Path, looks=(LIGHT, DARK)) -> None:
     """Write one drawing as NAME-light.svg and NAME-dark.svg."""
     for look in looks:
-        style = {
-            "svg.hashsalt": "numpyvae", "font.size": 12, "mathtext.fontset": "cm",
-            "text.color": look.ink, "axes.labelcolor": look.ink, "axes.edgecolor": look.faint,
-            "xtick.color": look.ink, "ytick.color": look.ink, "axes.facecolor": "none",
-        }  # fmt: skip
-        with mpl.rc_context(style):
-            figure = DRAWINGS[name](look)
-            path = folder / f"{name}-{look.name}.svg"
-            figure.savefig(path, transparent=True, dpi=200, metadata={"Date": None})
+        _write(name, look, folder / f"{name}-{look.name}.svg", transparent=True)
+
+
+def draw_for_readme(path: Path = README_PICTURE) -> None:
+    """Write the computation on a ground of its own: a README is read on light and on dark."""
+    _write("computation", LIGHT, path, facecolor=LIGHT.ground)
+
+
+def _write(name: str, look: Look, path: Path, **settings) -> None:
+    style = {
+        "svg.hashsalt": "numpyvae", "font.size": 12, "mathtext.fontset": "cm",
+        "text.color": look.ink, "axes.labelcolor": look.ink, "axes.edgecolor": look.faint,
+        "xtick.color": look.ink, "ytick.color": look.ink, "axes.facecolor": "none",
+    }  # fmt: skip
+    with mpl.rc_context(style):
+        figure = DRAWINGS[name](look)
+        figure.savefig(path, dpi=200, metadata={"Date": None, "Creator": None}, **settings)
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    out.mkdir(parents=True, exist_ok=True)
-    for each in DRAWINGS:
-        draw(each, out)
+    if len(sys.argv) < 2:
+        draw_for_readme()
+    else:
+        out = Path(sys.argv[1])
+        out.mkdir(parents=True, exist_ok=True)
+        for each in DRAWINGS:
+            draw(each, out)

@@ -132,6 +132,13 @@ def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.n
         Nats.
     pull : callable
         `pull(dlog_ratio) -> (dz, dlogvar)`.
+
+    Examples
+    --------
+    >>> eps = np.array([[[1.0]]])
+    >>> log_ratio, pull = sampled_kl(0.5 + eps, np.zeros((1, 1)), eps)
+    >>> log_ratio, pull(np.ones((1, 1)))[0]        # ½ (1.5² − 1²), and z
+    (array([[0.625]]), array([[[1.5]]]))
     """
     log_ratio = 0.5 * (z * z - eps * eps - logvar).sum(axis=-1)
 

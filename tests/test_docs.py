@@ -6,12 +6,18 @@ The browser's tests need playwright and a Chromium besides.
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import importlib.util
+import inspect
 import os
 import pkgutil
 import re
+import shlex
 import shutil
+import sys
+import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -71,6 +77,87 @@ def test_the_landing_page_has_the_commands_of_the_readme():
     landing = [text for _, text in blocks(DOCS / "index.md", "sh")]
     assert len(landing) == 2
     assert landing == readme[:2]
+
+
+def shell_commands() -> list[str]:
+    """Every `numpyvae …` of the shell blocks, README first, each once."""
+    lines = [
+        line.split("#")[0].strip()
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for _, text in blocks(page, "sh")
+        for line in text.splitlines()
+    ]
+    return list(dict.fromkeys(line for line in lines if line.startswith("numpyvae ")))
+
+
+def test_every_command_of_the_pages_does_its_work(tmp_path, monkeypatch):
+    # Kills: an option that was renamed, and a command that needs a file which nobody has made.
+    from numpyvae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    quick = {  # the last value of an option counts
+        "train": ["--epochs", "1", "--test-rows", "5", "--n-importance", "5"],
+        "evaluate": ["--test-rows", "5", "--n-importance", "5"],
+    }
+    commands = [shlex.split(command)[1:] for command in shell_commands()]
+    assert {words[0] for words in commands} >= {"train", "evaluate", "sample", "gradcheck"}
+    # The README's first command makes the model that the later ones read.
+    for words in [["train", "--output", "runs/digits"], *commands]:
+        if "mnist" in words and "NUMPYVAE_DATA" not in os.environ:
+            with pytest.raises(SystemExit):  # read to the end of its options, and no further
+                main([*words, "--help"])
+            continue
+        assert main([*words, *quick.get(words[0], [])]) == 0, words
+
+
+def test_the_picture_of_the_readme_is_what_the_code_draws(tmp_path):
+    # Kills: a picture that has fallen behind its code; `python docs/figures.py` writes it anew.
+    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    sys.modules["figures"] = figures  # its dataclass looks there
+    spec.loader.exec_module(figures)
+    figures.draw_for_readme(tmp_path / "drawn.svg")
+    number = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+    (drawn, kept) = (
+        path.read_text("utf-8") for path in (tmp_path / "drawn.svg", figures.README_PICTURE)
+    )
+    assert number.sub("0", drawn) == number.sub("0", kept)
+    # Versions of matplotlib differ in the last digits.
+    pairs = zip(number.findall(drawn), number.findall(kept), strict=True)
+    assert all(abs(float(a) - float(b)) < 0.01 for a, b in pairs)
+    assert f"](docs/{figures.README_PICTURE.name})" in (ROOT / "README.md").read_text("utf-8")
+
+
+# Tutorials
+
+TUTORIALS = sorted((ROOT / "tutorials").glob("plot_*.py"))
+
+
+def test_the_tutorials_are_numbered_without_a_gap():
+    # Kills: two tutorials with one number, and a hole in the course.
+    numbers = [int(path.stem.split("_")[1]) for path in TUTORIALS]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_has_what_the_course_asks_for(path):
+    # Kills: a tutorial without aim, prerequisites or exercises, or whose solutions are not folded.
+    source = path.read_text("utf-8")
+    doc = ast.get_docstring(ast.parse(source))
+    title, rule, blank, *rest = doc.splitlines()
+    assert len(title) == len(rule)
+    assert set(rule) == {"="}
+    assert blank == ""
+    fields = re.findall(r"^:(\w[\w ]*): \S", "\n".join(rest), flags=re.MULTILINE)
+    assert fields == ["Aim", "You need", "Time"]
+    assert re.search(r"Eq\. \(\d+\)", source), "expected an equation that leads to the notes"
+    text, _, exercises = source.rpartition("# Exercises\n# ---------\n")
+    assert text, "expected a last section called Exercises"
+    questions = [int(n) for n in re.findall(r"^# (\d+)\. ", exercises, flags=re.MULTILINE)]
+    assert questions == list(range(1, len(questions) + 1))
+    assert questions, "expected questions, 1. …"
+    assert "assert" in exercises, "expected solutions that are checked"
+    assert source.endswith("\nplt.show()\n")
 
 
 # Equations
@@ -156,7 +243,7 @@ def test_the_remarks_on_the_notes_stand_where_the_reader_meets_them(page):
 
 # The API pages
 
-INTERNAL = {"checks", "files", "preparation", "progress", "provenance"}
+INTERNAL = {"checks", "files", "memory", "preparation", "progress", "provenance"}
 
 
 def public_modules() -> list[str]:
@@ -170,6 +257,83 @@ def test_each_public_module_has_its_place_on_the_api_pages(module):
     # Kills: a new module that nobody can look up.
     pages = "".join(page.read_text("utf-8") for page in (DOCS / "api").glob("*.md"))
     assert f".. automodule:: numpyvae.{module}\n" in pages
+
+
+def public_things() -> dict[str, object]:
+    """Every public function and class, by the name under which users find it."""
+    found = {}
+    for module in public_modules():
+        home = importlib.import_module(f"numpyvae.{module}")
+        for name in getattr(home, "__all__", ()):
+            thing = getattr(home, name)
+            thing = inspect.unwrap(thing) if callable(thing) else thing
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                found[f"{module}.{name}"] = thing
+    return found
+
+
+PUBLIC = public_things()
+MATHEMATICS = {
+    *("layers", "distributions", "elbo", "optimizers", "exact", "inference", "bounds"),
+    *("estimators", "diagnostics"),
+}
+
+
+def sections(thing: object) -> dict[str, str]:
+    """Split a numpydoc docstring: its words under "", and each section under its title."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}$", inspect.getdoc(thing) or "", flags=re.MULTILINE)
+    return {"": parts[0].strip()} | dict(zip(parts[1::2], parts[2::2]))
+
+
+def described(section: str) -> dict[str, str]:
+    """Map the names that a section describes to what stands in their type slots."""
+    found = {}
+    for names, kind in re.findall(r"^(\S[^:\n]*?)(?: : (.*))?$", section, flags=re.MULTILINE):
+        found |= {name.strip().lstrip("*"): kind for name in names.split(",")}
+    return found
+
+
+def expected_names(thing: object) -> set[str]:
+    """The fields of a record, and the parameters of everything else that a caller makes."""
+    if hasattr(thing, "_fields"):
+        return set(thing._fields)
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return set()
+    return set(inspect.signature(thing).parameters) - {"self", "args", "kwargs"}
+
+
+def can_refuse(function) -> bool:
+    """Tell whether a function raises, or checks what it is given."""
+    tree = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    return any(
+        isinstance(node, ast.Raise)
+        or (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")).startswith("check_")
+        )
+        for node in tree
+    )
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_says_what_a_reader_looks_up(name):
+    # Kills: a parameter, a shape, an error, an example or a source that is left out.
+    thing, parts = PUBLIC[name], sections(PUBLIC[name])
+    names = described(parts.get("Parameters", "")) | described(parts.get("Attributes", ""))
+    assert parts[""], "expected a summary"
+    assert expected_names(thing) <= names.keys(), "expected every parameter"
+    for each, kind in names.items():
+        assert kind, f"expected a type or shape for {each}"
+        assert "array" not in kind or "(" in kind, f"expected a shape for {each}, got {kind}"
+    assert ">>>" in parts.get("Examples", ""), "expected an example that runs"
+    if inspect.isfunction(thing):
+        nothing = thing.__annotations__.get("return") == "None"
+        assert nothing or parts.keys() & {"Returns", "Yields"}, "expected what it returns"
+        assert "Raises" in parts or not can_refuse(thing), "expected what it raises"
+    if name.split(".")[0] in MATHEMATICS and ".make_" not in name:
+        said = "".join(text for title, text in parts.items() if title != "Examples")
+        source = r"Eq\. \(|\b(19|20)\d\d\b|§|[=≈≤←]"
+        assert re.search(source, said), "expected an equation or a paper"
 
 
 # The built site
@@ -270,6 +434,48 @@ def test_all_22_equations_have_anchor_code_and_check_on_the_site(site):
 
 
 @needs_site
+def test_each_equation_leads_to_code_test_and_tutorial_and_each_of_them_back(site):
+    # Kills: an equation that no tutorial uses, and a page from which there is no way back.
+    ways = {"api/": 0, "notes/tests": 0, "tutorials/": 0}
+    for path in site:
+        if path.parent.name != "notes" or path.stem in ("tests", "equations", "index"):
+            continue
+        rows = re.split(r'<div class="eq-row', path.read_text("utf-8"))[1:]
+        for row in rows:
+            if not (found := re.search(r'id="(eq-\d+)"', row)):
+                continue
+            for way, place in (
+                ("api/", r'href="\.\./(api/\w+\.html)#'),
+                ("notes/tests", rf'href="(tests\.html)#tests-{found[1]}"'),
+                ("tutorials/", r'href="\.\./(tutorials/plot_\w+\.html)#'),
+            ):
+                leads = re.findall(place, row)
+                assert leads, (found[1], way)
+                root = path.parent if way == "notes/tests" else path.parents[1]
+                back = {link for to in leads for link in site[root / to].links}
+                # A tutorial may name a range, and leads to its ends.
+                anchor = f"/{path.name}#eq-" if way == "tutorials/" else f"#{found[1]}"
+                ends = re.compile(re.escape(anchor) + (r"\d+$" if anchor.endswith("-") else "$"))
+                assert any(map(ends.search, back)), (found[1], way)
+                ways[way] += 1
+    assert set(ways.values()) == {22}
+
+
+@needs_site
+def test_the_solutions_of_the_exercises_are_folded(site):
+    # Kills: an answer that stands under its question.
+    pages = [path for path in site if path.name.startswith("plot_")]
+    assert len(pages) == len(TUTORIALS)
+    for path in pages:
+        html = path.read_text("utf-8")
+        exercises = html[html.index('<section id="exercises">') :]
+        questions = len(re.findall(r'<ol class="arabic', exercises))
+        assert exercises.count('<details class="solution">') == questions, path.name
+        shown = re.sub(r'<details class="solution">.*?</details>', "", exercises, flags=re.DOTALL)
+        assert "<pre>" not in shown, path.name
+
+
+@needs_site
 def test_the_table_on_the_site_agrees_with_the_register(site):
     # Kills: a stale page beside a changed register.
     from numpyvae import equations
@@ -312,6 +518,8 @@ def test_headings_are_in_order_and_pictures_have_alternative_text(site):
             # The gallery's thumbnails stand beside their titles: decoration, with an empty text.
             decoration = image["src"].endswith("_thumb.png") and image.get("alt") == ""
             assert image.get("alt") or decoration, (path, image)
+            # Without a title the gallery writes the name of the file.
+            assert not image["alt"].startswith("plot "), (path.name, image)
 
 
 # In a browser, with the network cut
@@ -409,3 +617,101 @@ def test_the_search_finds_reparameterization(open_page):
     assert "§3.7" in found
     assert "The model" in found  # the API page with distributions.reparameterize
     assert complaints == []
+
+
+CONTRAST = """() => {
+  const channels = text => {
+    const found = text.match(/[\\d.]+/g).map(Number);
+    return found.length > 3 ? found : [...found, 1];
+  };
+  const over = (top, under) =>
+    [0, 1, 2].map(i => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+  const luminance = colour => {
+    const linear = colour.slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const ground = element => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      layers.push(channels(getComputedStyle(e).backgroundColor));
+    }
+    return layers.reduceRight((under, top) => over(top, under), [255, 255, 255, 1]);
+  };
+  document.querySelectorAll("details").forEach(d => { d.open = true; });
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  const pale = {};
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim();
+    const element = walker.currentNode.parentElement;
+    if (!text || element.closest("script, style, noscript, mjx-container")) continue;
+    if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    seen += 1;
+    const style = getComputedStyle(element);
+    const under = ground(element);
+    const pair = [over(channels(style.color), under), under].map(luminance);
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) {
+      pale[`${element.tagName}.${element.className}`] = [ratio.toFixed(2), text.slice(0, 30)];
+    }
+  }
+  return [seen, pale];
+}"""
+
+
+@needs_site
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(site, open_page, scheme):
+    # Kills: text, and code in colours, below the contrast that WCAG 2 asks for at level AA.
+    page, _ = open_page("index.html", 1400, scheme)
+    for path in site:
+        if "_modules" in path.parts and path.stem != "elbo":
+            continue
+        page.goto(path.as_uri())
+        seen, pale = page.evaluate(CONTRAST)
+        assert seen > 10
+        assert pale == {}, path.name
+
+
+TOO_WIDE = """selector => [...document.querySelectorAll(selector)]
+  .filter(e => e.checkVisibility() && e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+  .map(e => [e.scrollWidth, e.clientWidth, e.textContent.trim().slice(0, 40)])"""
+CODE = ".bd-article pre"
+TABLES = (
+    ".pst-scrollable-table-container, .eq-table-scroll, .eq-sides-scroll, .bd-article div.math, "
+    ".bd-article div.math mjx-container, .prev-next-area"
+)
+
+
+@needs_site
+def test_code_fits_a_wide_screen_and_tables_and_formulas_a_narrow_one(site, open_page):
+    # Kills: a column of code or of numbers whose end one has to scroll for.
+    for width, selector in ((1400, f"{CODE}, {TABLES}"), (400, TABLES)):
+        page, _ = open_page("index.html", width)
+        for path in site:
+            if "_modules" in path.parts:
+                continue
+            page.goto(path.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            wait_for_mathematics(page)
+            assert page.evaluate(TOO_WIDE, selector) == [], (path.name, width)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+
+
+@needs_site
+def test_the_landing_page_is_one_screen(open_page):
+    # Kills: a door below the fold.
+    page, _ = open_page("index.html")
+    doors = page.locator(".sd-card")
+    assert doors.count() == 3
+    for what in doors.all() + page.locator(".landing pre, .landing img").all():
+        if what.is_visible():
+            box = what.bounding_box()
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= 900
+    lines = page.locator(".landing pre").all()
+    assert len(lines) == 2
+    assert all(line.bounding_box()["height"] < 60 for line in lines)  # a command is one line

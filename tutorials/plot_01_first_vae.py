@@ -53,7 +53,7 @@ print(vae)
 #
 # .. math::
 #    \mathrm{ELBO}(\phi, \theta) = & \ \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)] \\
-#    & - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p(z)), \qquad (11)
+#    & - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p(z)),
 #
 # which is Eq. (11). Moving φ makes the bound tighter: variational inference. Moving θ makes the data
 # more probable: learning. ``fit`` moves both at each step (``update="phi"`` or ``update="theta"``

@@ -91,6 +91,7 @@ mean, cov = model.posterior(x).mean[:, 0], model.posterior(x).cov[:, 0, 0]
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 ax.errorbar(digits.y_test[:200], mean, np.sqrt(cov), fmt="o", markersize=3, alpha=0.5)
 ax.set(xlabel="class of the digit", ylabel="E[z|x] ± its standard deviation", xticks=range(10))
+ax.set_title("200 test digits on one line")
 
 # %%
 # The encoder of the VAE guesses this posterior without any integral. How good a guess it is, is

@@ -68,7 +68,7 @@ ax.plot(logvars, reconstruction, "--", label="E[log p(x|z)], reconstruction")
 ax.plot(logvars, -kl_prior, ":", label="−KL(q ‖ p(z))")
 ax.plot(logvars, reconstruction - kl_prior, label="ELBO, their sum")
 ax.axvline(np.log(posterior.cov[0, 0]), color="0.6", label="the posterior's log σ²")
-ax.set(xlabel="log σ² of q", ylabel="nats")
+ax.set(xlabel="log σ² of q", ylabel="nats", title="the two terms pull against each other")
 ax.legend()
 best = logvars[np.argmax(reconstruction - kl_prior)]
 assert abs(best - np.log(posterior.cov[0, 0])) < 0.05
@@ -135,9 +135,10 @@ assert np.ptp(model.log_joint(x, z) - posterior.log_pdf(z)) < 1e-12
 from numpyvae.equations import derivations, make_case
 
 case = make_case("discrete", seed=1)
-for appendix, lines in (("A", range(12, 18)), ("B", range(18, 23))):
+for lines in (range(12, 18), range(18, 23)):
     values = np.array([getattr(derivations, f"line_{n}")(case) for n in lines])  # (lines, B)
-    print(f"appendix {appendix}:", *(f"({n}) {v[0]:.12f}" for n, v in zip(lines, values)))
+    for n, value in zip(lines, values):
+        print(f"line ({n}): {value[0]:.12f} nats")
     assert np.ptp(values, axis=0).max() < 1e-12
 
 plt.show()

@@ -90,6 +90,7 @@ ax.plot(np.arange(1, len(bound), 2) / 2, bound[0::2], "o", label="after variatio
 ax.plot(np.arange(2, len(bound) + 1, 2) / 2, bound[1::2], "s", label="after the M-step")
 ax.axhline(best_log_p, color="k", linestyle="--", label="best log p(x), closed form")
 ax.set(xlabel="round", ylabel="ELBO (nats per datapoint)", ylim=(bound[1] - 0.5, best_log_p + 0.2))
+ax.set_title("each half-step raises the bound")
 ax.legend()
 
 # %%

@@ -70,6 +70,7 @@ for ax, path, score, truth, name in (
     ax.set(xlabel=f"one draw of {name}", yscale="log")
 axes[0].set_ylabel("density")
 axes[0].legend()
+fig.suptitle("the same mean, and more noise or less")
 
 # %%
 # In the code
@@ -99,6 +100,7 @@ fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for (name, values), style in zip(noise.items(), ("o-", "s--")):
     ax.loglog(dims, values, style, label=name)
 ax.set(xlabel="latents J", ylabel=r"std of one draw of $\partial/\partial\mu_1$")
+ax.set_title("noise against the number of latents")
 ax.legend()
 assert noise["score function"][-1] > 10 * noise["path"][-1]
 

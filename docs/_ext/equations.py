@@ -321,8 +321,9 @@ class EquationTable(SphinxDirective):
             held = [outcome for outcome in held if outcome is not None]
             worst = max(held, key=lambda o: o.difference / o.tolerance)
             number_link = link(label(number), anchor(number), "std", "ref", self.env.docname)
-            formula = nodes.math(equation.latex, equation.latex)
-            meaning = nodes.inline("", equation.meaning, classes=["eq-meaning"])
+            latex = in_lines(equation.latex, width=40)
+            formula = nodes.math_block(latex, latex, nowrap=False, number=None, label=None)
+            meaning = nodes.paragraph("", equation.meaning, classes=["eq-meaning"])
             names = []
             for dotted in equation.functions:
                 short = dotted.split(".", 1)[1]

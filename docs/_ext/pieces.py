@@ -39,12 +39,19 @@ def api_link(text: str, dotted: str, docname: str):
 
 
 def table(head: list[str], rows: list[list[list[nodes.Node]]], name: str) -> nodes.container:
-    """Return a table whose cells carry their column's head, for narrow screens to show."""
+    """Return a table in a box of its own, which scrolls where the screen is too narrow."""
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=1) for _ in head]
     header = nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in head))
     body = nodes.tbody("")
     for cells in rows:
-        body += nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *c)) for c in cells))
+        body += nodes.row("", *map(_entry, cells))
     group += [nodes.thead("", header), body]
     return box(f"{name}-scroll", nodes.table("", group, classes=[name]))
+
+
+def _entry(cell: list[nodes.Node]) -> nodes.entry:
+    """Return a cell of blocks, or of text that is put into a paragraph."""
+    if isinstance(cell[0], nodes.math_block):
+        return nodes.entry("", *cell)
+    return nodes.entry("", nodes.paragraph("", "", *cell))

@@ -31,6 +31,12 @@ class RateDistortion:
     ----------
     rate, distortion, elbo : (float, float)
         Mean and standard error, nats per datapoint; elbo = −(rate + distortion).
+
+    Examples
+    --------
+    >>> point = RateDistortion(rate=(5.0, 0.1), distortion=(18.0, 0.2), elbo=(-23.0, 0.2))
+    >>> point.elbo[0] == -(point.rate[0] + point.distortion[0])
+    True
     """
 
     rate: tuple[float, float]
@@ -42,6 +48,8 @@ def rate_distortion(
     vae: VAE, x: Any, *, n_samples: int = 10, seed: int = 0, memory: float = 32.0
 ) -> RateDistortion:
     """Measure the rate and the distortion of a model: one point of a rate–distortion curve.
+
+    ELBO = −(rate + distortion), Eq. (11)   (Alemi et al. 2018)
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ _TINY = np.finfo(float).tiny
 
 @dataclass(frozen=True)
 class ElboSurgery:
-    """What `elbo_surgery` returns; nats per datapoint.
+    """What `elbo_surgery` returns (Hoffman & Johnson 2016); nats per datapoint.
 
     Attributes
     ----------
@@ -57,6 +57,12 @@ class ElboSurgery:
         KL(q_φ(z|x_n) ‖ p(z)) in closed form.
     mutual_information : (N,) array
         The share of each datapoint in I_q(n; z), its mean.
+
+    Examples
+    --------
+    >>> surgery = ElboSurgery(kl=np.array([2.0, 4.0]), mutual_information=np.array([0.5, 0.7]))
+    >>> surgery.marginal_kl
+    array([1.5, 3.3])
     """
 
     kl: np.ndarray

@@ -34,6 +34,13 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
     ------
     ValueError
         If the history is empty.
+
+    Examples
+    --------
+    >>> rows = [{"epoch": 1, "reconstruction": -20.0, "kl": 3.0, "elbo": -23.0}]
+    >>> ax = plot_history(History(rows))
+    >>> ax.get_ylabel()
+    'nats per datapoint'
     """
     if len(history) == 0:
         raise ValueError("history: expected at least one epoch, got none; train with fit first")

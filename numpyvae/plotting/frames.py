@@ -95,6 +95,15 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 
         If `figure` is neither, or the suffix is another.
     OSError
         If the folder does not exist or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "line.svg")
+    ...     save_figure(Figure(figsize=(4, 3)), path)
+    ...     path.stat().st_size > 0
+    True
     """
     if not isinstance(figure, (Axes, FigureBase)):
         raise TypeError(f"figure: expected a Figure or an Axes, got {type(figure).__name__}")

@@ -53,6 +53,12 @@ def image_grid(
     ------
     TypeError, ValueError
         If `images` is not such an array, or `image_shape` does not fit it.
+
+    Examples
+    --------
+    >>> ax = image_grid(np.eye(4), (2, 2), columns=2)
+    >>> len(ax.images)
+    1
     """
     tiles = _tiles(images, image_shape)
     columns = _columns(len(tiles), columns)
@@ -92,6 +98,13 @@ def plot_reconstructions(
     ------
     TypeError, ValueError
         If `x` does not fit the model, or `image_shape` does not fit x.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    >>> ax = plot_reconstructions(vae, np.zeros((10, 64)), (8, 8))
+    >>> ax.get_title(loc="left")
+    'Data, and below each its reconstruction'
     """
     maximum = _maximum(vae, maximum)
     data = _tiles(check_rows(x, vae.data_dim), image_shape)
@@ -135,6 +148,13 @@ def plot_samples(
     ------
     TypeError, ValueError
         If `n` or `seed` is not a whole number in range, or `image_shape` does not fit the model.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    >>> ax = plot_samples(vae, (8, 8), n=16)
+    >>> ax.get_title(loc="left")
+    'Samples: the mean of p(x|z) for z ~ p(z)'
     """
     images = vae.sample(n, seed, mean=True)
     maximum = _maximum(vae, maximum)
@@ -178,6 +198,13 @@ def plot_manifold(
     ------
     TypeError, ValueError
         If J is not 2, or `image_shape` does not fit the model.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    >>> ax = plot_manifold(vae, (8, 8), n=5)
+    >>> ax.get_title(loc="left")
+    'Decoded manifold: the mean of p(x|z)'
     """
     if vae.latent_dim != 2:
         raise ValueError(

@@ -43,6 +43,13 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
     ------
     TypeError, ValueError
         If `x` does not fit the model, or `labels` does not fit x.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    >>> ax = plot_latent_space(vae, np.eye(64), np.arange(64) % 2)
+    >>> ax.get_title(loc="left")
+    'Posterior means μ(x)'
     """
     mu, _ = vae.encode(x)
     labels = None if labels is None else _check_labels(labels, len(mu))
@@ -95,6 +102,13 @@ def plot_active_units(
     ------
     TypeError, ValueError
         If `x` does not fit the model.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    >>> ax = plot_active_units(vae, np.eye(64))
+    >>> ax.get_xlabel()
+    'latent j, largest KL first'
     """
     active = active_units(vae, x, threshold)
     mu, logvar = vae.encode(x)
