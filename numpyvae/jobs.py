@@ -364,7 +364,7 @@ def compare(
     output : path, optional
         Of a picture, .png, .svg or .pdf.
     seed : int
-    **effort
+    **effort : Any
         As `compare_bounds` takes it.
 
     Returns

@@ -432,13 +432,16 @@ def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
 
 def test_a_real_interrupt_leaves_no_files(tmp_path):
     command = [sys.executable, "-m", "numpyvae", "train", "--epochs", "100000"]
+    output = tmp_path / "run"
     with subprocess.Popen(
-        [*command, "--output", str(tmp_path)],
+        [*command, "--output", str(output)],
         stderr=subprocess.PIPE,
         # A shell starts background jobs with the interrupt ignored; the command must hear it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        time.sleep(3)
+        while not output.exists() and process.poll() is None:  # made before the training begins
+            time.sleep(0.1)
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         try:
             _, err = process.communicate(timeout=30)
@@ -446,7 +449,7 @@ def test_a_real_interrupt_leaves_no_files(tmp_path):
             process.kill()
     assert process.returncode == 130
     assert b"Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(output.iterdir()) == []
 
 
 def test_a_closed_pipe_is_no_traceback():

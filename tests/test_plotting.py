@@ -82,12 +82,6 @@ DRAW = {
 every_picture = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def pixels(ax):
     (image,) = ax.images
     return np.ma.filled(image.get_array().astype(float), np.nan)
