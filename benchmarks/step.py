@@ -1,6 +1,7 @@
 """One training step, and a whole job, beside PyTorch, JAX and HIPS autograd.
 
     python -m benchmarks.step [--json] [--chart FILE] [--workload NAME …] [--only NAME …]
+                                 [--rounds N] [--no-job]
 
 Each library has a process of its own: in one process the thread pools of OpenBLAS, OpenMP and
 XLA would wait actively for one another's cores, and memory could not be told apart. The processes
@@ -96,12 +97,11 @@ class Worker:
             self.ask(do="threads", n=n)
         self.threads = n
 
-    def block(self, seconds: float, guess: float) -> tuple[float, float]:
-        """Run steps for about so long; return their median, in seconds, and peak memory, MB."""
+    def block(self, seconds: float) -> tuple[float, float]:
+        """Run steps for so long; return their median, in seconds, and the peak memory, in MB."""
         time.sleep(PAUSE)
-        steps = max(5, round(seconds / guess))
-        answer = self.ask(do="run", steps=steps + 2)
-        return statistics.median(answer["seconds"][2:]), answer["memory"]
+        answer = self.ask(do="run", seconds=seconds)
+        return statistics.median(answer["seconds"]), answer["memory"]
 
 
 def environment(scratch: Path, cores: int) -> dict[str, str]:
@@ -158,18 +158,17 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
         for _ in range(3):
             for n in options:
                 worker.use_threads(n)
-                guess = probes[n][-1] if n in probes else worker.block(0, 1)[0]
-                probes.setdefault(n, []).append(worker.block(BLOCK / 2, guess)[0])
+                probes.setdefault(n, []).append(worker.block(BLOCK / 2)[0])
         speed = {n: statistics.median(times) for n, times in probes.items()}
         best = min(speed, key=speed.__getitem__)
-        if worker.name in rows and rows[worker.name]["guess"] <= speed[best]:
+        if worker.name in rows and rows[worker.name]["probe"] <= speed[best]:
             continue
         worker.use_threads(best)
         chosen[worker.name] = worker
         rows[worker.name] = {
             "label": CONTESTANTS[worker.name].label,
             "threads": best,
-            "guess": speed[best],
+            "probe": speed[best],
             "import_seconds": worker.import_seconds,
             "first_step_seconds": first["first_step"],
             "objectives": first["objectives"],
@@ -177,7 +176,7 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
         }
     for _ in range(rounds):
         for name, worker in chosen.items():
-            seconds, memory = worker.block(BLOCK, rows[name]["guess"])
+            seconds, memory = worker.block(BLOCK)
             rows[name]["rounds"].append(seconds)
             rows[name]["memory_MB"] = memory
     return {"workload": asdict(w), "rows": summarise(w, rows)}
@@ -192,7 +191,7 @@ def summarise(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[st
         for key, base in (("to_ours", ours), ("to_floor", floor)):
             if base is not None:
                 row[key] = quartiles([a / b for a, b in zip(row["rounds"], base["rounds"])])
-        del row["guess"]
+        del row["probe"]
         if ours is not None and name != "floor":
             a, b = np.array(row["objectives"]), np.array(ours["objectives"])
             row["curve_error"] = float(np.max(np.abs(a / b - 1)))
@@ -265,6 +264,7 @@ def run(
     workloads: list[str],
     only: list[str] | None,
     rounds: int,
+    whole_jobs: bool,
     show: Callable[[str], None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -291,10 +291,11 @@ def run(
             say(title)
             result["workloads"].append(measure(WORKLOADS[title], workers, scratch, rounds))
             show(table(result["workloads"][-1]))
-    with tempfile.TemporaryDirectory() as folder:
-        say(f"whole jobs, {EPOCHS} epochs of digits")
-        whole = [n for n in names if n in ("numpyvae", "torch", "jax", "autograd")]
-        result["job"] = jobs(whole, Path(folder))
+    if whole_jobs:
+        with tempfile.TemporaryDirectory() as folder:
+            say(f"whole jobs, {EPOCHS} epochs of digits")
+            able = [n for n in names if n in ("numpyvae", "torch", "jax", "autograd")]
+            result["job"] = jobs(able, Path(folder))
     result["seconds"] = time.perf_counter() - start
     show(job_table(result))
     return result
@@ -372,7 +373,10 @@ def table(entry: dict[str, Any]) -> str:
 
 def job_table(result: dict[str, Any]) -> str:
     """Imports and whole jobs."""
-    lines = ["", f"Import, in a fresh process: {imports(result)}", ""]
+    lines = ["", f"Import, in a fresh process: {imports(result)}"]
+    if "job" not in result:
+        return "\n".join([*lines, f"{result['seconds']:.0f} s in all"])
+    lines.append("")
     lines.append(
         f"Whole job: start of the process, import, compilation, {EPOCHS} epochs of digits, "
         f"64-128-8; median (range) of {JOBS}"
@@ -447,11 +451,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, metavar="NAME")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--no-job", action="store_true", help="leave the whole jobs out")
     options = parser.parse_args(argv)
     result = run(
         options.workload or list(WORKLOADS),
         options.only,
         options.rounds,
+        not options.no_job,
         (lambda text: None) if options.json else partial(print, flush=True),
         partial(print, file=sys.stderr, flush=True),
     )
