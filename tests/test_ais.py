@@ -15,6 +15,7 @@ from numpyvae.bounds import (
     sandwich,
     sigmoid_temperatures,
     simulate,
+    walk,
 )
 from numpyvae.bounds.path import Path
 from numpyvae.bounds.streams import RowStreams, decoder_megabytes, log_mean_exp
@@ -288,6 +289,79 @@ def test_progress_counts_every_move(posterior, monkeypatch):
     memory = 2.5 * 8 * decoder_megabytes(vae)
     annealed_log_likelihood(vae, x, 7, 2, posterior=z if posterior else None, memory=memory)
     assert counts[0] == counts[1] > 0
+
+
+# The steps, from the pilot.
+
+
+def test_the_step_is_interpolated_on_its_logarithm():
+    # kills: the shares of both neighbours exchanged, a mean of steps, one step for all datapoints
+    log_step = np.array([[0.0, 1.0], [2.0, -1.0], [3.0, 0.0]])
+    steps = walk.Steps(np.array([0.1, 0.5, 0.9]), log_step)
+    for beta, expected in ((0.1, log_step[0]), (0.2, [0.5, 0.5]), (0.5, log_step[1])):
+        np.testing.assert_allclose(steps.at(beta), np.exp(expected)[:, None], rtol=1e-12)
+    np.testing.assert_allclose(steps.at(0.8), np.exp([[2.75], [-0.25]]), rtol=1e-12)
+    np.testing.assert_allclose(steps.at(0.9), np.exp([[3.0], [0.0]]), rtol=1e-12)
+    alone = walk.Steps(np.array([0.5]), log_step[:1])
+    np.testing.assert_allclose(alone.at(0.5), np.exp(log_step[0])[:, None], rtol=1e-12)
+
+
+def test_acceptance_is_averaged_over_the_moves_that_are_made():
+    # kills: a sum over n temperatures divided by n + 2, or by the chains once more
+    vae = linear(2, 4)
+    x, _ = simulate(vae, 3)
+    path, draws = Path(vae, x, "encoder"), RowStreams(0, 1, slice(0, 3), 5, 2, vae.dtype)
+    tiny = walk.Steps(np.array([0.5]), np.full((1, 3), -20.0))  # always accepted
+    betas = np.array([0.0, 0.3, 0.6, 1.0])
+    point = path.start(0.0, path.draw(draws.normal()))
+    _, acceptance = walk.walk(path, point, betas, tiny, 1, draws, lambda note: None)
+    np.testing.assert_allclose(acceptance, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 100, 1000])
+def test_the_pilot_visits_both_ends_of_the_walk(n):
+    # kills: a temperature where no move is made, an end whose steps are extrapolated
+    betas = sigmoid_temperatures(n)
+    chosen = walk.pilot_betas(betas)
+    assert len(chosen) == min(n, 100)
+    assert (chosen[0], chosen[-1]) == (betas[1], betas[-2])
+    assert np.isin(chosen, betas).all()
+    assert (np.diff(chosen) > 0).all()
+    assert walk.n_moves(betas) == (len(chosen) - 1 + walk._WARM_UP, n)
+    assert walk.n_moves(np.array([0.0, 1.0])) == (0, 0)
+
+
+def test_steps_are_smoothed_over_five_temperatures():
+    # kills: a window that is off its centre, datapoints that are mixed, ends padded with zeros
+    rows = np.random.default_rng(0).standard_normal((9, 2))
+    smooth = walk._smooth(rows)
+    np.testing.assert_allclose(smooth[4], rows[2:7].mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(smooth[0], rows[[0, 0, 0, 1, 2]].mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(smooth[-1], rows[[-3, -2, -1, -1, -1]].mean(axis=0), rtol=1e-12)
+    for n in (1, 2, 3, 4):
+        np.testing.assert_allclose(walk._smooth(np.full((n, 2), 0.7)), 0.7, rtol=1e-12)
+
+
+def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
+    # kills: a step that follows another datapoint, or the temperature before the last
+    vae = VAE(3, 1, (), likelihood="gaussian:1", dtype="float64")
+    vae.parameters.flat[:] = 0
+    vae.parameters["decoder.W0"][:] = 1  # the posterior is half as wide as the prior,
+    vae.parameters["encoder.W0"][:, 1] = 1  # and q of the datapoints from 0.2 to 4.5 times as wide
+    x = np.array([[-3.0, 0, 0], [0, 0, 0], [1, 0, 0], [3, 0, 0]])
+    path = Path(vae, x, "encoder")
+    betas = sigmoid_temperatures(400)
+    draws = (RowStreams(0, i, slice(0, 4), n, 1, vae.dtype) for i, n in ((1, 8), (2, 2000)))
+    steps = walk.tune(path, betas, 3, next(draws), lambda note: None)
+    draws = next(draws)
+    for beta in betas[[40, 200, -2]]:
+        precision = (1 - beta) * np.exp(-x[:, :1]) + 4 * beta  # of f_β, a Gaussian
+        mean = beta * x.sum(axis=1, keepdims=True) / precision
+        z = mean + draws.normal() / np.sqrt(precision)
+        point = path.at(beta, path.start(beta, z))
+        _, acceptance = walk._move(path, beta, point, steps.at(beta), 3, draws)
+        np.testing.assert_allclose(acceptance.mean(axis=0), 0.65, atol=0.2)
+        assert 0.5 < acceptance.mean() < 0.8
 
 
 # Temperatures, and what is refused.

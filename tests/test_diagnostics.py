@@ -173,6 +173,29 @@ def test_terms_of_a_datapoint_do_not_feel_its_company_or_the_memory():
     assert np.unique(equal.reconstruction).size == 9
 
 
+def test_the_draws_of_a_datapoint_come_in_pairs(monkeypatch):
+    # kills: ε twice in place of ±ε, and fewer draws than were asked for
+    vae = VAE(1, 1, (), likelihood="gaussian:1", dtype="float64")
+    vae.parameters["decoder.W0"][:] = 1
+    q = np.zeros((1, 1)), np.zeros((1, 1))
+    counts = []
+    original = VAE.log_likelihood
+
+    def counted(self, x, z):
+        counts.append(len(z))
+        return original(self, x, z)
+
+    monkeypatch.setattr(VAE, "log_likelihood", counted)
+    for n in (1, 2, 7, 8):
+        # −½ (x − ε)²: of its odd powers nothing is left, so x and −x are the same.
+        left, right = (
+            row_terms(vae, np.array([[x]]), q, n_samples=n, purpose=1, seed=0)[0]
+            for x in (-2.0, 2.0)
+        )
+        assert left.reconstruction == pytest.approx(right.reconstruction, rel=1e-12)
+    assert counts == [2, 2, 2, 2, 8, 8, 8, 8]
+
+
 # ELBO surgery.
 
 
