@@ -112,6 +112,14 @@ def _counts_of(settings: jobs.Settings) -> str:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from threadpoolctl import threadpool_limits  # here, to keep the start short
+
+    with threadpool_limits(args.n_jobs, "blas"):  # the bounds take as many workers
+        return _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> int:
+    """Do what `_evaluate` says, with the threads set."""
     vae = VAE.load(args.model)
     data = prepare(args.dataset, vae.likelihood, args.maximum, args.folder)
     if data.x_test.shape[1] != vae.data_dim:
@@ -527,6 +535,12 @@ def _add_evaluate(commands) -> None:
     command = _command(commands, "evaluate", _evaluate, "Measure a saved model on a test set.")
     command.add_argument("model", type=Path, metavar="MODEL", help="a model.npz")
     _add_data(command)
+    command.add_argument(
+        "--n-jobs",
+        type=_whole("n_jobs"),
+        metavar="N",
+        help="cores to work on, all by default; the bounds are the same to the bit for any N",
+    )
     _add_measuring(command)
     add = command.add_argument
     add(

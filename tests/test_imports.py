@@ -56,7 +56,7 @@ THIRD_PARTY = {
     "tqdm": {"progress"},
     "pooch": {"datasets"},
     "numba": {"fast"},
-    "threadpoolctl": {"provenance", "jobs"},
+    "threadpoolctl": {"bounds", "provenance", "jobs", "cli"},
 }
 IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
 

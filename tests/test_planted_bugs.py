@@ -392,19 +392,19 @@ BUGS = [
     ),
     Bug(
         "importance weights averaged in log space",
-        "bounds.importance._log_mean_weight",
-        [("eps).astype(float)", "eps).astype(float).mean(axis=0) + np.zeros((len(eps), 1))")],
+        "bounds.importance._log_mean",
+        [("in pieces:", "in (0 * p + p.mean(axis=0) for p in pieces):")],
         [e.check_importance_weights],
     ),
     Bug(
         "importance weights summed",
-        "bounds.importance._log_mean_weight",
+        "bounds.importance._log_mean",
         [("total / K", "total")],
         [e.check_importance_weights],
     ),
     Bug(
         "running maximum forgets what was summed",
-        "bounds.importance._log_mean_weight",
+        "bounds.importance._log_mean",
         [("total * np.exp(top - base)", "total")],
         [e.check_importance_weights],
     ),

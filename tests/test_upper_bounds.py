@@ -233,7 +233,7 @@ def test_the_fitted_estimate_does_not_depend_on_company_or_memory():
 
 def test_the_importance_bound_keeps_to_its_memory():
     """Kills a budget that is not looked at, in either direction."""
-    vae = VAE(200, 3, (50,))
+    vae = VAE(2000, 3, (50,))
     x, _ = simulate(vae, 20)
     expected = importance_log_likelihood(vae, x, 60)
     for draws in (2, 20):

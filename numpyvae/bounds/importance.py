@@ -18,13 +18,13 @@ from ..checks import check_count, check_rows, check_seed
 from ..distributions import reparameterize, sampled_kl
 from ..progress import progress_line
 from ..vae import VAE
-from .streams import decoder_megabytes, how_many
+from .cores import check_jobs, over_cores
+from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
 _IMPORTANCE = 301  # purpose of the random stream
-_ROWS = 100  # datapoints that share a stream; fixed, since it decides which draws they get
-_ELEMENTS = 1 << 18  # decoder outputs alive at a time: about the second-level cache
+_ROWS = 20  # datapoints that share a stream; fixed, since it decides which draws they get
 
 
 class ImportanceCurve(NamedTuple):
@@ -49,6 +49,7 @@ def importance_log_likelihood(
     *,
     seed: int = 0,
     memory: float | None = None,
+    n_jobs: int | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Estimate log p(x) by the importance-weighted bound L_K, streamed over K.
@@ -66,8 +67,12 @@ def importance_log_likelihood(
         K, draws per datapoint.
     seed : int
     memory : float, optional
-        Megabytes for what the decoder needs at a time. Without it, as much as the processor's
-        cache holds, which is fastest. The result does not depend on it, but for rounding.
+        Megabytes for what the decoder needs at a time, for each worker. Without it, as much as
+        the processor's cache holds, which is fastest. The result does not depend on it, but for
+        rounding.
+    n_jobs : int, optional
+        Workers that share the datapoints, each on one core; by default as many as BLAS has
+        threads. The result is the same to the bit, whatever their number.
     progress : bool
         Show a line on standard error.
 
@@ -91,7 +96,8 @@ def importance_log_likelihood(
     vae.likelihood.check(x)
     K = check_count("n_importance", n_importance)
     seed = check_seed(seed)
-    return log_mean_weights(vae, x, K, _IMPORTANCE, seed, memory, progress)
+    n_jobs = check_jobs(n_jobs)
+    return log_mean_weights(vae, x, K, _IMPORTANCE, seed, memory, n_jobs, progress)
 
 
 def importance_curve(
@@ -101,6 +107,7 @@ def importance_curve(
     *,
     seed: int = 0,
     memory: float | None = None,
+    n_jobs: int | None = None,
     progress: bool = False,
 ) -> ImportanceCurve:
     """Estimate L_k for k = 1, 2, 5, 10, … up to K, all from the same K draws.
@@ -110,8 +117,8 @@ def importance_curve(
 
     Parameters
     ----------
-    vae, x, n_importance, seed, memory, progress
-        As `importance_log_likelihood` takes them. The K weights of 100 datapoints are kept beside
+    vae, x, n_importance, seed, memory, n_jobs, progress
+        As `importance_log_likelihood` takes them. The K weights of 20 datapoints are kept beside
         the memory of the decoder.
 
     Returns
@@ -133,14 +140,18 @@ def importance_curve(
     x = check_rows(x, vae.data_dim, dtype=vae.dtype)
     vae.likelihood.check(x)
     K, seed = check_count("n_importance", n_importance), check_seed(seed)
+    n_jobs = check_jobs(n_jobs)
     steps = (m * 10**e for e in range(len(str(K))) for m in (1, 2, 5))
     sizes = np.array([*(k for k in steps if k < K), K])
     values = np.empty((len(sizes), x.shape[0]))
-    for rows, pieces in _weight_blocks(vae, x, K, _IMPORTANCE, seed, memory, progress):
+
+    def work(rows, pieces):
         log_w = np.concatenate(list(pieces))  # (K, B)
         for value, k in zip(values, sizes):
             groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
             value[rows] = _log_mean([groups], k).mean(axis=0)
+
+    _for_each_block(work, vae, x, K, _IMPORTANCE, seed, memory, n_jobs, progress)
     return ImportanceCurve(sizes, values)
 
 
@@ -151,36 +162,45 @@ def log_mean_weights(
     purpose: int,
     seed: int,
     memory: float | None,
+    n_jobs: int | None,
     progress: bool,
     power: float = 1.0,
 ) -> np.ndarray:
     """Return log (1/K) Σ_k w_k^power for each row of x, (N,), block by block."""
     result = np.empty(x.shape[0])
-    for rows, pieces in _weight_blocks(vae, x, K, purpose, seed, memory, progress):
+
+    def work(rows, pieces):
         result[rows] = _log_mean((power * log_w for log_w in pieces), K)
+
+    _for_each_block(work, vae, x, K, purpose, seed, memory, n_jobs, progress)
     return result
 
 
-def _weight_blocks(
+def _for_each_block(
+    work: Callable[[slice, Iterator[np.ndarray]], None],
     vae: VAE,
     x: np.ndarray,
     K: int,
     purpose: int,
     seed: int,
     memory: float | None,
+    n_jobs: int | None,
     progress: bool,
-) -> Iterator[tuple[slice, Iterator[np.ndarray]]]:
-    """Yield each block of rows, and an iterator over its K log weights in pieces (k, B)."""
+) -> None:
+    """Call work(rows, pieces) for each block of rows; `pieces` are its K log weights, (k, B)."""
     B = min(_ROWS, x.shape[0])
-    most = max(1, _ELEMENTS // (B * vae.data_dim))
+    most = max(1, rows_in_cache(vae) // B)
     if memory is not None:
         most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
-    blocks = range(0, x.shape[0], _ROWS)
+    blocks = range(-(-x.shape[0] // _ROWS))
+
+    def one(block, advance):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, purpose, block]))
+        rows = slice(block * _ROWS, (block + 1) * _ROWS)
+        work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
+
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
-        for block, start in enumerate(blocks):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, purpose, block]))
-            rows = slice(start, start + _ROWS)
-            yield rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance)
+        over_cores(one, blocks, n_jobs, advance)
 
 
 def _pieces(

@@ -16,8 +16,10 @@ __all__ = [
     "log_mean_exp",
     "mean_and_error",
     "row_slices",
+    "rows_in_cache",
 ]
 
+_CACHE = 1 << 19  # bytes of the widest layer at a time
 _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
 
 
@@ -102,20 +104,35 @@ def how_many(memory: float, needed: float, what: str) -> int:
     return most
 
 
-def row_slices(vae: VAE, n_rows: int, n_chains: int, memory: float, kept: int = 0) -> list[slice]:
+def rows_in_cache(vae: VAE) -> int:
+    """Return how many rows of z go through the decoder fastest at a time.
+
+    Larger arrays leave the second-level cache; with smaller ones the matrix products slow down.
+    """
+    a = vae.architecture
+    widest = max(vae.likelihood.heads * a.data_dim, *a.hidden, a.latent_dim)
+    return max(1, _CACHE // (widest * vae.dtype.itemsize))
+
+
+def row_slices(
+    vae: VAE, n_rows: int, n_chains: int, memory: float | None, kept: int = 0
+) -> list[slice]:
     """Cut the datapoints into runs whose chains fit into the memory.
 
     Parameters
     ----------
     n_rows, n_chains : int
         N, and the chains or samples that each datapoint has at a time.
-    memory : float
-        Megabytes, 10⁶ bytes.
+    memory : float, optional
+        Megabytes, 10⁶ bytes; without it, what the cache holds.
     kept : int
         Numbers that each datapoint keeps beside.
     """
-    needed = n_chains * decoder_megabytes(vae) + kept * vae.dtype.itemsize / 1e6
-    most = how_many(memory, needed, f"one datapoint and its {n_chains} chains")
+    if memory is None:
+        most = max(1, rows_in_cache(vae) // n_chains)
+    else:
+        needed = n_chains * decoder_megabytes(vae) + kept * vae.dtype.itemsize / 1e6
+        most = how_many(memory, needed, f"one datapoint and its {n_chains} chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ..checks import check_count, check_positive, check_rows, check_seed
 from ..progress import progress_line
 from ..vae import VAE
+from .cores import check_jobs
 from .importance import log_mean_weights, log_weights
 from .streams import row_slices
 
@@ -105,6 +106,7 @@ def cubo(
     *,
     seed: int = 0,
     memory: float | None = None,
+    n_jobs: int | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Estimate the χ² upper bound CUBO_n = (1/n) log E_q[w^n] from K draws of q.
@@ -126,8 +128,8 @@ def cubo(
     order : float
         n, at least 1. A larger one is a looser bound, and worse to estimate.
     seed : int
-    memory : float, optional
-        As `importance_log_likelihood` takes it.
+    memory, n_jobs : optional
+        As `importance_log_likelihood` takes them.
     progress : bool
         Show a line on standard error.
 
@@ -153,5 +155,6 @@ def cubo(
     order = check_positive("order", order)
     if order < 1:
         raise ValueError(f"order: expected at least 1, got {order:g}; below 1 it is a lower bound")
-    seed = check_seed(seed)
-    return log_mean_weights(vae, x, K, _CUBO, seed, memory, progress, power=order) / order
+    seed, n_jobs = check_seed(seed), check_jobs(n_jobs)
+    log_mean = log_mean_weights(vae, x, K, _CUBO, seed, memory, n_jobs, progress, power=order)
+    return log_mean / order

@@ -1,0 +1,121 @@
+"""Work on several cores: the same bits for any number of them, one clear end, one clear line."""
+
+import os
+import signal
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from numpyvae import VAE
+from numpyvae.bounds import annealed_log_likelihood, cubo, importance_curve
+from numpyvae.bounds import importance_log_likelihood as importance
+from numpyvae.bounds.cores import over_cores
+
+DOORS = {
+    "importance": lambda vae, x, n: importance(vae, x, 30, n_jobs=n),
+    "curve": lambda vae, x, n: importance_curve(vae, x, 30, n_jobs=n).values,
+    "cubo": lambda vae, x, n: cubo(vae, x, 30, n_jobs=n),
+    "annealed": lambda vae, x, n: annealed_log_likelihood(vae, x, 5, 20, n_jobs=n).log_lower,
+}
+
+
+def case(n=130, data_dim=300):
+    vae = VAE(data_dim, 3, (40,))
+    return vae, np.random.default_rng(0).integers(0, 2, (n, data_dim)).astype("float32")
+
+
+def quiet(note):
+    """Show no progress."""
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_number_of_workers_changes_no_bit(door):
+    # kills: a stream shared by workers, pieces cut by n_jobs, results put in order of arrival
+    vae, x = case()
+    alone = DOORS[door](vae, x, 1)
+    for n_jobs in (2, 3, 50, None):
+        assert np.array_equal(DOORS[door](vae, x, n_jobs), alone)
+
+
+def test_workers_really_run_side_by_side():
+    # kills: a pool of one; each task waits here until the other has come too
+    meet = threading.Barrier(2, timeout=20)
+    over_cores(lambda task, advance: meet.wait(), range(2), 2, quiet)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_each_worker_has_one_blas_thread(n_jobs):
+    # kills: products that BLAS shares out, whose bits depend on its threads
+    found = []
+    with threadpool_limits(2, "blas"):
+        before = threadpool_info()
+        over_cores(lambda task, advance: found.extend(threadpool_info()), range(2), n_jobs, quiet)
+        assert threadpool_info() == before
+    assert {pool["num_threads"] for pool in found if pool["user_api"] == "blas"} == {1}
+
+
+def test_settings_of_the_caller_hold_in_the_workers():
+    # kills: a warning of overflow in a thread where the caller has silenced it
+    with np.errstate(over="ignore"):
+        over_cores(lambda task, advance: np.float32(3e38) * np.float32(3e38), [0, 1], 2, quiet)
+
+
+def endless(task, advance):
+    """Work until an exception comes from outside, for 20 s at most."""
+    for _ in range(2000):
+        time.sleep(0.01)
+        advance("")
+    raise AssertionError("was not ended")
+
+
+def test_an_error_ends_the_other_workers():
+    # kills: workers that run on to their end after one has failed, and an error that is lost
+    def work(task, advance):
+        if task == 0:
+            raise FloatingPointError("first")
+        endless(task, advance)
+
+    start = time.perf_counter()
+    with pytest.raises(FloatingPointError, match="first"):
+        over_cores(work, range(9), 2, quiet)
+    assert time.perf_counter() - start < 15
+    assert threading.active_count() == 1
+
+
+def test_ctrl_c_ends_the_workers():
+    # kills: an interrupt that waits for the work, or leaves threads behind
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        over_cores(endless, range(4), 2, quiet)
+    timer.join()
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError)]
+)
+@pytest.mark.parametrize("door", DOORS)
+def test_n_jobs_that_is_no_count_gets_one_line(door, n_jobs, error):
+    # kills: n_jobs that reaches the pool, whose message names max_workers
+    with pytest.raises(error, match=r"^n_jobs: expected a whole number of at least 1, got .*$"):
+        DOORS[door](*case(2, 4), n_jobs)
+
+
+def test_memory_is_that_of_the_workers_alone():
+    # kills: pieces of all tasks kept until the end
+    vae, x = case(400)
+    importance(vae, x[:40], 50, n_jobs=2)
+    peaks = []
+    for n in (100, 400):
+        tracemalloc.start()
+        try:
+            importance(vae, x[:n], 200, n_jobs=2)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.25 * peaks[0]
