@@ -28,7 +28,7 @@ _ROWS = 20  # datapoints that share a stream; fixed, since it decides which draw
 
 
 class ImportanceCurve(NamedTuple):
-    """L_k against k.
+    """L_k against k; L_k ≤ log p(x) in expectation (Burda et al. 2015, §3).
 
     Attributes
     ----------
@@ -36,6 +36,12 @@ class ImportanceCurve(NamedTuple):
         k, rising.
     values : (M, N) array
         Nats per datapoint.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> importance_curve(vae, [[0, 1, 1, 0]], 50).n_importance
+    array([ 1,  2,  5, 10, 20, 50])
     """
 
     n_importance: np.ndarray
@@ -117,7 +123,11 @@ def importance_curve(
 
     Parameters
     ----------
-    vae, x, n_importance, seed, memory, n_jobs, progress
+    vae : VAE
+    x : (N, D) array_like
+    n_importance : int
+        K.
+    seed, memory, n_jobs, progress : int, float, int, bool
         As `importance_log_likelihood` takes them. The K weights of 20 datapoints are kept beside
         the memory of the decoder.
 
