@@ -21,6 +21,7 @@ variates mend, and find the one place where an estimator has no noise at all.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
@@ -28,6 +29,7 @@ from numpyvae.estimators import SGVBA, SGVBB, STL, ScoreFunction
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
 from numpyvae.optimizers import Adam
 
+threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 greys = datasets.load_digits().greys("train", dtype="float64")
 x = greys[:20]
 

@@ -19,6 +19,7 @@ digits.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import bounds, datasets, plotting
@@ -26,6 +27,7 @@ from numpyvae.diagnostics import decompose_gap
 from numpyvae.exact import Quadrature
 from numpyvae.optimizers import Adam, cosine_schedule
 
+threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
 greys = digits.greys("train")
 test = datasets.binarize(digits.greys("test"), np.random.default_rng(0))[::18]  # 100 real digits

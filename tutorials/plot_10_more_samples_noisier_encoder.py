@@ -36,6 +36,7 @@ they do not, and why an estimator with the best signal-to-noise ratio of all is 
 
 import matplotlib.pyplot as plt
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
@@ -45,6 +46,7 @@ from numpyvae.estimators import IWAE, STLIWAE, DReG
 from numpyvae.gradcheck import complex_step, relative_error
 from numpyvae.optimizers import Adam, cosine_schedule
 
+threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 RULES = {"IWAE": IWAE, "STL": STLIWAE, "DReG": DReG}
 STYLES = {"IWAE": "C1s--", "STL": "C2^:", "DReG": "C0o-"}
 

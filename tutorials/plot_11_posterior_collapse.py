@@ -28,6 +28,7 @@ the way there: learning rate, warm-up, and whether a collapsed model is trapped.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
@@ -35,6 +36,7 @@ from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
 from numpyvae.optimizers import Adam, cosine_schedule
 
+threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
 x = digits.greys("train", dtype="float64")
 x -= x.mean(axis=0)

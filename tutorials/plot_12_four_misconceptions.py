@@ -26,12 +26,14 @@ tables and in answers to beginners. Each can be settled by an experiment of a fe
 
 import matplotlib.pyplot as plt
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets, plotting
 from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.optimizers import Adam, cosine_schedule
 
+threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
 greys, test_greys = digits.greys("train"), digits.greys("test")
 test = datasets.binarize(test_greys, np.random.default_rng(0))
