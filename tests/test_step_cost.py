@@ -7,6 +7,9 @@ slower without them moving has not become slower by its own doing.
 from __future__ import annotations
 
 import importlib
+import platform
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -95,3 +98,33 @@ def check_digits_memory(rule=SGVBB()):  # noqa: B008
 @pytest.mark.parametrize("check", [check_digits_walks, check_digits_memory])
 def test_cost_of_a_step(check, rule):
     check(rule)
+
+
+FAULTS = """
+import resource
+import numpy as np
+from numpyvae.memory import keep_freed_memory
+
+def faults():
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        arrays = [np.ones(1 << 17) for _ in range(12)]  # 12 MiB, 3072 pages
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+
+before = faults()
+keep_freed_memory()
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the C library of GNU")
+def test_freed_arrays_are_not_faulted_in_again():
+    """Kills a block that teaches nothing: above 32 MB, or kept alive."""
+    run = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    before, after = map(int, run.stdout.split())
+    assert before > 20_000  # else this machine has no such problem, and the test shows nothing
+    assert after < 100
