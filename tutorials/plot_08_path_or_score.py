@@ -188,7 +188,7 @@ ax.set_title("noise against the number of latents")
 ax.minorticks_off()
 ax.legend()
 ratio = np.divide(growth["score"], growth["SGVB-B"])
-print("score/path, by J:", dict(zip(sizes, ratio.round())))
+print("score/path, by J:", ", ".join(f"{J}: {r:.0f}" for J, r in zip(sizes, ratio)))
 assert ratio[-1] > 10 * ratio[0] and ratio.min() > 10
 others = np.divide(growth["score, leave-one-out"], growth["SGVB-B"])
 assert others[0] < 0.5 and others[-1] > 5

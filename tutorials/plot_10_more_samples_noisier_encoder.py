@@ -173,15 +173,17 @@ assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
 # Let the posterior be N(0, 1) and q = N(m, s²). Then log w grows as ½ (1 − s²) ε², so that weights
 # above t have probability ∝ t^(−a), a power law with exponent
 #
-# .. math:: a = \frac{1}{1 - s^2} \quad (s < 1), \qquad \text{and bounded weights for } s > 1.
+# .. math:: a = \frac{1}{1 - s^2} \quad (s < 1),
 #
+# and the weights are bounded for s > 1.
 # The wider the posterior is beside q, the heavier the tail. DReG's terms are w², and its variance
 # needs their square: w⁴ has a mean only for a > 4, that is s² > ¾. With lighter moments the largest
 # share rules the sum. Cutting the moments off at w ≈ K, beyond which w̃ ≈ 1, we find SNR ∝ K^γ,
 #
 # .. math::
-#    \gamma = \tfrac12 \ (a > 4), \qquad \tfrac12 (a - 3) \ (2 < a < 4), \qquad
-#    \tfrac12 (1 - a) \ (1 < a < 2).
+#    \gamma = {} & \tfrac12 \quad (a > 4), \\
+#    & \tfrac12 (a - 3) \quad (2 < a < 4), \\
+#    & \tfrac12 (1 - a) \quad (1 < a < 2).
 #
 # It stops growing at a = 3, s² = ⅔, and falls below. Here are the estimators on this posterior.
 

@@ -112,8 +112,9 @@ right.legend()
 # Whoever does not choose σ² has chosen it all the same. Squared error, summed over pixels, is
 # σ² = ½. A weight β on the KL, with noise σ², is βσ²:
 #
-# .. math:: -\frac{1}{2\sigma^2}\|x - \hat x\|^2 - \beta\,\mathrm{KL} =
-#    \beta \Big( -\frac{1}{2\beta\sigma^2} \|x - \hat x\|^2 - \mathrm{KL} \Big).
+# .. math::
+#    & -\frac{1}{2\sigma^2}\|x - \hat x\|^2 - \beta\,\mathrm{KL} \\
+#    & = \beta \Big( -\frac{1}{2\beta\sigma^2} \|x - \hat x\|^2 - \mathrm{KL} \Big).
 #
 # A *mean* over D pixels beside a KL that is summed over latents is β = D: squared error has then
 # σ² = D/2 = 32 here, beside data whose largest variance is 0.7.
