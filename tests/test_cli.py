@@ -431,14 +431,14 @@ def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
 
 
 def test_a_real_interrupt_leaves_no_files(tmp_path):
-    command = [sys.executable, "-m", "numpyvae", "train", "--epochs", "100000"]
     output = tmp_path / "run"
-    with subprocess.Popen(
-        [*command, "--output", str(output)],
-        stderr=subprocess.PIPE,
-        # A shell starts background jobs with the interrupt ignored; the command must hear it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
+    # A shell starts background jobs with the interrupt ignored; the command must hear it.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from numpyvae.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "train", "--epochs", "100000"]
+    with subprocess.Popen([*command, "--output", output], stderr=subprocess.PIPE) as process:
         while not output.exists() and process.poll() is None:  # made before the training begins
             time.sleep(0.1)
         time.sleep(1)
