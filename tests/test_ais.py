@@ -320,6 +320,24 @@ def test_acceptance_is_averaged_over_the_moves_that_are_made():
     np.testing.assert_allclose(acceptance, 1, atol=1e-6)
 
 
+def test_acceptance_is_that_of_both_directions(monkeypatch):
+    # kills: the way back left out, or alone
+    seen = []
+
+    def watched(*args):
+        log_w, acceptance = walk.walk(*args)
+        seen.append(acceptance)
+        return log_w, acceptance
+
+    monkeypatch.setattr(ais, "walk", watched)
+    vae = linear(2, 4)
+    x, z = simulate(vae, 3)
+    bounds = annealed_log_likelihood(vae, x, 5, 2, posterior=z)
+    forward, back = seen
+    assert (forward != back).all()
+    np.testing.assert_allclose(bounds.acceptance, (forward + back) / 2, rtol=1e-12)
+
+
 @pytest.mark.parametrize("n", [1, 2, 100, 1000])
 def test_the_pilot_visits_both_ends_of_the_walk(n):
     # kills: a temperature where no move is made, an end whose steps are extrapolated
