@@ -53,6 +53,7 @@ WORKLOADS = {
 ROOT = Path(__file__).parents[1]
 ROUNDS, BLOCK, PAUSE = 7, 0.25, 0.05  # rounds; seconds of steps in a turn, and of rest before it
 AGREE = 1e-4  # relative; in float32 the curves of 20 steps drift apart by some 1e-6
+PROBES = 5  # of each number of threads, half a turn each
 EPOCHS, JOBS = 100, 3
 
 
@@ -158,11 +159,13 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
         probes = {}
         options = [worker.threads] if worker.name in ("jax", "torch-compile") else [1, 2]
         options = [n for n in options if n <= os.cpu_count()]
-        for _ in range(3):
+        for _ in range(PROBES):
             for n in options:
                 worker.use_threads(n)
                 probes.setdefault(n, []).append(worker.block(BLOCK / 2)[0])
-        speed = {n: statistics.median(times) for n, times in probes.items()}
+        speed = {
+            n: min(times) for n, times in probes.items()
+        }  # a disturbed probe counts for nothing
         best = min(speed, key=speed.__getitem__)
         if worker.name in rows and rows[worker.name]["probe"] <= speed[best]:
             continue
