@@ -141,8 +141,8 @@ def compare_bounds(
     vae : VAE
     x : (N, D) array_like
     names : iterable of str
-        "elbo" (Eq. (11), 100 draws), "iwae" (L_k up to K), "ais", "eubo", "cubo", "appendix-d",
-        "exact" (see `numpyvae.exact.exact_model`).
+        "elbo" (Eq. (7), 100 draws in pairs ±ε), "iwae" (L_k up to K), "ais", "eubo", "cubo",
+        "appendix-d", "exact" (see `numpyvae.exact.exact_model`).
     posterior : (N, J) array_like, optional
         An exact draw from p(z|x) for each row, as `simulate` gives: with it, "ais" brings
         "reverse-ais", the upper bound. "eubo" cannot do without.
