@@ -206,9 +206,12 @@ class Adam(Optimizer):
     m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²
     step = α m̂/(√v̂ + ε),  m̂ = m/(1 − β₁ᵗ),  v̂ = v/(1 − β₂ᵗ)
 
-    It is computed as (α √c₂/c₁) m/(√v + √c₂ ε) with c_i = 1 − β_iᵗ, which is the same number
-    with the corrections taken out of the long loops. The vector is walked in pieces that stay
-    in the cache.
+    The state holds M = m/(1 − β₁) and V = v/(1 − β₂), and with c_i = 1 − β_iᵗ
+
+    M ← β₁ M + g;  V ← β₂ V + g²;  step = α (1 − β₁) r/c₁ · M/(√V + r ε),  r = √(c₂/(1 − β₂))
+
+    is the same number with every constant factor taken out of the long loops: nine walks over the
+    vector. It is walked in pieces that stay in the cache.
 
     Parameters
     ----------
@@ -236,22 +239,20 @@ class Adam(Optimizer):
     def _step(self, g, state, rate):
         t = int(state["t"])
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
-        root = math.sqrt(c2)
+        r = math.sqrt(c2 / (1 - self.beta2))
         step = np.empty_like(g)
         for start in range(0, g.size, _PIECE):
             piece = slice(start, start + _PIECE)
             m, v, s = state["m"][piece], state["v"][piece], step[piece]
-            np.multiply(g[piece], 1 - self.beta1, out=s)
             m *= self.beta1
-            m += s
+            m += g[piece]
             np.multiply(g[piece], g[piece], out=s)
-            s *= 1 - self.beta2
             v *= self.beta2
             v += s
             np.sqrt(v, out=s)
-            s += root * self.eps
+            s += r * self.eps
             np.divide(m, s, out=s)
-            s *= rate * root / c1
+            s *= rate * (1 - self.beta1) * r / c1
         return step
 
 

@@ -534,7 +534,7 @@ BUGS = [
     Bug(
         "Adam with an uncorrected epsilon",
         "optimizers.Adam._step",
-        [("s += root * self.eps", "s += self.eps")],
+        [("s += r * self.eps", "s += self.eps")],
         [partial(o.check_against_scalar, "adam")],
     ),
     Bug(

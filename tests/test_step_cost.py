@@ -59,7 +59,7 @@ def one_step(rule, latents=8, rows=100, counted=False):
 def check_walks(rule, walks, elements):
     """Kills a pass too many, and a Python loop over samples or rows.
 
-    `elements` is in thousands: of Adam 11 for each of 28,000 parameters, of the likelihood some
+    `elements` is in thousands: of Adam 9 for each of 20,000 parameters, of the likelihood some
     20 for each pixel of each draw.
     """
     step = one_step(rule, counted=True)
@@ -82,7 +82,7 @@ def check_memory(rule, kilobytes):
 
 
 # Walks and thousands of elements of one step; kB at its peak, with 5 % for Python's own.
-WALKS = {SGVBB(): (94, 691), IWAE(5): (126, 1868)}
+WALKS = {SGVBB(): (92, 651), IWAE(5): (124, 1828)}
 KILOBYTES = {SGVBB(): 430, IWAE(5): 1430}
 
 
