@@ -151,26 +151,17 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     >>> summary["test_rows"], summary["test_elbo"] < 0
     (20, True)
     """
-    _claim(output)
     s, start = settings, time.perf_counter()
     likelihood = parse_likelihood(s.likelihood)
+    estimator, optimizer = _estimator(s), _optimizer(s)
     data = prepare(s.dataset, likelihood, s.maximum, s.folder)
     N, D = data.x_train.shape
     if s.batch_size > N:
         raise UsageError(
             f"--batch-size: expected at most the {N} training rows, got {s.batch_size}"
         )
-    try:
-        estimator = make_estimator(
-            s.estimator, s.train_importance, beta=s.beta, free_bits=s.free_bits
-        )
-        estimator.draws(s.n_samples)
-        if s.kl_warmup is not None:
-            warm_up(estimator, s.kl_warmup)
-    except ValueError as error:
-        raise UsageError(f"--estimator {s.estimator}: {error}") from None
-    optimizer = _optimizer(s)
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
+    _claim(output)
     from threadpoolctl import threadpool_limits
 
     largest = max(view.size for view in vae.parameters.values())
@@ -181,6 +172,23 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
 # Multiplications in the largest matrix product, below which a second BLAS thread gains nothing:
 # on the digits it doubles the processor time, and on a busy machine it waits for a core.
 _SMALL = 1 << 23
+
+
+def _estimator(s: Settings) -> Estimator:
+    """Return the estimator that the settings name, if they fit together."""
+    try:
+        estimator = make_estimator(
+            s.estimator, s.train_importance, beta=s.beta, free_bits=s.free_bits
+        )
+        estimator.draws(s.n_samples)
+        if s.kl_warmup is not None:
+            warm_up(estimator, s.kl_warmup)
+    except ValueError as error:
+        message = str(error)
+        if message.startswith("n_importance"):  # that option is the K of the evaluation
+            message = message.replace("n_importance", "train_importance")
+        raise UsageError(f"--estimator {s.estimator}: {message}") from None
+    return estimator
 
 
 def _optimizer(s: Settings) -> Optimizer:
@@ -251,7 +259,7 @@ def _train(
 
 
 def _claim(output: Path) -> None:
-    """Make the folder and try to write in it, before any time is spent."""
+    """Make the folder and try to write in it, before training takes its time."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):

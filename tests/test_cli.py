@@ -140,7 +140,7 @@ def test_training_with_importance_samples(tmp_path, capsys):
     [
         (["--estimator", "dreg", "--beta", "2"], "beta: expected an estimator"),
         (["--estimator", "dreg", "--kl-warmup", "2"], "kl_warmup: expected an estimator"),
-        (["--train-importance", "2"], "n_importance: expected an estimator"),
+        (["--train-importance", "2"], ": train_importance: expected an estimator"),
         (["--estimator", "score-loo"], "n_samples: expected at least 2"),
         (["--estimator", "vimco"], "invalid choice"),
         (["--beta", "-1"], "beta: expected a finite number of at least 0"),
@@ -148,13 +148,14 @@ def test_training_with_importance_samples(tmp_path, capsys):
     ],
 )
 def test_estimator_settings_that_do_not_fit_are_wrong_usage(tmp_path, capsys, extra, expected):
-    """Kills a setting that is dropped in silence, and a traceback."""
+    """Kills a setting dropped in silence, a traceback, and a folder for what cannot be made."""
     try:
-        code = train(tmp_path, *extra)
+        code = train(tmp_path / "run", *extra)
     except SystemExit as end:
         code = end.code
     assert code == 2
     assert expected in one_line(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_same_seed_same_bytes(tmp_path, capsys):
@@ -349,8 +350,7 @@ def test_wrong_usage_is_2_and_one_line(tmp_path, capsys, monkeypatch, args):
         code = stop.code
     assert code == 2
     assert "numpyvae" in one_line(capsys)
-    # nothing written: at most the empty folder that was claimed
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "MODEL"]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "MODEL"]
 
 
 def failing(tmp_path):
