@@ -89,6 +89,13 @@ def test_memory_of_k_5000_is_that_of_its_weights():
     assert peak < 2e6 + 5 * 8 * 5000 * 20 < 8 * 5000 * 20 * 64 / 5
 
 
+def test_a_k_whose_weights_do_not_fit_is_refused_before_the_first_draw(monkeypatch):
+    # kills: weights gathered piece by piece, until after hours the memory is full
+    monkeypatch.setattr(importance, "log_weights", lambda *_: pytest.fail("a draw was made"))
+    with pytest.raises(MemoryError, match="allocate"):
+        importance_curve(small_vae(), data_for("bernoulli"), 10**16)
+
+
 # Side by side.
 
 
@@ -146,6 +153,13 @@ def test_the_same_seed_the_same_figures_and_no_hidden_order():
     other = compare_bounds(vae, x, ["iwae"], n_importance=10, seed=3).estimates
     np.testing.assert_array_equal(one["iwae"].values, two["iwae"].values)
     assert not np.isclose(one["iwae"].values, other["iwae"].values, rtol=1e-9).any()
+
+
+@pytest.mark.parametrize("names", [None, 3])
+def test_names_that_are_no_list_get_one_clear_line(names):
+    # kills: "object is not iterable", which names no argument
+    with pytest.raises(TypeError, match=f"^bounds: expected a list of names, got {names}$"):
+        compare_bounds(small_vae(), data_for("bernoulli"), names)
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ def test_progress_counts_every_piece(module, estimate, monkeypatch):
         (
             lambda v, x, z: fitted_log_likelihood(v, x, memory=1e-6),
             ValueError,
-            "memory.*one datapoint and its 10 chains",
+            "memory.*one datapoint and its 10 draws or chains",
         ),
     ],
 )

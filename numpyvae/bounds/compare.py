@@ -193,6 +193,8 @@ def compare_bounds(
 
 def _check_names(names: Iterable[str]) -> list[str]:
     """Return the names in the order of `KINDS`, each once."""
+    if not isinstance(names, Iterable):
+        raise TypeError(f"bounds: expected a list of names, got {shown(names)}")
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         check_choice("bounds", name, tuple(_MAKE))

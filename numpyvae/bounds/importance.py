@@ -156,7 +156,11 @@ def importance_curve(
     values = np.empty((len(sizes), x.shape[0]))
 
     def work(rows, pieces):
-        log_w = np.concatenate(list(pieces))  # (K, B)
+        log_w = np.empty((K, values[:, rows].shape[1]))  # a K too large fails here, at once
+        done = 0
+        for piece in pieces:
+            log_w[done : done + len(piece)] = piece
+            done += len(piece)
         for value, k in zip(values, sizes):
             groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
             value[rows] = _log_mean([groups], k).mean(axis=0)

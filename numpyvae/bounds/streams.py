@@ -132,7 +132,7 @@ def row_slices(
         most = max(1, rows_in_cache(vae) // n_chains)
     else:
         needed = n_chains * decoder_megabytes(vae) + kept * vae.dtype.itemsize / 1e6
-        most = how_many(memory, needed, f"one datapoint and its {n_chains} chains")
+        most = how_many(memory, needed, f"one datapoint and its {n_chains} draws or chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
 
 
