@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def _say(text: str) -> None:
     print(f"numpyvae: {text}", file=sys.stderr)
 
 
-# The four commands.
+# The five commands.
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -162,8 +163,13 @@ def _check_picture(path: Path) -> None:
     """Refuse a picture that could not be written, before the bounds take their time."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise jobs.UsageError(f"--output: expected FILE.png, .svg or .pdf, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise OSError(f"{path}: expected a folder that exists, got {str(path.parent)!r}; make it")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(
+            f"{path}: expected a folder that can be written, got {error.strerror or error}; "
+            "choose another with --output"
+        ) from None
 
 
 def _note_untrained(vae: VAE, path: Path) -> None:

@@ -76,7 +76,7 @@ def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):
 
 
 def raising(error):
-    def function(*_):
+    def function(*_, **__):
         raise error
 
     return function
@@ -392,6 +392,19 @@ def test_failure_at_work_is_1_and_one_line(tmp_path, capsys, monkeypatch, number
     assert main(args) == 1
     assert word in one_line(capsys)
     assert [p for p in work.rglob("*") if p.is_file()] == []
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_bounds(
+    tmp_path, capsys, monkeypatch
+):
+    # kills: a folder that is only looked for, and minutes of AIS that end without the picture
+    model = trained(tmp_path / "model.npz")
+    monkeypatch.setattr(jobs, "compare", lambda *_, **__: pytest.fail("the work was begun"))
+    denied = PermissionError(13, "Permission denied")
+    monkeypatch.setattr("tempfile.TemporaryFile", raising(denied))
+    args = ["evaluate", model, "--bounds", "ais", "--output", str(tmp_path / "bounds.png")]
+    assert main(args) == 1
+    assert "folder that can be written, got Permission denied" in one_line(capsys)
 
 
 def test_a_model_of_other_data_is_wrong_usage(tmp_path, capsys):
