@@ -19,7 +19,6 @@ from itertools import pairwise
 import numpy as np
 
 RATE, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8
-LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)

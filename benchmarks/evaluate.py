@@ -24,6 +24,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.options import above_zero, whole
 from numpyvae import VAE, datasets, importance_log_likelihood
 from numpyvae.bounds import simulate
 from numpyvae.bounds.cores import over_cores
@@ -156,15 +157,18 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, check that the values agree, and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--rows", type=int, default=100, help="datapoints (default: 100)")
-    add("--n-importance", type=int, default=1000, metavar="K", help="default: 1000")
-    add("--repeats", type=int, default=5, help="turns of each library (default: 5)")
-    add("--memory", type=float, default=16.0, help="megabytes for the decoder (default: 16)")
+    add("--rows", type=whole, default=100, help="datapoints (default: 100)")
+    add("--n-importance", type=whole, default=1000, metavar="K", help="default: 1000")
+    add("--repeats", type=whole, default=5, help="turns of each library (default: 5)")
+    add("--memory", type=above_zero, default=16.0, help="megabytes for the decoder (default: 16)")
     add("--model", help="evaluated on MNIST's test images; else 784-500-20, untrained")
     add("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args(argv)
     if args.model:
-        vae = VAE.load(args.model)
+        try:
+            vae = VAE.load(args.model)
+        except (OSError, ValueError) as error:
+            parser.error(f"--model: {error}")
         if repr(vae.architecture) != repr(VAE(784, 20, (500,)).architecture):
             parser.error(f"--model: expected a VAE(784-500-20) with Bernoulli pixels, got {vae}")
         x = datasets.load_mnist().greys("test")[: args.rows]
@@ -172,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         vae = VAE(784, 20, (500,))
         x, _ = simulate(vae, args.rows)
-    K, rows_of_z = args.n_importance, int(args.memory / decoder_megabytes(vae))
+    K, rows_of_z = args.n_importance, max(1, int(args.memory / decoder_megabytes(vae)))
 
     missing = [name for name in LIBRARIES if name != "numpyvae" and find_spec(name) is None]
     names = [name for name in (*LIBRARIES, PRODUCTS) if name not in missing]

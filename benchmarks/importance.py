@@ -22,6 +22,7 @@ import time
 
 import numpy as np
 
+from benchmarks.options import whole
 from numpyvae import VAE, fit, importance_log_likelihood
 from numpyvae.diagnostics import active_units
 from numpyvae.elbo import mean_terms
@@ -85,13 +86,13 @@ def table(rows: list[dict]) -> list[dict]:
     return result
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each rule")
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the data")
-    parser.add_argument("--n-importance", type=int, default=5000, help="K of the evaluation")
+    parser.add_argument("--seeds", type=whole, default=3, help="runs of each rule")
+    parser.add_argument("--epochs", type=whole, default=100, help="passes over the data")
+    parser.add_argument("--n-importance", type=whole, default=5000, help="K of the evaluation")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     data = prepare("digits", parse_likelihood("bernoulli"))
     rows = []
     for seed in range(args.seeds):

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from benchmarks.options import picture
 from numpyvae import VAE, fit, importance_log_likelihood
 
 BASE = {"D": 256, "H": 200, "J": 10, "L": 1}
@@ -128,7 +129,9 @@ def main(argv: list[str] | None = None) -> None:
     """Measure every point and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--chart", metavar="FILE", help="draw them as well: .png, .svg or .pdf")
+    parser.add_argument(
+        "--chart", type=picture, metavar="FILE", help="draw them as well: .png, .svg or .pdf"
+    )
     args = parser.parse_args(argv)
     report = {}
     with threadpool_limits(1, "blas"), tempfile.TemporaryDirectory() as folder:

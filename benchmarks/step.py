@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Workload
+from benchmarks.options import picture, whole
 
 WORKLOADS = {
     w.name: w
@@ -468,10 +469,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print JSON; tables go to standard error"
     )
-    parser.add_argument("--chart", metavar="FILE", help="draw the ratios into a PNG or SVG file")
+    parser.add_argument(
+        "--chart", type=picture, metavar="FILE", help="draw the ratios: .png, .svg or .pdf"
+    )
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, metavar="NAME")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=whole, default=ROUNDS)
     parser.add_argument("--no-job", action="store_true", help="leave the whole jobs out")
     options = parser.parse_args(argv)
     result = run(

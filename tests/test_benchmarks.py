@@ -14,6 +14,7 @@ import numpyvae.estimators
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
     pytest.skip("needs the repository, which holds the benchmarks", allow_module_level=True)
 
+from benchmarks import evaluate, importance, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -71,3 +72,27 @@ def test_missing_peers_are_named():
     }
     text = benchmark.heading({"machine": machine, "missing": {"jax": "jax"}})
     assert "not measured: JAX" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "words"),
+    [
+        (evaluate, ["--rows", "0"], "--rows: expected a whole number of at least 1, got '0'"),
+        (evaluate, ["--n-importance", "-1"], "whole number of at least 1, got '-1'"),
+        (evaluate, ["--repeats", "1.5"], "whole number of at least 1, got '1.5'"),
+        (evaluate, ["--memory", "nan"], "--memory: expected a finite number above 0, got 'nan'"),
+        (evaluate, ["--memory", "lots"], "finite number above 0, got 'lots'"),
+        (evaluate, ["--model", "none.npz"], "none.npz"),
+        (evaluate, ["--model", __file__], "expected an npz archive"),
+        (importance, ["--seeds", "0"], "--seeds: expected a whole number"),
+        (importance, ["--epochs", "x"], "--epochs: expected a whole number"),
+        (scale, ["--chart", "chart.gif"], "--chart: expected FILE.png, .svg or .pdf"),
+        (benchmark, ["--chart", "none/chart.png"], "--chart: expected FILE.png, .svg or .pdf"),
+        (benchmark, ["--rounds", "0"], "--rounds: expected a whole number"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_measured(command, args, words, capsys):
+    # kills: a traceback, and a chart that fails to be written after minutes of measuring
+    with pytest.raises(SystemExit, match="2"):
+        command.main(args)
+    assert words in capsys.readouterr().err

@@ -1,0 +1,34 @@
+"""Types for argparse: a bad number, or a picture that cannot be drawn, is refused at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}")
+    return number
+
+
+def picture(text: str) -> str:
+    """A file for a picture, in a folder that can be written."""
+    folder = os.path.dirname(text) or "."
+    if not text.endswith((".png", ".svg", ".pdf")) or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f"expected FILE.png, .svg or .pdf in a folder that can be written, got {text!r}"
+        )
+    return text
