@@ -1,4 +1,4 @@
-"""Measurements, apart from the package: each module is a command, `python -m benchmarks.NAME`.
+"""Measurements, apart from the package: each of these is a command, `python -m benchmarks.NAME`.
 
     step         one training step, and a whole job, beside PyTorch, JAX and HIPS autograd
     evaluate     L_K beside PyTorch and JAX, at one memory budget

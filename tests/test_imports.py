@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,18 @@ def test_every_module_has_its_room():
     """Kills a module that stands nowhere in the order."""
     assert {room(name) for name in MODULES.values()} - DOORS <= set(ROOMS)
     assert set(CORE) <= {room(name) for name in MODULES.values()}
+
+
+def test_the_pages_name_every_room():
+    # kills: an order in CONTRIBUTING that is not the tested one, and a room that a page leaves out
+    if not (ROOT.parent / "CONTRIBUTING.md").exists():
+        pytest.skip("needs the repository, which holds the pages")
+    contributing = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = contributing.partition("holds the order.")[2].partition("The core")[0]
+    assert re.findall(r"`(\w+)`", listed) == ROOMS
+    for page in ("README.md", "docs/architecture.md"):
+        text = (ROOT.parent / page).read_text(encoding="utf-8")
+        assert [r for r in ROOMS if not re.search(rf"`(numpyvae\.)?{r}(\.py|/)?`", text)] == []
 
 
 def test_rooms_import_only_from_rooms_above():
