@@ -93,7 +93,10 @@ class ArrayFile:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        file = open(self.path, "rb")  # noqa: SIM115  (closed by __exit__)
+        try:
+            file = open(self.path, "rb")  # noqa: SIM115  (closed by __exit__)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.path}: no such file; check the path") from None
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception:  # a crafted directory raises what its parsers raise

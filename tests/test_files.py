@@ -208,8 +208,8 @@ def test_not_an_archive(content, tmp_path):
 
 
 def test_no_file_and_a_folder(tmp_path):
-    """Kills an operating-system error dressed as something else."""
-    refused(tmp_path / "nothing.npz", error=FileNotFoundError)
+    """Kills an operating-system error dressed as something else, or without what to do."""
+    refused(tmp_path / "nothing.npz", "no such file", "check the path", error=FileNotFoundError)
     refused(tmp_path, error=OSError)
 
 
