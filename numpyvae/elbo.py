@@ -264,11 +264,11 @@ def terms_and_grad(
     """Batch means of the two terms of Eq. (11), and the gradient of the ELBO; unchecked input.
 
     `wrt` is "both", "phi" or "theta": only that slice of the gradient is computed, the other
-    stays zero (notes, §3.6).
+    is zero (notes, §3.6).
     """
     (mu, logvar), pull_encoder = vae.encoder(x)
     terms, pull = terms_given_q(vae, x, mu, logvar, eps, kl)
-    gradient = vae.parameters.zeros_like()
+    gradient = vae.parameters.room_for_gradient(wrt)
     if wrt == "theta":
         pull(gradient, into_q=False)
     else:
@@ -297,7 +297,7 @@ def terms_given_q(
         Two floats.
     pull : callable
         `pull(gradient=None, into_q=True) -> (dmu, dlogvar)`; with a gradient given, that in θ
-        is added to it; without `into_q` the rest is left out.
+        is written into it; without `into_q` the rest is left out.
     """
     z, pull_z = reparameterize(mu, logvar, eps)
     log_px, pull_decoder = vae.log_likelihood(x, z)

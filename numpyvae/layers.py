@@ -5,9 +5,9 @@ Every differentiable piece of this package has one form,
     y, pull = f(x, …)
 
 the value, and the *pullback*: a closure that takes ∂ELBO/∂y to ∂ELBO/∂x. Where f has weights,
-`pull` also *adds* their gradients into arrays that the caller owns, so that a layer can be used
-twice. Nothing is stored between calls. The forward expressions are analytic and avoid `abs`, so
-that they also run on complex input: that is how the complex step checks them.
+`pull` also *writes* their gradients into arrays that the caller owns; where the same weights are
+used twice, the caller adds. Nothing is stored between calls. The forward expressions are analytic
+and avoid `abs`, so that they also run on complex input: that is how the complex step checks them.
 
 Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in), y (R, n_out).
 """
@@ -37,14 +37,14 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     -------
     y : (R, n_out) array
     pull : callable
-        `pull(dy, into=None, input_gradient=True)` adds the weight gradients to the pair
+        `pull(dy, into=None, input_gradient=True)` writes the weight gradients into the pair
         `into = (dW, db)`, unless None, and returns dx, unless it is not wanted.
 
     Examples
     --------
     >>> x, W, b = np.ones((4, 3)), np.full((3, 2), 0.5), np.zeros(2)
     >>> y, pull = dense(x, W, b)
-    >>> dW, db = np.zeros((3, 2)), np.zeros(2)
+    >>> dW, db = np.empty((3, 2)), np.empty(2)
     >>> pull(np.ones((4, 2)), (dW, db)).shape, db
     ((4, 3), array([4., 4.]))
     """
@@ -54,8 +54,8 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     def pull(dy, into=None, input_gradient=True):
         if into is not None:
             dW, db = into
-            dW += x.T @ dy  # ∂/∂W_ij = Σ_r x_ri dy_rj
-            db += dy.sum(axis=0)
+            np.matmul(x.T, dy, out=dW)  # ∂/∂W_ij = Σ_r x_ri dy_rj
+            dy.sum(axis=0, out=db)
         return dy @ W.T if input_gradient else None
 
     return y, pull

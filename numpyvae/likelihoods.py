@@ -259,7 +259,7 @@ class LearnedGaussian(_Gaussian):
         def pull(dlogp, gradient=None):
             _, dout, dlogvar = pull_logp(dlogp)
             if gradient is not None:
-                gradient[_VARIANCE][:] += dlogvar
+                gradient[_VARIANCE][:] = dlogvar
             return dout
 
         return logp, pull

@@ -117,8 +117,21 @@ class Parameters(Mapping[str, np.ndarray]):
         return Parameters(self._phi_shapes, self._theta_shapes, flat)
 
     def zeros_like(self) -> Parameters:
-        """Return zeros under the same names: where a gradient starts."""
+        """Return zeros under the same names."""
         return self.like(np.zeros_like(self.flat))
+
+    def room_for_gradient(self, wrt: str = "both") -> Parameters:
+        """Return a vector under the same names that pullbacks fill.
+
+        `wrt` is "both", "phi" or "theta": the other slice is zero, and what is there in this one,
+        as after `numpy.empty`, means nothing.
+        """
+        room = self.like(np.empty_like(self.flat))
+        if wrt == "phi":
+            room.theta[:] = 0
+        elif wrt == "theta":
+            room.phi[:] = 0
+        return room
 
     def layers(self, prefix: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the weights and biases `[(W0, b0), (W1, b1), …]` of one network, as views."""

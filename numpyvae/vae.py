@@ -239,7 +239,7 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         pull : callable
-            `pull(dmu, dlogvar, gradient)` adds the gradient in φ. None is needed in x.
+            `pull(dmu, dlogvar, gradient)` writes the gradient in φ. None is needed in x.
         """
         activation = ACTIVATIONS[self.architecture.activation]
         out, pull_mlp = mlp(x, self.parameters.layers("encoder"), activation)
@@ -265,7 +265,7 @@ class VAE:
         out : (L, B, heads·D) array
         pull : callable
             `pull(dout, gradient=None, input_gradient=True) -> dz`; with a gradient given, that
-            in θ is added to it.
+            in θ is written into it.
         """
         L, B, J = z.shape
         activation = ACTIVATIONS[self.architecture.activation]

@@ -57,13 +57,13 @@ def check_pullback(f, *inputs):
 
 
 def collected(f):
-    """Turn f(x, *weights), whose pull adds `into` arrays, into one that returns all gradients."""
+    """Turn f(x, *weights), whose pull fills `into`, into one that returns all gradients."""
 
     def g(x, *weights):
         y, pull = f(x, *weights)
 
         def pull_all(dy):
-            into = [np.zeros(w.shape) for w in weights]
+            into = [np.full(w.shape, np.nan) for w in weights]
             return (pull(dy, into), *into)
 
         return y, pull_all
@@ -111,25 +111,33 @@ def check_mlp_values(name="tanh"):
     np.testing.assert_allclose(y, np.einsum("ri,ij->rj", hidden, W1) + b1, rtol=1e-13, atol=1e-13)
 
 
-def check_gradients_add():
-    """Kills `dW = …` and `dW[:] = …` in place of `dW += …`: what was there must stay."""
+def check_gradients_are_written():
+    """Kills `dW = …` and `dW += …` in place of a write: what was there means nothing."""
     x, W, b, dy = draw(5, 3), draw(3, 2), draw(2), draw(5, 2)
     _, pull = layers.dense(x, W, b)
-    into = np.full((3, 2), 7.0), np.full(2, -3.0)
-    pull(dy, into)
-    pull(dy, into)
-    np.testing.assert_allclose(into[0], 7 + 2 * np.einsum("ri,rj->ij", x, dy), rtol=1e-13)
-    np.testing.assert_allclose(into[1], -3 + 2 * dy.sum(0), rtol=1e-13)
+    into = np.full((3, 2), np.nan), np.full(2, 7.0)
+    for _ in range(2):
+        pull(dy, into)
+    np.testing.assert_allclose(into[0], np.einsum("ri,rj->ij", x, dy), rtol=1e-13)
+    np.testing.assert_allclose(into[1], dy.sum(0), rtol=1e-13)
 
 
 def check_shared_layer():
-    """One layer used twice: kills anything stored between the calls."""
+    """One layer used twice, its gradients added: kills anything stored between the calls."""
 
     def twice(x, W, b):
         h, pull_first = layers.dense(x, W, b)
         a, pull_a = layers.tanh(h)
         y, pull_second = layers.dense(a, W, b)
-        return y, lambda dy, into: pull_first(pull_a(pull_second(dy, into)), into)
+
+        def pull(dy, into):
+            first, second = ([np.empty_like(dw) for dw in into] for _ in range(2))
+            dx = pull_first(pull_a(pull_second(dy, second)), first)
+            for dw, *parts in zip(into, first, second):
+                np.add(*parts, out=dw)
+            return dx
+
+        return y, pull
 
     check_pullback(collected(twice), draw(4, 3), draw(3, 3), draw(3))
 
@@ -182,7 +190,7 @@ def test_mlp_last_layer_has_no_activation(name):
     "check",
     [
         check_dense_pullback,
-        check_gradients_add,
+        check_gradients_are_written,
         check_shared_layer,
         check_softplus_digits,
         check_sigmoid_digits,

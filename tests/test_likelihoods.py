@@ -53,7 +53,7 @@ def check_log_prob(name):
 
 
 def check_log_prob_pullback(name):
-    """Kills a gradient of log σ² that is lost, averaged over samples, or overwrites."""
+    """Kills a gradient of log σ² that is lost, averaged over samples, or added up."""
     likelihood, own = with_parameters(name)
     x = data_for(name, 4, D)
 
@@ -62,13 +62,10 @@ def check_log_prob_pullback(name):
         logp, pull = likelihood.log_prob(x, out, views)
 
         def pull_all(dlogp):
-            gradient = own.zeros_like()
+            gradient = own.like(np.full(own.flat.size, np.nan))
             dout = pull(dlogp, gradient)
-            once = gradient.flat.copy()
-            assert np.array_equal(pull(dlogp, gradient), dout)
-            assert np.array_equal(gradient.flat, 2 * once)
             assert np.array_equal(pull(dlogp), dout)
-            return dout, once
+            return dout, gradient.flat
 
         return logp, pull_all
 

@@ -89,6 +89,18 @@ def test_like_uses_the_vector_given_and_zeros_like_does_not():
     assert np.array_equal(p.flat, before)
 
 
+@pytest.mark.parametrize(("wrt", "other"), [("phi", "theta"), ("theta", "phi"), ("both", None)])
+def test_room_for_a_gradient_is_zero_where_nothing_is_written(wrt, other):
+    """Kills a slice that is left out and holds what was in memory, and φ and θ exchanged."""
+    p = small_vae().parameters
+    room = p.room_for_gradient(wrt)
+    assert room.flat.dtype == p.flat.dtype
+    assert not np.shares_memory(room.flat, p.flat)
+    wanted = room.flat if wrt == "both" else getattr(room, wrt)
+    assert np.isnan(wanted).all()  # of the tests' own doing: see conftest
+    assert other is None or not getattr(room, other).any()
+
+
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros(7), np.zeros((6, 1)), np.zeros(12)[::2]])
 def test_vector_of_another_form_is_refused(bad):
     """A strided vector would be copied by reshape: views would not see the parameters."""

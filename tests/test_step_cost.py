@@ -82,8 +82,8 @@ def check_memory(rule, kilobytes):
 
 
 # Walks and thousands of elements of one step; kB at its peak, with 5 % for Python's own.
-WALKS = {SGVBB(): (92, 651), IWAE(5): (124, 1828)}
-KILOBYTES = {SGVBB(): 430, IWAE(5): 1430}
+WALKS = {SGVBB(): (85, 633), IWAE(5): (117, 1810)}
+KILOBYTES = {SGVBB(): 410, IWAE(5): 1430}
 
 
 def check_digits_walks(rule=SGVBB()):  # noqa: B008  (frozen)

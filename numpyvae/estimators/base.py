@@ -88,7 +88,7 @@ class Estimator:
         eps : (L·K, B, J) array_like
             Standard normal noise; each K draws in a row share a logarithm.
         wrt : {"both", "phi", "theta"}
-            Compute only that slice of the gradient; the other stays zero (notes, §3.6).
+            Compute only that slice of the gradient; the other is zero (notes, §3.6).
 
         Returns
         -------
@@ -162,7 +162,7 @@ class Pass:
         -------
         gradient : Parameters
         """
-        gradient = self._parameters.zeros_like()
+        gradient = self._parameters.room_for_gradient(wrt)
         for_theta = wrt != "phi"
         through_z = wrt != "theta" and path is not None
         if for_theta or through_z:
