@@ -51,12 +51,15 @@ def numpyvae_step(w: Workload, flat: np.ndarray, compiled: bool = False) -> Step
     from numpyvae import VAE
     from numpyvae.estimators import IWAE, SGVBB
     from numpyvae.fast import CompiledAdam
+    from numpyvae.fast import compiled as compile_
     from numpyvae.memory import keep_freed_memory
     from numpyvae.optimizers import Adam
 
     training = import_module("numpyvae.training")
     vae = VAE(w.data_dim, w.latent_dim, w.hidden)
     vae.parameters.flat[:] = flat
+    if compiled:
+        vae = compile_(vae)
     adam = CompiledAdam(RATE) if compiled else Adam(RATE)
     state = adam.init(vae.parameters.flat)
     rule = SGVBB() if w.K is None else IWAE(w.K)

@@ -129,6 +129,7 @@ def _measure(args: argparse.Namespace) -> int:
             f"got {data.x_test.shape[1]} in {args.dataset}"
         )
     _note_untrained(vae, args.model)
+    vae = jobs.accelerated(vae, args.accelerator)
     effort = {name: getattr(args, name) for name in _EFFORT if hasattr(args, name)}
     if args.bounds is None:
         if effort or args.output:
@@ -458,6 +459,11 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     add("--n-importance", type=_whole("n_importance"), default=500, metavar="K", help="of L_K")
     add("--test-rows", type=_whole("test_rows"), metavar="N", help="evaluate on N random rows")
     add("--seed", type=_whole("seed", 0), default=0, help="of every random number")
+    add(
+        "--accelerator",
+        choices=("numba",),
+        help="compile tanh, the Bernoulli and Binomial likelihoods, and the step of adam",
+    )
     add("--json", action="store_true", help="print the summary alone, as JSON")
 
 
@@ -495,7 +501,6 @@ def _add_train(commands) -> None:
         help="bernoulli, binomial[:N], gaussian:SIGMA, gaussian:learned or gaussian:head",
     )
     add("--optimizer", choices=tuple(OPTIMIZERS), default=d.optimizer, help="ascends the ELBO")
-    add("--accelerator", choices=("numba",), help="compile the step of adam")
     add(
         "--learning-rate",
         type=_above_zero("learning_rate"),

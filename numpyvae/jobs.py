@@ -17,7 +17,8 @@ from .bounds import importance_log_likelihood
 from .diagnostics import active_units
 from .elbo import mean_terms
 from .estimators import Estimator, make_estimator, warm_up
-from .fast import CompiledAdam
+from .fast import CompiledAdam, compiled
+from .fast.model import CompiledVAE
 from .files import atomic_write
 from .likelihoods import parse_likelihood
 from .optimizers import Optimizer, cosine_schedule, make_optimizer
@@ -66,7 +67,7 @@ class Settings:
     beta, kl_warmup, free_bits : float, optional
         Of the KL's weight: β, the epochs until it is reached, and nats per latent that are free.
     accelerator : "numba", optional
-        Compile the optimiser's step; for Adam.
+        Compile tanh, the Bernoulli and Binomial log p, and Adam's step.
     clip_norm : float, optional
     seed : int
     n_importance : int
@@ -161,6 +162,7 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
             f"--batch-size: expected at most the {N} training rows, got {s.batch_size}"
         )
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
+    vae = accelerated(vae, s.accelerator)
     _claim(output)
     from threadpoolctl import threadpool_limits
 
@@ -193,17 +195,28 @@ def _estimator(s: Settings) -> Estimator:
 
 def _optimizer(s: Settings) -> Optimizer:
     """Return the optimiser that the settings name, compiled if they say so."""
-    if s.accelerator is None:
+    if s.accelerator is None or s.optimizer != "adam":
         return make_optimizer(s.optimizer, s.learning_rate)
-    if s.optimizer != "adam":
-        raise UsageError(
-            f"--accelerator {s.accelerator}: expected --optimizer adam, the one that is "
-            f"compiled, got {s.optimizer}; leave one of the two out"
-        )
     try:
         return CompiledAdam(s.learning_rate)
     except ImportError as error:
         raise UsageError(f"--accelerator {s.accelerator}: {error}") from None
+
+
+def accelerated(vae: VAE, accelerator: str | None) -> VAE:
+    """Return `vae`, compiled if `accelerator` says so.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be compiled.
+    """
+    if accelerator is None:
+        return vae
+    try:
+        return compiled(vae)
+    except (ImportError, TypeError) as error:
+        raise UsageError(f"--accelerator {accelerator}: {error}") from None
 
 
 def _train(
@@ -242,7 +255,6 @@ def _train(
         "epochs": len(history),
         "learning_rate": s.learning_rate,
         "optimizer": s.optimizer,
-        "accelerator": s.accelerator,
         "schedule": s.schedule,
         "batch_size": s.batch_size,
         "n_samples": s.n_samples,
@@ -326,6 +338,7 @@ def _names(vae: VAE, data: Prepared) -> dict[str, Any]:
         "dataset": data.name,
         "model": repr(vae),
         "likelihood": vae.likelihood.name,
+        "accelerator": "numba" if isinstance(vae, CompiledVAE) else None,
         "n_parameters": int(vae.parameters.flat.size),
         "latent_dim": vae.latent_dim,
     }

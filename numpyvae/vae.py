@@ -226,6 +226,11 @@ class VAE:
             f"{self.parameters.flat.size} parameters)"
         )
 
+    @property
+    def activation(self) -> Callable:
+        """What follows each hidden layer, one of `layers.ACTIVATIONS`."""
+        return ACTIVATIONS[self.architecture.activation]
+
     # The differentiable pieces: y, pull = f(…). Inputs are clean arrays of the model's dtype.
 
     def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
@@ -241,8 +246,7 @@ class VAE:
         pull : callable
             `pull(dmu, dlogvar, gradient)` writes the gradient in φ. None is needed in x.
         """
-        activation = ACTIVATIONS[self.architecture.activation]
-        out, pull_mlp = mlp(x, self.parameters.layers("encoder"), activation)
+        out, pull_mlp = mlp(x, self.parameters.layers("encoder"), self.activation)
         J = self.latent_dim
 
         def pull(dmu, dlogvar, gradient):
@@ -268,9 +272,8 @@ class VAE:
             in θ is written into it.
         """
         L, B, J = z.shape
-        activation = ACTIVATIONS[self.architecture.activation]
         rows = z.reshape(L * B, J)  # (L, B, J) → (L·B, J)
-        out, pull_mlp = mlp(rows, self.parameters.layers("decoder"), activation)
+        out, pull_mlp = mlp(rows, self.parameters.layers("decoder"), self.activation)
 
         def pull(dout, gradient=None, input_gradient=True):
             into = None if gradient is None else gradient.layers("decoder")
@@ -295,12 +298,29 @@ class VAE:
             `pull(dlog_px, gradient=None, input_gradient=True) -> dz`.
         """
         out, pull_decoder = self.decoder(z)
-        log_px, pull_logp = self.likelihood.log_prob(x, out, self.parameters)
+        log_px, pull_logp = self.log_prob(x, out)
 
         def pull(dlog_px, gradient=None, input_gradient=True):
             return pull_decoder(pull_logp(dlog_px, gradient), gradient, input_gradient)
 
         return log_px, pull
+
+    def log_prob(self, x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, Callable]:
+        """Log-likelihood from the decoder's outputs, as the likelihood has it.
+
+        Parameters
+        ----------
+        x : (B, D) array
+        out : (L, B, heads·D) array
+
+        Returns
+        -------
+        log_px : (L, B) array
+            Nats per datapoint.
+        pull : callable
+            `pull(dlog_px, gradient=None) -> dout`.
+        """
+        return self.likelihood.log_prob(x, out, self.parameters)
 
     # The public doors: they check what comes in.
 

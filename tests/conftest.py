@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -26,6 +27,7 @@ def room_for_gradients_holds_nan():
     """Fill with NaN what a pullback must write: what it leaves out cannot pass for a number."""
     room_for_gradient = Parameters.room_for_gradient
 
+    @functools.wraps(room_for_gradient)
     def filled(self, wrt="both"):
         room = room_for_gradient(self, wrt)
         {"both": room.flat, "phi": room.phi, "theta": room.theta}[wrt][:] = np.nan

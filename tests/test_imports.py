@@ -60,6 +60,7 @@ THIRD_PARTY = {
     "threadpoolctl": {"bounds", "provenance", "jobs", "cli"},
 }
 IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
+COMPILED = "fast/kernels.py"  # imports Numba at its top, and is itself imported in functions alone
 
 MODULES = {
     path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
@@ -180,8 +181,15 @@ def test_the_core_needs_numpy_and_the_standard_library_alone():
             continue
         assert top in THIRD_PARTY, f"{path} imports {module}"
         assert here in THIRD_PARTY[top], f"{path} imports {module}"
-        if here in CORE or top in IN_A_FUNCTION:
+        if (here in CORE or top in IN_A_FUNCTION) and (path, top) != (COMPILED, "numba"):
             assert in_function, f"{path} imports {module} at its top"
+
+
+def test_what_imports_numba_is_imported_in_functions_alone():
+    """Kills `import numpyvae` that takes a second, or fails where there is no Numba."""
+    uses = [(path, inside) for path, _, m, _, inside in imports() if m == "numpyvae.fast.kernels"]
+    assert uses
+    assert all(inside for _, inside in uses)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +261,13 @@ WITH_EXAMPLES = {"parameters", "likelihoods", "elbo", "vae", "optimizers", "trai
 @pytest.fixture
 def load(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    return importlib.import_module
+
+    def load_module(name):
+        if name == "numpyvae.fast.kernels":
+            pytest.importorskip("numba", reason='needs Numba: pip install "numpyvae[fast]"')
+        return importlib.import_module(name)
+
+    return load_module
 
 
 @pytest.mark.parametrize("path", TO_IMPORT, ids=lambda path: MODULES[path])

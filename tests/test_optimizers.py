@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numpyvae import VAE, fast, fit, optimizers
-from numpyvae.fast import CompiledAdam
+from numpyvae import optimizers
 from numpyvae.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Momentum, RMSProp
 
 NAMES = tuple(OPTIMIZERS)
@@ -225,42 +223,3 @@ def check_burda_schedule():
 
 def test_burda_schedule():
     check_burda_schedule()
-
-
-@pytest.fixture(scope="module")
-def compiled_adam():
-    pytest.importorskip("numba")
-    return CompiledAdam(2e-3, beta1=0.8, beta2=0.95, eps=1e-4)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_compiled_adam_takes_the_same_steps_to_the_bit(compiled_adam, dtype):
-    """Kills an uncorrected moment, ε inside the root, contracted or float64 arithmetic."""
-    adam = Adam(2e-3, beta1=0.8, beta2=0.95, eps=1e-4)
-    g = np.random.default_rng(0).standard_normal((5, 1001)).astype(dtype)
-    states = adam.init(g[0]), compiled_adam.init(g[0])
-    for t, gradient in enumerate(g):
-        one, other = (
-            a.step(gradient, s, 1 / (t + 1)) for a, s in zip((adam, compiled_adam), states)
-        )
-        assert one.dtype == other.dtype == dtype
-        assert np.array_equal(one, other)
-    assert all(np.array_equal(states[0][k], states[1][k]) for k in states[0])
-
-
-def test_training_with_compiled_adam_gives_the_same_bits(compiled_adam):
-    """Kills a compiled step that only `step` knows: update="theta" hands on slices."""
-    x = np.random.default_rng(0).integers(0, 2, (20, 6))
-    for update in ("both", "phi", "theta"):
-        runs = [VAE(6, 2, (5,), seed=1) for _ in range(2)]
-        for vae, kind in zip(runs, (Adam, CompiledAdam)):
-            fit(vae, x, epochs=2, batch_size=7, optimizer=kind(1e-2), update=update)
-        assert np.array_equal(runs[0].parameters.flat, runs[1].parameters.flat)
-
-
-def test_compiled_adam_without_numba_is_one_clear_line(monkeypatch):
-    fast._compiled.cache_clear()
-    monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(ImportError, match=r"^CompiledAdam: expected Numba, .*numpyvae\[fast\]"):
-        CompiledAdam()
-    fast._compiled.cache_clear()

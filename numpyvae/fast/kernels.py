@@ -1,0 +1,102 @@
+"""The walks, one pass each. Only functions import this module: it needs Numba.
+
+The compiler takes eight numbers at a time through a loop in which there is nothing but
+arithmetic. So the exponential and the logarithm are polynomials:
+
+    e^x = 2^k (1 + p),  p = r + r² P(r),  x = k ln 2 + r,  |r| ≤ ½ ln 2
+    log(1 + t) = 2 artanh s,  artanh s = s + s q Q(q),  s = t/(2 + t),  q = s²     for 0 ≤ t ≤ 1
+
+P and Q are minimax fits with relative errors of 3.1e-9 in e^r and 4.5e-9 in artanh s, against
+6.0e-8 for the rounding of float32. All is float32 but the sums over a row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
+
+# "contract": a·b + c in one rounding; "reassoc": a sum in another order.
+EXACT = {"cache": True, "nogil": True, "error_model": "numpy"}
+FAST = EXACT | {"fastmath": {"contract", "reassoc"}}
+F, I = np.float32, np.int32
+RUN = 128  # terms of a sum that are added up in float32
+
+
+@njit(**EXACT)
+def adam(g, m, v, step, beta1, beta2, eps, rate):
+    """Advance m and v and write the step: vectors (P,) and numbers of one dtype."""
+    for i in range(g.size):
+        m[i] = m[i] * beta1 + g[i]
+        v[i] = v[i] * beta2 + g[i] * g[i]
+        step[i] = m[i] / (np.sqrt(v[i]) + eps) * rate
+
+
+@njit(inline="always", **FAST)
+def exp(x):
+    """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; where e^x would be denormal, e^−87."""
+    x = max(x, F(-87))
+    k = np.floor(x * F(1.44269504) + F(0.5))  # x/ln 2, rounded
+    r = x - k * F(0.693359375) + k * F(2.12194440e-4)  # ln 2 in two parts, the first of 10 bits
+    p = F(8.36888937e-3) + r * F(1.3950491e-3)
+    p = F(0.166665188) + r * (F(0.0416662058) + r * p)
+    p = r + r * r * (F(0.50000001) + r * p)
+    return I((I(k) + I(127)) << I(23)).view(F), p
+
+
+@njit(inline="always", **FAST)
+def log1p(t):
+    """log(1 + t), for 0 ≤ t ≤ 1."""
+    s = t / (F(2) + t)
+    q = s * s
+    Q = F(0.200108495) + q * (F(0.139995705) + q * F(0.140122296))
+    return F(2) * (s + s * q * (F(0.333332066) + q * Q))
+
+
+@njit(**FAST)
+def tanh(x, y):
+    """y = tanh x = sign(x) (1 − t)/(1 + t), t = e^−2|x|; 1 − t keeps its digits near 0."""
+    for i in range(x.size):
+        power, p = exp(F(-2) * abs(x[i]))
+        minus = (F(1) - power) - power * p  # 1 − t
+        y[i] = math.copysign(minus / (F(2) - minus), x[i])
+
+
+@njit(**FAST)
+def pull_tanh(y, dy, dx):
+    """dx = (1 − y²) dy."""
+    for i in range(y.size):
+        dx[i] = (F(1) - y[i] * y[i]) * dy[i]
+
+
+@njit(**FAST)
+def binomial_logpmf(x, logits, n, logp):
+    """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|); row r of l (R, D) meets row r mod B of x."""
+    B, D = x.shape
+    for r in range(logits.shape[0]):
+        b, total = r % B, 0.0
+        for start in range(0, D, RUN):
+            part = F(0)
+            for d in range(start, min(start + RUN, D)):
+                l = logits[r, d]
+                power, p = exp(-abs(l))
+                part += min(x[b, d] * l, (x[b, d] - n) * l) - n * log1p(power + power * p)
+            total += part
+        logp[r] = total
+
+
+@njit(**FAST)
+def pull_binomial_logpmf(x, logits, n, dlogp, dlogits):
+    """dl = (x − n sigmoid(l)) dlogp, row by row."""
+    B, D = x.shape
+    for r in range(logits.shape[0]):
+        b = r % B
+        for d in range(D):
+            l = logits[r, d]
+            power, p = exp(-abs(l))
+            t = power + power * p
+            right = F(1) if l > 0 else t
+            dlogits[r, d] = (x[b, d] - n * (right / (F(1) + t))) * dlogp[r]

@@ -1,0 +1,244 @@
+"""What Numba compiles against NumPy: Adam to the bit, tanh and log p within a few roundings."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+from conftest import LIKELIHOODS, data_for, noise, small_vae
+
+from numpyvae import VAE, elbo_and_grad, fast, fit
+from numpyvae.bounds import importance_log_likelihood
+from numpyvae.distributions import binomial_logpmf
+from numpyvae.estimators import IWAE
+from numpyvae.fast import CompiledAdam, compiled
+from numpyvae.fast.model import CompiledVAE
+from numpyvae.gradcheck import relative_error
+from numpyvae.layers import sigmoid
+from numpyvae.optimizers import Adam
+
+EPS = np.finfo("float32").eps
+missing = importlib.util.find_spec("numba") is None
+needs_numba = pytest.mark.skipif(missing, reason='needs Numba: pip install "numpyvae[fast]"')
+
+
+def test_without_numba_is_one_clear_line(monkeypatch):
+    """Kills a bare ModuleNotFoundError, and one that comes only in the middle of training."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
+    monkeypatch.delattr(fast, "kernels", raising=False)
+    for name, call in (("CompiledAdam", CompiledAdam), ("compiled", lambda: compiled(VAE(4, 2)))):
+        with pytest.raises(ImportError, match=rf"^{name}: expected Numba, .*numpyvae\[fast\]"):
+            call()
+
+
+def test_what_is_no_vae_of_float32_is_one_clear_line():
+    with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got a VAE of float64$"):
+        compiled(VAE(4, 2, dtype="float64"))
+    with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got str$"):
+        compiled("model.npz")
+
+
+# Adam.
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_adam_takes_the_same_steps_to_the_bit(dtype):
+    """Kills an uncorrected moment, ε inside the root, contracted or float64 arithmetic."""
+    settings = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-4}
+    adams = Adam(2e-3, **settings), CompiledAdam(2e-3, **settings)
+    g = np.random.default_rng(0).standard_normal((5, 1001)).astype(dtype)
+    states = [adam.init(g[0]) for adam in adams]
+    for t, gradient in enumerate(g):
+        one, other = (a.step(gradient, s, 1 / (t + 1)) for a, s in zip(adams, states))
+        assert one.dtype == other.dtype == dtype
+        assert np.array_equal(one, other)
+    assert all(np.array_equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@needs_numba
+def test_training_with_compiled_adam_gives_the_same_bits():
+    """Kills a compiled step that only `step` knows: update="theta" hands on slices."""
+    x = np.random.default_rng(0).integers(0, 2, (20, 6))
+    for update in ("both", "phi", "theta"):
+        runs = [VAE(6, 2, (5,), seed=1) for _ in range(2)]
+        for vae, kind in zip(runs, (Adam, CompiledAdam)):
+            fit(vae, x, epochs=2, batch_size=7, optimizer=kind(1e-2), update=update)
+        assert np.array_equal(runs[0].parameters.flat, runs[1].parameters.flat)
+
+
+# tanh and log p, in units of the last place of float32.
+
+
+def ulps(found, exact):
+    """Largest error in units in the last place of the exact value."""
+    assert found.dtype == np.float32
+    return np.max(np.abs(found.astype(float) - exact) / np.spacing(np.abs(exact).astype("f4")))
+
+
+def grid():
+    """Numbers at which a polynomial, a power of two or a difference may go wrong."""
+    magnitude = np.concatenate([np.geomspace(1e-30, 1e-3, 3000), np.linspace(1e-3, 86, 200_001)])
+    halves = np.log(2) * np.arange(0.25, 100, 0.25)  # where k changes, and half-way between
+    halves = halves[halves < 86, None] * (1 + EPS * np.arange(-3, 4))
+    x = np.concatenate([magnitude, halves.ravel()])
+    return np.concatenate([x, -x]).astype("float32")
+
+
+@needs_numba
+def test_tanh_is_right_to_three_units_in_the_last_place():
+    """Kills 1 − e^−2|x| with its digits lost near 0, a ln 2 of one part, a lost sign."""
+    x = grid().reshape(2, -1)
+    y, pull = compiled(VAE(4, 2)).activation(x)
+    assert y.shape == x.shape
+    assert ulps(y, np.tanh(x.astype(float))) <= 3
+    dy = np.random.default_rng(0).standard_normal(x.shape).astype("float32")
+    np.testing.assert_allclose(pull(dy), (1 - y.astype(float) ** 2) * dy, atol=EPS, rtol=2 * EPS)
+
+
+@needs_numba
+@pytest.mark.parametrize("order", ["F", "strided"])
+def test_tanh_of_any_layout(order):
+    """Kills a result that is written into a copy."""
+    x = np.random.default_rng(0).standard_normal((6, 10)).astype("float32")
+    view = np.asfortranarray(x) if order == "F" else x[::2, ::2]
+    y, pull = compiled(VAE(4, 2)).activation(view)
+    np.testing.assert_allclose(y, np.tanh(view), rtol=4 * EPS)
+    np.testing.assert_allclose(pull(view), view / np.cosh(view) ** 2, rtol=4e-6)
+
+
+@needs_numba
+def test_values_without_a_number():
+    """Kills e^−87 where NaN went in: training must see it and stop."""
+    vae = compiled(VAE(1, 2))
+    x = np.array([np.inf, -np.inf, np.nan, 0, -0.0, 200, -200], "float32")
+    y, _ = vae.activation(x)
+    assert np.array_equal(y, np.float32([1, -1, np.nan, 0, 0, 1, -1]), equal_nan=True)
+    assert np.signbit(y[4])
+    logp, pull = vae.log_prob(np.ones((1, 1), "float32"), np.full((1, 1, 1), np.nan, "float32"))
+    assert np.isnan(logp).all()
+    assert np.isnan(pull(np.ones_like(logp))).all()
+
+
+@needs_numba
+def test_log_p_of_one_pixel_is_right_to_three_units_in_the_last_place():
+    """Kills 1 + t before its logarithm, max for min, and a sigmoid of the wrong side."""
+    l = grid()[:, None]
+    vae, l64 = compiled(VAE(1, 2)), l.astype(float)
+    for value in (0, 1):
+        x = np.full(l.shape, value, "float32")
+        logp, pull = vae.log_prob(x, l[None])
+        sign = 2 * value - 1
+        assert ulps(logp[0], -np.logaddexp(0, -sign * l64)[:, 0]) <= 3
+        dl = pull(np.ones_like(logp))[0]
+        np.testing.assert_allclose(dl, value - sigmoid(l64)[0], rtol=0, atol=2 * EPS)
+        if value == 0:  # −sigmoid(l) keeps its digits down to the smallest
+            assert ulps(dl, -sigmoid(l64)[0]) <= 3
+
+
+@needs_numba
+def test_far_out_log_p_is_small_and_finite():
+    """Kills an exponent that wraps round below e^−87, which is the smallest there is here."""
+    l = np.float32([[88], [1000], [3e38]])
+    logp, pull = compiled(VAE(1, 2)).log_prob(np.ones((3, 1), "float32"), l[None])
+    assert (np.abs(logp) <= 2e-38).all()
+    assert np.array_equal(pull(np.ones_like(logp)), np.zeros((1, 3, 1)))
+    logp, _ = compiled(VAE(1, 2)).log_prob(np.zeros((3, 1), "float32"), l[None])
+    assert np.array_equal(logp[0], -l[:, 0])
+
+
+@needs_numba
+@pytest.mark.parametrize("likelihood", ["bernoulli", "binomial:16"])
+@pytest.mark.parametrize("L", [1, 3])
+@pytest.mark.parametrize("D", [1, 127, 128, 129, 300])
+def test_log_p_sums_over_the_pixels_of_its_own_row(likelihood, D, L):
+    """Kills the wrong row of x, a last run left out, log C(n, x) forgotten, float32 sums."""
+    rng = np.random.default_rng(D)
+    vae = compiled(VAE(D, 2, likelihood=likelihood))
+    n = vae.likelihood.n
+    x = rng.integers(0, n + 1, (5, D)).astype("float32")
+    l = 3 * rng.standard_normal((L, 5, D)).astype("float32")
+    logp, pull = vae.log_prob(x, l)
+    exact, exact_pull = binomial_logpmf(x.astype(float), l.astype(float), n)
+    np.testing.assert_allclose(logp, exact, rtol=4 * EPS)
+    dlogp = rng.standard_normal((L, 5)).astype("float32")
+    dl = pull(dlogp)
+    np.testing.assert_allclose(dl, exact_pull(dlogp), rtol=8 * EPS, atol=4 * n * EPS)
+    assert (logp.dtype, dl.dtype, dl.shape) == (np.float32, np.float32, l.shape)
+    shares = np.broadcast_to(np.float32(0.2), (L, 5))  # read-only, and of stride 0
+    np.testing.assert_allclose(pull(shares), exact_pull(shares), rtol=8 * EPS, atol=4 * n * EPS)
+    strided = np.repeat(x, 2, axis=1)[:, ::2]
+    assert np.array_equal(vae.log_prob(strided, l)[0], logp)
+
+
+@needs_numba
+def test_log_p_of_many_pixels():
+    """Kills a sum over the row in float32 alone."""
+    l = np.random.default_rng(0).standard_normal((1, 3, 200_000)).astype("float32")
+    x = np.zeros(l.shape[1:], "float32")
+    exact, _ = binomial_logpmf(x.astype(float), l.astype(float), 1)
+    np.testing.assert_allclose(
+        compiled(VAE(200_000, 1, ())).log_prob(x, l)[0], exact, rtol=2 * EPS
+    )
+
+
+# The model.
+
+
+@needs_numba
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation):
+    """Kills a piece that is compiled and is another function; without one, bits must agree."""
+    vae = small_vae(likelihood, "float32", activation=activation)
+    x, eps = data_for(likelihood), noise(3)
+    twin = compiled(vae)
+    assert isinstance(twin, CompiledVAE)
+    assert twin.likelihood is vae.likelihood
+    for one, other in zip(elbo_and_grad(vae, x, eps), elbo_and_grad(twin, x, eps)):
+        assert relative_error(other, one) <= 20 * EPS
+        if activation != "tanh" and likelihood.startswith("gaussian"):
+            assert np.array_equal(other, one)
+
+
+@needs_numba
+def test_other_precisions_go_the_way_of_numpy():
+    """Kills a kernel that rounds float64 to float32, or drops an imaginary part."""
+    vae, x, eps = small_vae(dtype="float32"), data_for("bernoulli"), noise(2)
+    for dtype in ("float64", "complex128"):
+        flat = vae.parameters.flat.astype(dtype)
+        flat += 1e-3j if dtype == "complex128" else 0
+        found = []
+        for model in (vae, compiled(vae)):
+            logp, pull = model.with_flat(flat).log_likelihood(x, eps)
+            found.append((logp, pull(logp)))
+        for one, other in zip(*found):
+            assert one.dtype == dtype
+            assert np.array_equal(one, other)
+
+
+@needs_numba
+@pytest.mark.parametrize("estimator", ["sgvb-b", IWAE(3)])
+def test_training_a_compiled_model_trains_the_model(estimator):
+    """Kills parameters that are a copy, and a run that goes elsewhere."""
+    x = np.random.default_rng(0).integers(0, 2, (40, 6)).astype("float32")
+    plain, vae = (VAE(6, 2, (5,), seed=1) for _ in range(2))
+    histories = [
+        fit(v, x, epochs=5, optimizer=o(1e-2), batch_size=8, estimator=estimator)
+        for v, o in ((plain, Adam), (compiled(vae), CompiledAdam))
+    ]
+    np.testing.assert_allclose(vae.parameters.flat, plain.parameters.flat, atol=1e-4)
+    np.testing.assert_allclose(histories[0]["elbo"], histories[1]["elbo"], rtol=1e-5)
+
+
+@needs_numba
+def test_log_p_of_a_compiled_model_is_the_same_for_any_number_of_threads():
+    """Kills a kernel that holds something between its calls."""
+    vae = small_vae(dtype="float32", data_dim=200)
+    x = data_for("bernoulli", 60, 200)
+    one, two = (importance_log_likelihood(compiled(vae), x, 30, n_jobs=n) for n in (1, 2))
+    assert np.array_equal(one, two)
+    np.testing.assert_allclose(one, importance_log_likelihood(vae, x, 30), rtol=1e-5)
