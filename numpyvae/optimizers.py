@@ -80,6 +80,25 @@ class Optimizer:
         state["t"] += 1
         return self._step(gradient, state, float(scale) * self.learning_rate)
 
+    def ascend(
+        self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
+    ) -> np.ndarray | None:
+        """Add the step to `flat` (P,) in place, and return None.
+
+        A step that is not finite is returned, and not added.
+        """
+        state["t"] += 1
+        return self._ascend(flat, gradient, state, float(scale) * self.learning_rate)
+
+    def _ascend(
+        self, flat: np.ndarray, g: np.ndarray, state: State, rate: float
+    ) -> np.ndarray | None:
+        step = self._step(g, state, rate)
+        if not math.isfinite(np.dot(step, step)):
+            return step
+        flat += step
+        return None
+
     def _step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
         raise NotImplementedError
 

@@ -324,10 +324,9 @@ def _run_epoch(
             g *= clip_norm / norm
         if rate is not None:
             scale = _check_factor(rate(step))
-        move = optimizer.step(g, state, scale)
-        if not math.isfinite(np.dot(move, move)):
-            raise _non_finite("step", epoch, step, vae, move, update)
-        moving += move
+        failed = optimizer.ascend(moving, g, state, scale)
+        if failed is not None:
+            raise _non_finite("step", epoch, step, vae, failed, update)
         totals += np.multiply(len(x), (*estimate[:3], norm))
         rows += len(x)
     objective, reconstruction, kl, norm = map(float, totals / rows)

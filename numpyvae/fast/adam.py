@@ -16,6 +16,9 @@ __all__ = ["CompiledAdam"]
 class CompiledAdam(Adam):
     """`optimizers.Adam` in one walk over memory, to the same bits; its state is Adam's.
 
+    The walk adds the step too. So where some steps are not finite, `ascend` leaves out those
+    alone, and `fit` stops with the others taken: all parameters are finite, as with `Adam`.
+
     Parameters
     ----------
     learning_rate, beta1, beta2, eps : float
@@ -39,14 +42,19 @@ class CompiledAdam(Adam):
         kernels("CompiledAdam")
 
     def _step(self, g, state, rate):
-        t = int(state["t"])
+        step = np.zeros_like(g)
+        failed = self._ascend(step, g, state, rate)
+        return step if failed is None else failed
+
+    def _ascend(self, flat, g, state, rate):
+        t, m, v = int(state["t"]), state["m"], state["v"]
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         r = math.sqrt(c2 / (1 - self.beta2))
-        step = np.empty_like(g)
         numbers = (self.beta1, self.beta2, r * self.eps, rate * (1 - self.beta1) * r / c1)
-        adam = kernels("CompiledAdam").adam
-        adam(g, state["m"], state["v"], step, *map(g.dtype.type, numbers))
-        return step
+        beta1, beta2, eps, rate = map(g.dtype.type, numbers)
+        if kernels("CompiledAdam").adam(g, m, v, flat, beta1, beta2, eps, rate):
+            return m / (np.sqrt(v) + eps) * rate
+        return None
 
 
 def kernels(who: str):

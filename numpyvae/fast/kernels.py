@@ -27,12 +27,17 @@ RUN = 128  # terms of a sum that are added up in float32
 
 
 @njit(**EXACT)
-def adam(g, m, v, step, beta1, beta2, eps, rate):
-    """Advance m and v and write the step: vectors (P,) and numbers of one dtype."""
+def adam(g, m, v, flat, beta1, beta2, eps, rate):
+    """Advance m and v, and add each finite step to `flat`; return how many were not finite."""
+    failed = 0
     for i in range(g.size):
         m[i] = m[i] * beta1 + g[i]
         v[i] = v[i] * beta2 + g[i] * g[i]
-        step[i] = m[i] / (np.sqrt(v[i]) + eps) * rate
+        step = m[i] / (np.sqrt(v[i]) + eps) * rate
+        finite = abs(step) < np.inf
+        flat[i] += step if finite else g.dtype.type(0)
+        failed += not finite
+    return failed
 
 
 @njit(inline="always", **FAST)
