@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from conftest import LIKELIHOODS, data_for, noise, small_vae
 
-from numpyvae import VAE, elbo_and_grad, fast, fit
+from numpyvae import VAE, NonFiniteError, elbo_and_grad, fast, fit
 from numpyvae.bounds import importance_log_likelihood
 from numpyvae.distributions import binomial_logpmf
 from numpyvae.estimators import IWAE
 from numpyvae.fast import CompiledAdam, compiled
+from numpyvae.fast.adam import kernels
 from numpyvae.fast.model import CompiledVAE
 from numpyvae.gradcheck import relative_error
 from numpyvae.layers import sigmoid
@@ -29,6 +30,7 @@ def test_without_numba_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
     monkeypatch.delattr(fast, "kernels", raising=False)
+    kernels.cache_clear()
     for name, call in (("CompiledAdam", CompiledAdam), ("compiled", lambda: compiled(VAE(4, 2)))):
         with pytest.raises(ImportError, match=rf"^{name}: expected Numba, .*numpyvae\[fast\]"):
             call()
@@ -57,6 +59,28 @@ def test_adam_takes_the_same_steps_to_the_bit(dtype):
         assert one.dtype == other.dtype == dtype
         assert np.array_equal(one, other)
     assert all(np.array_equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@needs_numba
+def test_a_step_that_is_not_finite_is_returned_and_not_added():
+    """Kills NaN in the parameters, and a step lost or not noticed."""
+    flat, g = np.zeros(3, "float32"), np.array([1, 0, -1], "float32")
+    adam = CompiledAdam(1e-2, eps=1e-60)  # 0 in float32, so that a gradient of 0 makes 0/0
+    with np.errstate(invalid="ignore"):
+        failed = adam.ascend(flat, g, adam.init(flat))
+        np.testing.assert_array_equal(adam.step(g, adam.init(flat)), failed)
+    np.testing.assert_allclose(failed, [1e-2, np.nan, -1e-2], rtol=1e-6)
+    np.testing.assert_allclose(flat, [1e-2, 0, -1e-2], rtol=1e-6)
+    assert adam.ascend(flat, np.ones_like(g), adam.init(flat)) is None
+
+
+@needs_numba
+def test_training_stops_at_a_step_that_is_not_finite():
+    """Kills a failure that `fit` does not hear of."""
+    vae, x = VAE(4, 2, (3,)), np.zeros((6, 4), "float32")
+    with pytest.raises(NonFiniteError, match=r"step 1: .*encoder\.W0"):  # no ink: no gradient
+        fit(compiled(vae), x, epochs=1, optimizer=CompiledAdam(1e-2, eps=1e-60))
+    assert np.isfinite(vae.parameters.flat).all()
 
 
 @needs_numba

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ class CompiledAdam(Adam):
         return None
 
 
+@functools.cache  # an import statement in each step is not free
 def kernels(who: str):
     """Return the module `kernels`, or say that `who` needs Numba."""
     try:
