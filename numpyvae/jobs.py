@@ -6,7 +6,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,7 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     ----------
     settings : Settings
     output : Path
-        A folder; made if it is not there.
+        A folder; made if it is not there, and gone again if the run fails before it writes.
     progress : bool
         Show a line on standard error.
 
@@ -163,11 +164,11 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
         )
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, likelihood, seed=s.seed)
     vae = accelerated(vae, s.accelerator)
-    _claim(output)
     from threadpoolctl import threadpool_limits
 
     largest = max(view.size for view in vae.parameters.values())
-    with threadpool_limits(1 if s.batch_size * largest < _SMALL else None, "blas"):
+    threads = 1 if s.batch_size * largest < _SMALL else None
+    with _claimed(output), threadpool_limits(threads, "blas"):
         return _train(s, estimator, optimizer, vae, data, output, progress, start)
 
 
@@ -270,17 +271,30 @@ def _train(
     return summary
 
 
-def _claim(output: Path) -> None:
-    """Make the folder and try to write in it, before training takes its time."""
+@contextmanager
+def _claimed(output: Path) -> Iterator[None]:
+    """Make the folder and try to write in it, before training takes its time.
+
+    If the block fails, the folders that were made here and are empty go again.
+    """
+    made: list[Path] = []
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"{output}: expected a folder that can be written, got "
-            f"{error.strerror or error}; choose another with --output"
-        ) from None
+        try:
+            made += [folder for folder in (output, *output.parents) if not folder.exists()]
+            output.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=output):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"{output}: expected a folder that can be written, got "
+                f"{error.strerror or error}; choose another with --output"
+            ) from None
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it holds something, or was never made
+                folder.rmdir()
+        raise
 
 
 def evaluate(

@@ -402,7 +402,7 @@ def test_failure_at_work_is_1_and_one_line(tmp_path, capsys, monkeypatch, number
     args, word = list(failing(tmp_path))[number]
     assert main(args) == 1
     assert word in one_line(capsys)
-    assert [p for p in work.rglob("*") if p.is_file()] == []
+    assert list(work.rglob("*")) == []  # kills: an empty runs/vae after a run that diverged
 
 
 def test_a_picture_that_cannot_be_written_is_refused_before_the_bounds(
@@ -454,7 +454,7 @@ def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_interrupt_leaves_no_files(tmp_path):
+def test_a_real_interrupt_leaves_nothing(tmp_path):
     output = tmp_path / "run"
     # A shell starts background jobs with the interrupt ignored; the command must hear it.
     program = (
@@ -473,7 +473,21 @@ def test_a_real_interrupt_leaves_no_files(tmp_path):
             process.kill()
     assert process.returncode == 130
     assert b"Traceback" not in err
-    assert list(output.iterdir()) == []
+    assert not output.exists()
+
+
+def test_a_failed_run_leaves_what_it_did_not_make(tmp_path, monkeypatch):
+    # kills: a folder of the user's that goes, and one that goes with a file in it
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(jobs, "fit", raising(FloatingPointError("diverged")))
+    assert train(tmp_path / "mine" / "new" / "run") == 1
+    assert list((tmp_path / "mine").iterdir()) == []
+    assert train(tmp_path / "mine") == 1
+    assert (tmp_path / "mine").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(jobs, "pictures", raising(OSError("the disk is full")))
+    assert train(tmp_path / "run") == 1
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"model.npz", "history.csv"}
 
 
 def test_a_closed_pipe_is_no_traceback():
