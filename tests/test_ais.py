@@ -100,12 +100,22 @@ def test_without_intermediate_temperatures_it_is_importance_sampling():
     """Kills weights averaged in log space, and chains that do not start at draws of q."""
     vae = shifted(linear(2, 5))
     x, _ = simulate(vae, 4)
-    bounds = annealed_log_likelihood(vae, x, [0, 1], 200, seed=3)
+    bounds = annealed_log_likelihood(vae, x, n_chains=200, temperatures=[0, 1], seed=3)
     eps = RowStreams(3, ais._FORWARD, slice(0, 4), 200, 2, vae.dtype).normal()
     log_w = log_weights(vae, x, *vae.encode(x), eps)
     expected = np.log(np.exp(log_w - log_w.max()).mean(axis=0)) + log_w.max()
     np.testing.assert_allclose(bounds.log_lower, expected, rtol=1e-12)
     assert bounds.n_temperatures == 0
+
+
+def test_a_schedule_takes_the_place_of_a_count():
+    # kills: `temperatures` that are read by one door alone, or beside the count
+    vae = shifted(linear(2, 5))
+    counted = sandwich(vae, 4, 7, 3, seed=1)
+    given = sandwich(vae, 4, n_chains=3, temperatures=sigmoid_temperatures(7), seed=1)
+    np.testing.assert_array_equal(given.log_lower, counted.log_lower)
+    np.testing.assert_array_equal(given.log_upper, counted.log_upper)
+    assert given.n_temperatures == counted.n_temperatures == 7
 
 
 @pytest.mark.parametrize("initial", ["prior", "encoder"])
@@ -404,11 +414,12 @@ def test_sigmoid_temperatures():
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"temperatures": 0}, ValueError, "temperatures.*at least 1, got 0"),
-        ({"temperatures": 2.5}, TypeError, "temperatures.*whole number.*2.5"),
-        ({"temperatures": True}, TypeError, "temperatures.*whole number"),
-        ({"temperatures": "many"}, TypeError, "temperatures.*whole number"),
-        ({"temperatures": ["a", "b"]}, TypeError, "temperatures.*sequence of numbers"),
+        ({"n_temperatures": 0}, ValueError, "^n_temperatures.*at least 1, got 0"),
+        ({"n_temperatures": 2.5}, TypeError, "^n_temperatures.*whole number.*2.5"),
+        ({"n_temperatures": True}, TypeError, "^n_temperatures.*whole number"),
+        ({"n_temperatures": [0, 1]}, TypeError, "^n_temperatures.*whole number"),
+        ({"temperatures": 5}, TypeError, "^temperatures.*got 5; .* is n_temperatures"),
+        ({"temperatures": ["a", "b"]}, TypeError, "temperatures.*sequence of numbers, got"),
         ({"temperatures": []}, ValueError, "temperatures.*from 0 to 1"),
         ({"temperatures": [0.0]}, ValueError, "temperatures.*from 0 to 1"),
         ({"temperatures": [[0, 1]]}, ValueError, "temperatures.*shape"),
@@ -435,7 +446,7 @@ def test_bad_settings_get_one_clear_line(settings, error, words):
     vae = linear(2, 4)
     x, _ = simulate(vae, 3)
     with pytest.raises(error, match=words) as caught:
-        annealed_log_likelihood(vae, x, **({"temperatures": 3, "n_chains": 2} | settings))
+        annealed_log_likelihood(vae, x, **({"n_temperatures": 3, "n_chains": 2} | settings))
     assert "\n" not in str(caught.value)
 
 

@@ -99,7 +99,7 @@ def test_log_p_is_annealed_exact_or_given():
         ({"n_samples": 0}, ValueError, "n_samples.*at least 1, got 0"),
         ({"n_nodes": 1}, ValueError, "n_nodes.*at least 2, got 1"),
         ({"max_iterations": 0}, ValueError, "max_iterations"),
-        ({"temperatures": 0, "log_likelihood": None}, ValueError, "temperatures"),
+        ({"n_temperatures": 0, "log_likelihood": None}, ValueError, "n_temperatures"),
         ({"n_chains": 0, "log_likelihood": None}, ValueError, "n_chains"),
         ({"memory": 1e-4}, ValueError, "memory: expected at least"),
         ({"seed": -1}, ValueError, "seed"),

@@ -29,7 +29,14 @@ from ..vae import VAE
 from .cores import check_jobs, over_cores
 from .path import Path
 from .streams import RowStreams, log_mean_exp, mean_and_error, row_slices
-from .walk import PILOT_CHAINS, check_temperatures, n_moves, tune, walk
+from .walk import (
+    PILOT_CHAINS,
+    check_temperatures,
+    n_moves,
+    sigmoid_temperatures,
+    tune,
+    walk,
+)
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 
@@ -59,7 +66,7 @@ class AnnealedBounds:
     Examples
     --------
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> bounds = annealed_log_likelihood(vae, [[0, 1, 1, 0]], temperatures=20, n_chains=4)
+    >>> bounds = annealed_log_likelihood(vae, [[0, 1, 1, 0]], n_temperatures=20, n_chains=4)
     >>> bounds.upper is None, bounds.n_temperatures
     (True, 20)
     """
@@ -107,9 +114,10 @@ class AnnealedBounds:
 def annealed_log_likelihood(
     vae: VAE,
     x: Any,
-    temperatures: Any = 1000,
+    n_temperatures: int = 1000,
     n_chains: int = 16,
     *,
+    temperatures: Any = None,
     n_leapfrog: int = 3,
     initial: str = "encoder",
     posterior: Any = None,
@@ -124,11 +132,13 @@ def annealed_log_likelihood(
     ----------
     vae : VAE
     x : (N, D) array_like
-    temperatures : int or sequence of float
-        How many intermediate distributions, spaced as by Wu et al. 2016, or the inverse
-        temperatures themselves, rising from 0 to 1. More of them make the bounds tighter.
+    n_temperatures : int
+        Intermediate distributions, spaced as by Wu et al. 2016. More of them make the bounds
+        tighter.
     n_chains : int
         C, for each datapoint and each direction.
+    temperatures : sequence of float, optional
+        The inverse temperatures themselves, rising from 0 to 1, in place of `n_temperatures`.
     n_leapfrog : int
         Steps of a Hamiltonian move, each with one gradient through the decoder.
     initial : {"encoder", "prior"}
@@ -161,13 +171,16 @@ def annealed_log_likelihood(
     Examples
     --------
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> bounds = annealed_log_likelihood(vae, [[0, 1, 1, 0]], temperatures=20, n_chains=4)
+    >>> bounds = annealed_log_likelihood(vae, [[0, 1, 1, 0]], n_temperatures=20, n_chains=4)
     >>> bounds.log_lower.shape
     (1,)
     """
     x = check_rows(x, vae.data_dim, dtype=vae.dtype)
     vae.likelihood.check(x)
-    betas = check_temperatures(temperatures)
+    if temperatures is None:
+        betas = sigmoid_temperatures(check_count("n_temperatures", n_temperatures))
+    else:
+        betas = check_temperatures(temperatures)
     C = check_count("n_chains", n_chains)
     n_leapfrog = check_count("n_leapfrog", n_leapfrog)
     check_choice("initial", initial, ("encoder", "prior"))
@@ -220,7 +233,7 @@ def annealed_log_likelihood(
 def sandwich(
     vae: VAE,
     n: int = 100,
-    temperatures: Any = 1000,
+    n_temperatures: int = 1000,
     n_chains: int = 16,
     *,
     seed: int = 0,
@@ -236,8 +249,8 @@ def sandwich(
     vae : VAE
     n : int
         Datapoints to simulate.
-    temperatures : int or sequence of float
-        As `annealed_log_likelihood` takes them.
+    n_temperatures : int
+        Intermediate distributions.
     n_chains : int
         C, for each datapoint and each direction.
     seed : int
@@ -251,13 +264,13 @@ def sandwich(
     Examples
     --------
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> bounds = sandwich(vae, n=3, temperatures=20, n_chains=4)
+    >>> bounds = sandwich(vae, n=3, n_temperatures=20, n_chains=4)
     >>> bounds.log_lower.shape, bounds.log_upper.shape
     ((3,), (3,))
     """
     x, z = simulate(vae, n, seed)
     return annealed_log_likelihood(
-        vae, x, temperatures, n_chains, posterior=z, seed=seed, **settings
+        vae, x, n_temperatures, n_chains, posterior=z, seed=seed, **settings
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_positive
+from ..checks import check_count, check_positive, shown
 from .hmc import Point, adapted, transition
 from .path import Path
 from .streams import RowStreams
@@ -55,30 +55,35 @@ def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
     >>> sigmoid_temperatures(3).round(2)
     array([0. , 0.1, 0.5, 0.9, 1. ])
     """
-    n = check_count("temperatures", n)
+    n = check_count("n", n)
     steepness = check_positive("steepness", steepness)
     s = 0.5 * np.tanh(0.5 * steepness * np.linspace(-1, 1, n + 2))
     return (s - s[0]) / (s[-1] - s[0])
 
 
 def check_temperatures(temperatures: Any) -> np.ndarray:
-    """Return the inverse temperatures that a count or a sequence stands for.
+    """Return inverse temperatures as an array.
 
     Raises
     ------
     TypeError, ValueError
-        If a count is not a whole number above 0, or a sequence does not rise from 0 to 1.
+        If they are not numbers that rise from 0 to 1.
     """
-    if np.ndim(temperatures) == 0:
-        return sigmoid_temperatures(temperatures)
     try:
         betas = np.asarray(temperatures, dtype=float)
     except (TypeError, ValueError):
-        raise TypeError("temperatures: expected a whole number or a sequence of numbers") from None
+        raise TypeError(
+            f"temperatures: expected a sequence of numbers, got {shown(temperatures)}"
+        ) from None
+    if betas.ndim == 0:
+        raise TypeError(
+            f"temperatures: expected a sequence from 0 to 1, got {shown(temperatures)}; "
+            "how many there are is n_temperatures"
+        )
     if betas.ndim != 1 or betas.size < 2 or betas[0] != 0 or betas[-1] != 1:
         ends = f"from {betas[0]:g} to {betas[-1]:g}" if betas.ndim == 1 and betas.size else "none"
         raise ValueError(
-            "temperatures: expected a whole number, or a sequence from 0 to 1 as [0, 0.2, 1], "
+            "temperatures: expected a sequence from 0 to 1 as [0, 0.2, 1], "
             f"got shape {betas.shape}, {ends}"
         )
     falls = np.flatnonzero(~(np.diff(betas) > 0))

@@ -100,7 +100,7 @@ def decompose_gap(
     n_samples: int = 500,
     n_nodes: int | None = None,
     max_iterations: int = 100,
-    temperatures: Any = 300,
+    n_temperatures: int = 300,
     n_chains: int = 8,
     seed: int = 0,
     memory: float = 64.0,
@@ -124,7 +124,7 @@ def decompose_gap(
         of draws for larger J.
     max_iterations : int
         Of each quasi-Newton search over (μ, log σ²), which begins at the encoder's.
-    temperatures, n_chains : int
+    n_temperatures, n_chains : int
         As `annealed_log_likelihood` takes them; unused if `log_likelihood` is given.
     seed : int
     memory : float
@@ -165,7 +165,7 @@ def decompose_gap(
     n_samples += n_samples % 2
     row_slices(vae, len(x), n_samples, memory)  # what does not fit is refused before the work
     log_p, source = _log_likelihood(
-        vae, x, log_likelihood, temperatures, n_chains, seed, memory, progress
+        vae, x, log_likelihood, n_temperatures, n_chains, seed, memory, progress
     )
     start = vae.encode(x)
     best = np.empty((2, *start[0].shape), vae.dtype)
@@ -181,14 +181,14 @@ def decompose_gap(
 
 
 def _log_likelihood(
-    vae, x, given, temperatures, n_chains, seed, memory, progress
+    vae, x, given, n_temperatures, n_chains, seed, memory, progress
 ) -> tuple[np.ndarray, str]:
     """Return log p(x), (N,), and where it comes from."""
     if given is None:
         from ..bounds.ais import annealed_log_likelihood
 
         bounds = annealed_log_likelihood(
-            vae, x, temperatures, n_chains, seed=seed, memory=memory, progress=progress
+            vae, x, n_temperatures, n_chains, seed=seed, memory=memory, progress=progress
         )
         return bounds.log_lower, "from below by AIS"
     if hasattr(given, "log_evidence"):
