@@ -17,10 +17,12 @@ import numpy as np
 __all__ = [
     "check_choice",
     "check_count",
+    "check_data",
     "check_noise",
     "check_positive",
     "check_rows",
     "check_seed",
+    "check_vae",
     "check_weight",
     "row_blocks",
     "shown",
@@ -174,6 +176,30 @@ def check_rows(
                     f"{np.abs(block).max():g}; scale the data or use dtype='float64'"
                 )
     return array
+
+
+def check_vae(vae: Any) -> None:
+    """Raise TypeError unless `vae` has what a `VAE` has; one that only looks like it will do."""
+    if not all(hasattr(vae, name) for name in ("encoder", "decoder", "likelihood", "parameters")):
+        raise TypeError(
+            f"vae: expected a VAE, got {shown(vae)}; make one with VAE(data_dim, latent_dim), "
+            "or read it from its file with VAE.load(path)"
+        )
+
+
+def check_data(vae: Any, x: Any) -> np.ndarray:
+    """Return `x` as `check_rows` does, if the model `vae` can take it: its width and its values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `vae` is no model, or `x` is not rows of `vae.data_dim` values in the support of its
+        likelihood that its dtype can hold.
+    """
+    check_vae(vae)
+    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
+    vae.likelihood.check(x)
+    return x
 
 
 def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:

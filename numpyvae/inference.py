@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from .checks import check_choice, check_count, check_rows, check_seed
+from .checks import check_choice, check_count, check_data, check_seed, check_vae
 from .elbo import terms_given_q
 from .vae import VAE
 
@@ -301,6 +301,7 @@ def variational_em(
     >>> len(steps), steps[-1].elbo > steps[0].elbo
     (10, True)
     """
+    check_vae(vae)
     posterior, steps = None, []
     nodes = nodes or noise_nodes(vae.latent_dim)
     for _ in range(check_count("rounds", rounds)):
@@ -319,8 +320,7 @@ def variational_em(
 
 def _inputs(vae: VAE, x: Any, nodes: Nodes | None) -> tuple[np.ndarray, Nodes]:
     """Return x in the model's dtype, and the nodes as (L, 1, J) so that they serve every row."""
-    x = check_rows(x, vae.data_dim)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     eps, weights = nodes or noise_nodes(vae.latent_dim)
     eps, weights = np.asarray(eps, vae.dtype), np.asarray(weights, vae.dtype)
     if eps.ndim != 2 or eps.shape != (len(weights), vae.latent_dim):

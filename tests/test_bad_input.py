@@ -1,9 +1,24 @@
 """Bad input gets one line: what was expected, what came; and nothing has changed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from numpyvae import VAE, History, elbo, elbo_and_grad, fit, importance_log_likelihood
+from numpyvae import (
+    VAE,
+    History,
+    bounds,
+    diagnostics,
+    elbo,
+    elbo_and_grad,
+    estimators,
+    exact,
+    fit,
+    importance_log_likelihood,
+    inference,
+    plotting,
+)
 from numpyvae.elbo import elbo_terms, mean_terms, sampled_elbo
 from numpyvae.optimizers import OPTIMIZERS, make_optimizer
 
@@ -28,6 +43,57 @@ def refuses(error, call, *words, vae=None):
         assert word in message, message
     if vae is not None:
         assert vae.parameters.flat.tobytes() == before
+
+
+# The model, at every door.
+
+NEED_A_MODEL = {
+    "importance_log_likelihood": lambda vae: importance_log_likelihood(vae, GOOD),
+    "importance_curve": lambda vae: bounds.importance_curve(vae, GOOD),
+    "annealed": lambda vae: bounds.annealed_log_likelihood(vae, GOOD),
+    "sandwich": lambda vae: bounds.sandwich(vae),
+    "simulate": lambda vae: bounds.simulate(vae, 3),
+    "eubo": lambda vae: bounds.eubo(vae, GOOD, EPS),
+    "cubo": lambda vae: bounds.cubo(vae, GOOD),
+    "appendix D": lambda vae: bounds.fitted_log_likelihood(vae, GOOD),
+    "compare_bounds": lambda vae: bounds.compare_bounds(vae, GOOD),
+    "decompose_gap": lambda vae: diagnostics.decompose_gap(vae, GOOD),
+    "rate_distortion": lambda vae: diagnostics.rate_distortion(vae, GOOD),
+    "elbo_surgery": lambda vae: diagnostics.elbo_surgery(vae, GOOD),
+    "active_units": lambda vae: diagnostics.active_units(vae, GOOD),
+    "variational_inference": lambda vae: inference.variational_inference(vae, GOOD),
+    "m_step": lambda vae: inference.m_step(vae, GOOD, None),
+    "variational_em": lambda vae: inference.variational_em(vae, GOOD, rounds=1),
+    "exact_model": lambda vae: exact.exact_model(vae),
+    "LinearGaussian": lambda vae: exact.LinearGaussian.from_vae(vae),
+    "Gaussian": lambda vae: exact.Gaussian.from_encoder(vae, GOOD),
+    "Quadrature": lambda vae: exact.Quadrature(vae),
+    "estimator": lambda vae: estimators.SGVBB()(vae, GOOD, EPS),
+    "reconstructions": lambda vae: plotting.plot_reconstructions(vae, GOOD, (2, 2)),
+    "samples": lambda vae: plotting.plot_samples(vae, (2, 2)),
+    "manifold": lambda vae: plotting.plot_manifold(vae, (2, 2)),
+    "latent_space": lambda vae: plotting.plot_latent_space(vae, GOOD),
+    "units": lambda vae: plotting.plot_active_units(vae, GOOD),
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "runs/vae/model.npz",
+        Path("model.npz"),
+        None,
+        [],
+        GOOD,
+        VAE,
+        exact.LinearGaussian(np.eye(D, J), np.zeros(D), 1.0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("door", list(NEED_A_MODEL))
+def test_what_is_no_model_is_refused_at_every_door(door, value):
+    # kills: 'str' object has no attribute 'data_dim'
+    refuses(TypeError, lambda: NEED_A_MODEL[door](value), "vae: expected a VAE", "VAE.load(path)")
 
 
 # The data x, at every door.
@@ -156,6 +222,13 @@ def test_what_is_legitimate_gives_the_numbers_of_the_plain_array(likelihood):
     assert vae.encode(GOOD[:1])[0].shape == (1, J)
     assert elbo(vae, GOOD[:1], EPS[:, :1]).shape == (1,)
     assert importance_log_likelihood(vae, GOOD[:1], 1).shape == (1,)
+
+
+def test_variational_inference_refuses_what_float32_cannot_hold():
+    # kills: an infinity on the way to the model's dtype, and a q that is not a number
+    vae = model("gaussian")
+    call = lambda: inference.variational_inference(vae, with_one(1e300))  # noqa: E731
+    refuses(ValueError, call, "x:", "float32", vae=vae)
 
 
 # The noise ε and the latent z.

@@ -436,7 +436,7 @@ def test_the_search_in_slabs_is_the_search_in_one(latent_dim, monkeypatch):
     ("call", "message"),
     [
         (lambda m: Quadrature(VAE(3, 3)), "vae: expected at most 2 latents, got 3"),
-        (lambda m: Quadrature(m), "vae: expected a numpyvae.VAE, got Quadrature"),
+        (lambda m: Quadrature(m), "vae: expected a VAE, got Quadrature"),
         (lambda m: Quadrature(m.vae, tolerance=0), "tolerance: expected a finite number above 0"),
         (lambda m: Quadrature(m.vae, order=1), "order: expected a whole number of at least 2"),
         (lambda m: m.log_evidence([[0, 1]]), "x: expected 3 columns, got 2"),

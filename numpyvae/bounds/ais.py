@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_count, check_rows, check_seed
+from ..checks import check_choice, check_count, check_data, check_rows, check_seed, check_vae
 from ..progress import progress_line
 from ..vae import VAE
 from .cores import check_jobs, over_cores
@@ -175,8 +175,7 @@ def annealed_log_likelihood(
     >>> bounds.log_lower.shape
     (1,)
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     if temperatures is None:
         betas = sigmoid_temperatures(check_count("n_temperatures", n_temperatures))
     else:
@@ -302,6 +301,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     >>> x.shape, z.shape
     ((5, 4), (5, 2))
     """
+    check_vae(vae)
     n = check_count("n", n)
     rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _SIMULATE]))
     z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)

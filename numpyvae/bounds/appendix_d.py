@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_data, check_seed
 from ..progress import progress_line
 from ..vae import VAE
 from .hmc import sample
@@ -114,8 +114,7 @@ def fitted_log_likelihood(
     >>> fitted_log_likelihood(vae, [[0, 1, 1, 0]], n_burn=20).log_likelihood.shape
     (1,)
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     n_samples = check_count("n_samples", n_samples)
     C = check_count("n_chains", n_chains, minimum=2)
     n_leapfrog = check_count("n_leapfrog", n_leapfrog)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_choice, check_count, check_rows, check_seed, shown
+from ..checks import check_choice, check_count, check_data, check_seed, shown
 from ..vae import VAE
 from .ais import annealed_log_likelihood
 from .appendix_d import fitted_log_likelihood
@@ -175,8 +175,7 @@ def compare_bounds(
     {'elbo': 'lower bound', 'iwae': 'lower bound'}
     """
     names = _check_names(names)
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     K = check_count("n_importance", n_importance)
     T, C = check_count("n_temperatures", n_temperatures), check_count("n_chains", n_chains)
     seed = check_seed(seed)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_data, check_seed
 from ..distributions import reparameterize, sampled_kl
 from ..progress import progress_line
 from ..vae import VAE
@@ -98,8 +98,7 @@ def importance_log_likelihood(
     >>> importance_log_likelihood(vae, [[0, 1, 1, 0]], 50).shape
     (1,)
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     K = check_count("n_importance", n_importance)
     seed = check_seed(seed)
     n_jobs = check_jobs(n_jobs)
@@ -147,8 +146,7 @@ def importance_curve(
     >>> curve.n_importance.tolist(), curve.values.shape
     ([1, 2, 5, 10, 20, 50], (6, 1))
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     K, seed = check_count("n_importance", n_importance), check_seed(seed)
     n_jobs = check_jobs(n_jobs)
     steps = (m * 10**e for e in range(len(str(K))) for m in (1, 2, 5))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_count, check_positive, check_rows, check_seed
+from ..checks import check_count, check_data, check_positive, check_rows, check_seed
 from ..progress import progress_line
 from ..vae import VAE
 from .cores import check_jobs
@@ -67,8 +67,7 @@ def eubo(
     >>> eubo(vae, x, z).shape
     (5,)
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     z = _posterior_draws(posterior, x.shape[0], vae)
     result = np.empty(x.shape[0])
     blocks = row_slices(vae, x.shape[0], z.shape[0], memory)
@@ -149,8 +148,7 @@ def cubo(
     >>> cubo(vae, [[0, 1, 1, 0]], 50).shape
     (1,)
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     K = check_count("n_importance", n_importance)
     order = check_positive("order", order)
     if order < 1:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..bounds.streams import mean_and_error, row_slices
 from ..bounds.terms import row_terms
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_data, check_seed
 from ..progress import progress_line
 from ..vae import VAE
 
@@ -154,8 +154,7 @@ def decompose_gap(
     """
     from ..inference import noise_nodes, variational_inference  # here, since it brings SciPy
 
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype).astype(vae.dtype, copy=False)
-    vae.likelihood.check(x)
+    x = check_data(vae, x).astype(vae.dtype, copy=False)
     n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)
     max_iterations = check_count("max_iterations", max_iterations)
     if n_nodes is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_data, check_seed
 from ..vae import VAE
 
 __all__ = ["RateDistortion", "rate_distortion"]
@@ -77,8 +77,7 @@ def rate_distortion(
     >>> bool(abs(point.elbo[0] + point.rate[0] + point.distortion[0]) < 1e-12)
     True
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype).astype(vae.dtype, copy=False)
-    vae.likelihood.check(x)
+    x = check_data(vae, x).astype(vae.dtype, copy=False)
     (terms,) = row_terms(
         vae,
         x,

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..bounds.streams import RowStreams, how_many, mean_and_error
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_data, check_seed
 from ..distributions import gaussian_kl
 from ..progress import progress_line
 from ..vae import VAE
@@ -142,8 +142,7 @@ def elbo_surgery(
     >>> parts.information[0] <= parts.most
     True
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape

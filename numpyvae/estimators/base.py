@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_choice, check_count
+from ..checks import check_choice, check_count, check_vae
 from ..distributions import reparameterize
 from ..parameters import Parameters
 from ..vae import VAE
@@ -97,8 +97,9 @@ class Estimator:
         Raises
         ------
         TypeError, ValueError
-            If `x`, `eps` or `wrt` is not what the model and the estimator can take.
+            If `vae` is no model, or `x`, `eps` or `wrt` not what it and the estimator can take.
         """
+        check_vae(vae)
         x, eps = vae.check_batch(x, eps)
         check_choice("wrt", wrt, ("both", "phi", "theta"))
         L, rest = divmod(eps.shape[0], self.n_importance)

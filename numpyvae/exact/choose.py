@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import check_vae
 from ..likelihoods import FixedGaussian, LearnedGaussian
 from ..vae import VAE
 from .linear_gaussian import LinearGaussian
@@ -24,6 +25,11 @@ def exact_model(vae: VAE) -> ExactModel | None:
     -------
     model : LinearGaussian, Quadrature or None
 
+    Raises
+    ------
+    TypeError
+        If `vae` is no VAE.
+
     Examples
     --------
     >>> exact_model(VAE(data_dim=64, latent_dim=10, hidden=(), likelihood="gaussian:0.5"))
@@ -31,6 +37,7 @@ def exact_model(vae: VAE) -> ExactModel | None:
     >>> exact_model(VAE(data_dim=64, latent_dim=10)) is None
     True
     """
+    check_vae(vae)
     gaussian = isinstance(vae.likelihood, (FixedGaussian, LearnedGaussian))
     if gaussian and not vae.architecture.hidden:
         return LinearGaussian.from_vae(vae)

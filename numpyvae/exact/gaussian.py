@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import check_rows
+from ..checks import check_rows, check_vae
 
 if TYPE_CHECKING:
     from ..vae import VAE
@@ -94,6 +94,7 @@ class Gaussian:
     @classmethod
     def from_encoder(cls, vae: VAE, x: Any) -> Gaussian:
         """Return q_φ(z|x) of a `VAE`, evaluated in float64."""
+        check_vae(vae)
         return cls.diagonal(*vae.with_flat(vae.parameters.flat.astype(float)).encode(x))
 
     @classmethod

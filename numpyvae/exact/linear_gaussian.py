@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_rows, check_seed
+from ..checks import check_count, check_rows, check_seed, check_vae
 from ..likelihoods import FixedGaussian, LearnedGaussian
 from ..vae import VAE
 from .gaussian import Gaussian, check_gaussian
@@ -113,9 +113,12 @@ class LinearGaussian(ExactModel):
 
         Raises
         ------
+        TypeError
+            If `vae` is no VAE.
         ValueError
             For a decoder with hidden layers or another likelihood.
         """
+        check_vae(vae)
         fixed = isinstance(vae.likelihood, FixedGaussian)
         if vae.architecture.hidden or not (fixed or isinstance(vae.likelihood, LearnedGaussian)):
             raise ValueError(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_positive, check_rows
+from ..checks import check_count, check_positive, check_rows, check_vae
 from ..distributions import gaussian_logpdf
 from ..elbo import standard_normal
 from ..likelihoods import Binomial, FixedGaussian, GaussianHead, LearnedGaussian
@@ -106,8 +106,7 @@ class Quadrature(ExactModel):
         order: int = 8,
         max_nodes: int = 1 << 22,
     ) -> None:
-        if not isinstance(vae, VAE):
-            raise TypeError(f"vae: expected a numpyvae.VAE, got {type(vae).__name__}")
+        check_vae(vae)
         if vae.latent_dim > 2:
             raise ValueError(
                 f"vae: expected at most 2 latents, got {vae.latent_dim}; the nodes of a "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..checks import check_count, check_positive, check_rows
+from ..checks import check_count, check_positive, check_rows, check_vae
 from ..likelihoods import Binomial
 from ..vae import VAE
 from .frames import label_axes, make_axes
@@ -106,6 +106,7 @@ def plot_reconstructions(
     >>> ax.get_title(loc="left")
     'Data, and below each its reconstruction'
     """
+    check_vae(vae)
     maximum = _maximum(vae, maximum)
     data = _tiles(check_rows(x, vae.data_dim), image_shape)
     means = _tiles(vae.reconstruct(x), image_shape)
@@ -156,6 +157,7 @@ def plot_samples(
     >>> ax.get_title(loc="left")
     'Samples: the mean of p(x|z) for z ~ p(z)'
     """
+    check_vae(vae)
     images = vae.sample(n, seed, mean=True)
     maximum = _maximum(vae, maximum)
     tiles = _tiles(images, image_shape)
@@ -206,6 +208,7 @@ def plot_manifold(
     >>> ax.get_title(loc="left")
     'Decoded manifold: the mean of p(x|z)'
     """
+    check_vae(vae)
     if vae.latent_dim != 2:
         raise ValueError(
             f"vae: expected latent_dim 2 for a manifold on paper, got {vae.latent_dim}; "

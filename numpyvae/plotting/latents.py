@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 
+from ..checks import check_vae
 from ..diagnostics import active_units
 from ..distributions import gaussian_kl
 from ..vae import VAE
@@ -51,6 +52,7 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
     >>> ax.get_title(loc="left")
     'Posterior means μ(x)'
     """
+    check_vae(vae)
     mu, _ = vae.encode(x)
     labels = None if labels is None else _check_labels(labels, len(mu))
     if vae.latent_dim == 1:
