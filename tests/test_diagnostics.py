@@ -342,3 +342,13 @@ def test_a_bad_threshold_gets_one_clear_line(threshold, error):
     # kills: a threshold that calls every unit active, or none
     with pytest.raises(error, match=r"threshold: expected a .*number of at least 0"):
         active_units(VAE(4, 2, (3,)), np.eye(4), threshold)
+
+
+@pytest.mark.parametrize("door", [active_units, decompose_gap, elbo_surgery, rate_distortion])
+def test_values_outside_the_support_get_one_clear_line(door):
+    # kills: greys 0 … 255 given to a Bernoulli model, whose every unit is then active
+    x = np.array([[0.0, 255.0, 17.0, 0.0], [3.0, 0.0, 0.0, 1.0]])
+    with pytest.raises(
+        ValueError, match=r"^x: expected values in \[0, 1\] .*got .*to 255; [^\n]*$"
+    ):
+        door(VAE(4, 2, (3,)), x)

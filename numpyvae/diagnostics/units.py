@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_vae, check_weight
+from ..checks import check_data, check_weight
 from ..vae import VAE
 
 __all__ = ["active_units"]
@@ -42,6 +42,6 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     array([ True, False])
     """
     threshold = check_weight("threshold", threshold)
-    check_vae(vae)
+    x = check_data(vae, x)
     mu, _ = vae.encode(x)
     return mu.var(axis=0) > threshold
