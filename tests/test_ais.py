@@ -241,10 +241,21 @@ def test_equal_rows_and_other_seeds_have_draws_of_their_own():
     assert not np.isclose(a.log_lower, c.log_lower, rtol=1e-9).any()
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_the_memory_stays_within_the_budget(likelihood):
-    """Kills a block that is larger than the budget: all 60 datapoints need ten times as much."""
-    vae = VAE(2000, 3, (50,), likelihood=likelihood)
+@pytest.mark.parametrize(
+    "vae",
+    [
+        *(VAE(2000, 3, (50,), likelihood=likelihood) for likelihood in LIKELIHOODS),
+        *(VAE(8, 3, (1000,), activation=activation) for activation in ("softplus", "sigmoid")),
+        VAE(8, 3, (500, 500), activation="softplus"),
+        VAE(8, 1500, (4,)),
+    ],
+    ids=repr,
+)
+def test_the_memory_stays_within_the_budget(vae):
+    """Kills a block that is larger than the budget: all 60 datapoints need ten times as much.
+
+    And a budget that counts the outputs, but not hidden layers or latents that are wider.
+    """
     x, z = simulate(vae, 60)
     budget = 6 * 10 * decoder_megabytes(vae)
     peaks = []

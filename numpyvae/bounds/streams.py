@@ -79,11 +79,11 @@ class RowStreams:
 def decoder_megabytes(vae: VAE) -> float:
     """Return what one row of z needs on its way through the decoder and back, in 10⁶ bytes.
 
-    An upper estimate: eight arrays as wide as the outputs, three of each hidden layer, and what
-    the chain itself holds.
+    An upper estimate: eight arrays as wide as the outputs, seven of each hidden layer (softplus;
+    tanh makes three), and what the chain itself holds.
     """
     a = vae.architecture
-    values = 8 * vae.likelihood.heads * a.data_dim + 3 * sum(a.hidden) + 30 * a.latent_dim
+    values = 8 * vae.likelihood.heads * a.data_dim + 7 * sum(a.hidden) + 30 * a.latent_dim
     return values * vae.dtype.itemsize / 1e6
 
 
