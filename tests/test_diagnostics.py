@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from numpyvae import VAE
+from numpyvae.bounds import compare_bounds
 from numpyvae.bounds.streams import decoder_megabytes
 from numpyvae.bounds.terms import row_terms
 from numpyvae.diagnostics import active_units, decompose_gap, elbo_surgery, rate_distortion
@@ -194,6 +195,28 @@ def test_the_draws_of_a_datapoint_come_in_pairs(monkeypatch):
         )
         assert left.reconstruction == pytest.approx(right.reconstruction, rel=1e-12)
     assert counts == [2, 2, 2, 2, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("door", "n_draws"),
+    [
+        (lambda vae, x, memory: rate_distortion(vae, x, n_samples=5, memory=memory), 6),
+        (lambda vae, x, memory: compare_bounds(vae, x, ["elbo"], memory=memory), 100),
+    ],
+    ids=["rate_distortion", "compare_bounds"],
+)
+def test_the_draws_that_are_taken_together_fit_into_the_memory(door, n_draws, monkeypatch):
+    # kills: a budget that is not passed on, or counts pairs ±ε as one draw
+    vae, x, taken = small_vae(), data_for("bernoulli", 9), []
+    original = VAE.log_likelihood
+
+    def watched(self, x, z):
+        taken.append(z.shape[:2])
+        return original(self, x, z)
+
+    monkeypatch.setattr(VAE, "log_likelihood", watched)
+    door(vae, x, 2.5 * n_draws * decoder_megabytes(vae))
+    assert taken == [(n_draws, 2)] * 4 + [(n_draws, 1)]
 
 
 # ELBO surgery.
