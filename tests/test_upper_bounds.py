@@ -248,6 +248,23 @@ def test_the_importance_bound_keeps_to_its_memory():
         assert budget / 4 < peak < budget
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_fitted_estimate_keeps_to_its_memory(dtype):
+    # kills: draws that are not counted, or in the model's dtype, while the fit is in float64
+    vae = VAE(4, 4, (3,), dtype=dtype)
+    x, _ = simulate(vae, 60)
+    S, C, J = 200, 10, 4
+    budget = 6 * (C * decoder_megabytes(vae) + 4 * 8e-6 * S * C * (J + 1))
+    fitted_log_likelihood(vae, x[:1], n_burn=5)  # loads what it needs
+    tracemalloc.start()
+    try:
+        fitted_log_likelihood(vae, x, S, C, n_burn=5, memory=budget)
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+    assert budget / 2 < peak < budget
+
+
 class Line:
     """Stands for the progress line and counts."""
 

@@ -126,12 +126,12 @@ def row_slices(
     memory : float, optional
         Megabytes, 10⁶ bytes; without it, what the cache holds.
     kept : int
-        Numbers that each datapoint keeps beside.
+        Numbers of float64 that each datapoint keeps beside.
     """
     if memory is None:
         most = max(1, rows_in_cache(vae) // n_chains)
     else:
-        needed = n_chains * decoder_megabytes(vae) + kept * vae.dtype.itemsize / 1e6
+        needed = n_chains * decoder_megabytes(vae) + kept * 8e-6
         most = how_many(memory, needed, f"one datapoint and its {n_chains} draws or chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
 
