@@ -166,6 +166,23 @@ def test_the_step_is_frozen_after_the_burn_in():
     np.testing.assert_array_equal(few.z[0], many.z[0])
 
 
+@pytest.mark.parametrize("n_burn", [1, 2, 7, 50])
+def test_the_frozen_step_is_the_mean_of_the_second_half_of_the_burn_in(n_burn, monkeypatch):
+    # kills: the first half among them, where the step has still far to go, or the last step alone
+    log_steps = []
+
+    def watched(*args):
+        log_steps.append(adapted(*args))
+        return log_steps[-1]
+
+    adapted = hmc.adapted
+    monkeypatch.setattr(hmc, "adapted", watched)
+    samples = hmc.sample(scaled, np.zeros((40, 3, 3)), 3, draws_for(8), n_burn=n_burn)
+    assert len(log_steps) == n_burn
+    mean = np.mean(log_steps[n_burn // 2 :], axis=0)
+    np.testing.assert_allclose(np.log(samples.step), mean, rtol=1e-12)
+
+
 def test_streams_draw_what_they_say():
     """Kills draws shared by rows or chains, and a factor or a logarithm of the wrong range."""
     draws = draws_for(10, n_rows=50, n_chains=40)
