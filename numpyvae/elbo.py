@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .checks import check_choice, check_count, check_rows, check_seed
+from .checks import check_choice, check_count, check_data, check_seed, check_vae
 from .distributions import gaussian_kl, gaussian_logpdf, reparameterize, sampled_kl
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     >>> log_joint(vae, x, eps).shape                # z = 0
     (5, 2)
     """
+    check_vae(vae)
     if np.iscomplexobj(z):  # the complex step in z
         return _log_joint(vae, x, z)
     return _log_joint(vae, *vae.check_batch(x, z, "z"))
@@ -134,6 +135,7 @@ def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
     >>> sampled_elbo(vae, x, eps).shape
     (2,)
     """
+    check_vae(vae)
     x, eps = vae.check_batch(x, eps)
     (mu, logvar), _ = vae.encoder(x)
     z, _ = reparameterize(mu, logvar, eps)
@@ -171,6 +173,7 @@ def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
     >>> reconstruction.shape, bool((kl >= 0).all())
     ((2,), True)
     """
+    check_vae(vae)
     return _terms(vae, *vae.check_batch(x, eps))
 
 
@@ -253,6 +256,7 @@ def elbo_and_grad(
     >>> gradient.shape == vae.parameters.flat.shape
     True
     """
+    check_vae(vae)
     x, eps = vae.check_batch(x, eps)
     terms, gradient = terms_and_grad(vae, x, eps, check_choice("kl", kl, tuple(_KL)))
     return float(terms.elbo), gradient.flat
@@ -370,8 +374,7 @@ def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) ->
     >>> terms.elbo == terms.reconstruction - terms.kl
     True
     """
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_data(vae, x)
     n_samples = check_count("n_samples", n_samples)
     rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _EVALUATION]))
     totals = np.zeros(2)

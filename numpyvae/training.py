@@ -28,6 +28,7 @@ from .checks import (
     check_positive,
     check_rows,
     check_seed,
+    check_vae,
     shown,
 )
 from .elbo import mean_terms
@@ -238,6 +239,7 @@ def fit(
         warm_up,
     )  # here, to keep the import of the package short
 
+    check_vae(vae)
     x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
     N = x.shape[0]
     epochs = check_count("epochs", epochs)

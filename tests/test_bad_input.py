@@ -19,7 +19,7 @@ from numpyvae import (
     inference,
     plotting,
 )
-from numpyvae.elbo import elbo_terms, mean_terms, sampled_elbo
+from numpyvae.elbo import elbo_terms, log_joint, mean_terms, sampled_elbo
 from numpyvae.optimizers import OPTIMIZERS, make_optimizer
 
 D, J, N = 4, 2, 6
@@ -48,6 +48,13 @@ def refuses(error, call, *words, vae=None):
 # The model, at every door.
 
 NEED_A_MODEL = {
+    "log_joint": lambda vae: log_joint(vae, GOOD, EPS),
+    "sampled_elbo": lambda vae: sampled_elbo(vae, GOOD, EPS),
+    "elbo_terms": lambda vae: elbo_terms(vae, GOOD, EPS),
+    "elbo": lambda vae: elbo(vae, GOOD, EPS),
+    "elbo_and_grad": lambda vae: elbo_and_grad(vae, GOOD, EPS),
+    "mean_terms": lambda vae: mean_terms(vae, GOOD),
+    "fit": lambda vae: fit(vae, GOOD, epochs=1),
     "importance_log_likelihood": lambda vae: importance_log_likelihood(vae, GOOD),
     "importance_curve": lambda vae: bounds.importance_curve(vae, GOOD),
     "annealed": lambda vae: bounds.annealed_log_likelihood(vae, GOOD),
