@@ -1,4 +1,4 @@
-"""L_K in numpyvae, PyTorch and JAX at one memory budget: `python -m benchmarks.evaluate`.
+"""L_K beside PyTorch and JAX at one memory budget: `python -m benchmarks.evaluate`.
 
     L_K = E[log (1/K) Σ_k w_k],  log w = log p_θ(x|z) + log p(z) − log q_φ(z|x),  z ~ q_φ(z|x)
 
@@ -36,6 +36,13 @@ Contestant = Callable[[np.ndarray, int], np.ndarray]
 def ours(vae: VAE, rows_of_z: int) -> Contestant:
     """`importance_log_likelihood` as it comes; its pieces are smaller than the budget."""
     return lambda x, K: importance_log_likelihood(vae, x, K)
+
+
+def with_numba(vae: VAE, rows_of_z: int) -> Contestant:
+    """The same of the model that `fast.compiled` makes."""
+    from numpyvae.fast import compiled
+
+    return ours(compiled(vae), rows_of_z)
 
 
 def with_torch(vae: VAE, rows_of_z: int) -> Contestant:
@@ -117,7 +124,7 @@ def with_jax(vae: VAE, rows_of_z: int) -> Contestant:
     return log_likelihood
 
 
-LIBRARIES = {"numpyvae": ours, "torch": with_torch, "jax": with_jax}
+LIBRARIES = {"numpyvae": ours, "numba": with_numba, "torch": with_torch, "jax": with_jax}
 PRODUCTS = "matrix products"
 
 
