@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.options import above_zero, whole
+from benchmarks.peak import peak_megabytes
 from numpyvae import VAE, datasets, importance_log_likelihood
 from numpyvae.bounds import simulate
 from numpyvae.bounds.cores import over_cores
@@ -157,7 +157,7 @@ def serve(end: Connection, name: str, flat: np.ndarray, x: np.ndarray, K: int, z
         start = time.perf_counter()
         evaluate(x, K)
         end.send(time.perf_counter() - start)
-    end.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    end.send(peak_megabytes())
 
 
 def main(argv: list[str] | None = None) -> None:

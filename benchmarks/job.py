@@ -3,7 +3,7 @@
     python -m benchmarks.job NAME greys.npy EPOCHS
 
 Every library draws what it needs as its users would: order, binarisation and noise afresh in
-each epoch. Prints the mean ELBO of the last epoch, nats per datapoint.
+each epoch. Prints the mean ELBO of the last epoch, nats per datapoint, and the peak memory in MB.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from itertools import pairwise
 
 import numpy as np
+
+from benchmarks.peak import peak_megabytes
 
 B, J = 100, 8
 
@@ -45,4 +47,5 @@ def peer(name: str, greys: str, epochs: int) -> float:
 
 if __name__ == "__main__":
     name, greys, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    print(ours(greys, epochs) if name == "numpyvae" else peer(name, greys, epochs))
+    elbo = ours(greys, epochs) if name == "numpyvae" else peer(name, greys, epochs)
+    print(elbo, peak_megabytes())

@@ -245,7 +245,7 @@ def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
 
 
 def job(name: str, cores: int, greys: Path, scratch: Path) -> dict[str, float]:
-    """Run one job; the peak memory is the kernel's count for that process."""
+    """Run one job."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.job", name, str(greys), str(EPOCHS)],
@@ -256,15 +256,12 @@ def job(name: str, cores: int, greys: Path, scratch: Path) -> dict[str, float]:
         env=environment(scratch, cores),
         preexec_fn=pinned(name, cores),
     )
-    answer = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    answer, _ = process.communicate()
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
     if process.returncode:
         raise RuntimeError(f"the job of {name} ended with exit code {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": seconds, "memory_MB": usage.ru_maxrss * unit / 1e6, "elbo": float(answer)}
+    elbo, peak = map(float, answer.split())
+    return {"seconds": seconds, "memory_MB": peak, "elbo": elbo}
 
 
 def run(

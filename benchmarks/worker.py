@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 
@@ -18,6 +17,7 @@ START = time.perf_counter()
 import numpy as np  # noqa: E402
 
 from benchmarks.contestants import CONTESTANTS, Workload  # noqa: E402
+from benchmarks.peak import peak_megabytes  # noqa: E402
 
 FIRST = 20  # steps whose objectives are compared
 WARM = 2  # steps of a turn that are not counted: another process has had the caches
@@ -57,7 +57,7 @@ def main(name: str) -> None:
                 start = time.perf_counter()
                 step(*batch)
                 seconds.append(time.perf_counter() - start)
-            reply(out, {"seconds": seconds[WARM:], "memory": peak()})
+            reply(out, {"seconds": seconds[WARM:], "memory": peak_megabytes()})
 
 
 def set_threads(name: str, n: int) -> None:
@@ -70,12 +70,6 @@ def set_threads(name: str, n: int) -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(n)
-
-
-def peak() -> float:
-    """Peak memory of this process so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def reply(out, message: dict) -> None:
