@@ -174,11 +174,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.model:
         try:
             vae = VAE.load(args.model)
+            images = datasets.load_mnist()
         except (OSError, ValueError) as error:
             parser.error(f"--model: {error}")
         if repr(vae.architecture) != repr(VAE(784, 20, (500,)).architecture):
             parser.error(f"--model: expected a VAE(784-500-20) with Bernoulli pixels, got {vae}")
-        x = datasets.load_mnist().greys("test")[: args.rows]
+        x = images.greys("test")[: args.rows]
         x = datasets.binarize(x, np.random.default_rng(0)).astype(np.float32)
     else:
         vae = VAE(784, 20, (500,))

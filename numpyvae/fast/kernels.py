@@ -8,6 +8,10 @@ arithmetic. So the exponential and the logarithm are polynomials:
 
 P and Q are minimax fits with relative errors of 3.1e-9 in e^r and 4.5e-9 in artanh s, against
 6.0e-8 for the rounding of float32. All is float32 but the sums over a row.
+
+What the compiler may do to the rounding is named: "contract" takes a·b + c in one, which harms
+nothing here. "reassoc", a sum in another order, would undo what keeps the digits of x − k ln 2 and
+of 1 − t; it is given to plain sums alone.
 """
 
 from __future__ import annotations
@@ -19,11 +23,11 @@ from numba import njit
 
 __all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
 
-# "contract": a·b + c in one rounding; "reassoc": a sum in another order.
 EXACT = {"cache": True, "nogil": True, "error_model": "numpy"}
-FAST = EXACT | {"fastmath": {"contract", "reassoc"}}
+CONTRACT = EXACT | {"fastmath": {"contract"}}
+REASSOC = EXACT | {"fastmath": {"reassoc"}}
 F, I = np.float32, np.int32
-RUN = 128  # terms of a sum that are added up in float32
+RUN = 128  # terms that are added up in float32
 
 
 @njit(**EXACT)
@@ -40,7 +44,7 @@ def adam(g, m, v, flat, beta1, beta2, eps, rate):
     return failed
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **CONTRACT)
 def exp(x):
     """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; where e^x would be denormal, e^−87."""
     x = max(x, F(-87))
@@ -52,7 +56,7 @@ def exp(x):
     return I((I(k) + I(127)) << I(23)).view(F), p
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **CONTRACT)
 def log1p(t):
     """log(1 + t), for 0 ≤ t ≤ 1."""
     s = t / (F(2) + t)
@@ -61,7 +65,7 @@ def log1p(t):
     return F(2) * (s + s * q * (F(0.333332066) + q * Q))
 
 
-@njit(**FAST)
+@njit(**CONTRACT)
 def tanh(x, y):
     """y = tanh x = sign(x) (1 − t)/(1 + t), t = e^−2|x|; 1 − t keeps its digits near 0."""
     for i in range(x.size):
@@ -70,30 +74,40 @@ def tanh(x, y):
         y[i] = math.copysign(minus / (F(2) - minus), x[i])
 
 
-@njit(**FAST)
+@njit(**CONTRACT)
 def pull_tanh(y, dy, dx):
     """dx = (1 − y²) dy."""
     for i in range(y.size):
         dx[i] = (F(1) - y[i] * y[i]) * dy[i]
 
 
-@njit(**FAST)
+@njit(**REASSOC)
+def add_up(terms, n):
+    """Σ_i terms_i, i < n."""
+    total = F(0)
+    for i in range(n):
+        total += terms[i]
+    return total
+
+
+@njit(**CONTRACT)
 def binomial_logpmf(x, logits, n, logp):
     """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|); row r of l (R, D) meets row r mod B of x."""
     B, D = x.shape
+    terms = np.empty(RUN, np.float32)
     for r in range(logits.shape[0]):
         b, total = r % B, 0.0
         for start in range(0, D, RUN):
-            part = F(0)
-            for d in range(start, min(start + RUN, D)):
-                l = logits[r, d]
-                power, p = exp(-abs(l))
-                part += min(x[b, d] * l, (x[b, d] - n) * l) - n * log1p(power + power * p)
-            total += part
+            xs, ls = x[b, start : start + RUN], logits[r, start : start + RUN]
+            for i in range(ls.size):
+                power, p = exp(-abs(ls[i]))
+                certain = min(xs[i] * ls[i], (xs[i] - n) * ls[i])
+                terms[i] = certain - n * log1p(power + power * p)
+            total += add_up(terms, ls.size)
         logp[r] = total
 
 
-@njit(**FAST)
+@njit(**CONTRACT)
 def pull_binomial_logpmf(x, logits, n, dlogp, dlogits):
     """dl = (x − n sigmoid(l)) dlogp, row by row."""
     B, D = x.shape
