@@ -196,8 +196,12 @@ def gaussian_logpdf(
 
 @lru_cache(maxsize=32)
 def _log_coefficients(n: int) -> np.ndarray:
-    """Return log C(n, k) for k = 0 … n, from exact integers."""
-    return np.array([math.log(math.comb(n, k)) for k in range(n + 1)])
+    """Return log C(n, k) for k = 0 … n, from exact integers, each from the one before it."""
+    table, ways = np.empty(n + 1), 1
+    for k in range(n // 2 + 1):
+        table[k] = table[n - k] = math.log(ways)
+        ways = ways * (n - k) // (k + 1)
+    return table
 
 
 def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:

@@ -305,6 +305,15 @@ def test_log_binomial_coefficient(n, dtype):
     assert np.array_equal(stacked, [found, found])
 
 
+def test_log_binomial_coefficient_of_the_most_trials():
+    """Kills a table whose every entry is made anew: with 65536 of them it takes half an hour."""
+    n = 1 << 16
+    k = np.append(np.arange(0, n, 1000), n)
+    exact = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    found = distributions.log_binomial_coefficient(k[:, None], n)
+    np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
+
+
 # Extreme values, and the dtype.
 
 
