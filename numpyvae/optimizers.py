@@ -87,13 +87,7 @@ class Optimizer:
 
         A step that is not finite is returned, and not added.
         """
-        state["t"] += 1
-        return self._ascend(flat, gradient, state, float(scale) * self.learning_rate)
-
-    def _ascend(
-        self, flat: np.ndarray, g: np.ndarray, state: State, rate: float
-    ) -> np.ndarray | None:
-        step = self._step(g, state, rate)
+        step = self.step(gradient, state, scale)
         if not math.isfinite(np.dot(step, step)):
             return step
         flat += step

@@ -464,6 +464,8 @@ def _non_finite(
     what: str, epoch: int, step: int, vae: VAE, vector: np.ndarray, update: str
 ) -> NonFiniteError:
     """Say in which parameter a gradient or step is not finite, or else is largest."""
+    if not vector.any():  # a saturated model: no gradient, but parameters far out
+        vector = _slice(vae.parameters, update)
     views = vae.parameters.zeros_like()
     _slice(views, update)[:] = vector
     worst = {name: float(np.abs(view).max(initial=0.0)) for name, view in views.items()}

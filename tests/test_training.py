@@ -574,6 +574,29 @@ def test_the_error_names_a_parameter_that_is_broken(value, bad):
         assert isinstance(error, FloatingPointError)
 
 
+@pytest.mark.parametrize("update", ["phi", "theta"])
+def test_where_no_gradient_is_left_the_error_names_the_largest_parameter(update):
+    """Kills the first name of all, which may not even move."""
+    vae = small()
+    moving = {"phi": "encoder.b0", "theta": "decoder.b0"}[update]
+    vae.parameters["encoder.b0"][:] = vae.parameters["decoder.b0"][:] = 1e30
+    nothing = training._slice(vae.parameters.zeros_like(), update)
+    assert training._non_finite("ELBO", 1, 0, vae, nothing, update).parameter == moving
+
+
+def test_an_optimizer_of_ones_own_is_asked_for_its_step():
+    """Kills `ascend` that goes around a `step` which a subclass has made its own."""
+
+    class Still(SGD):
+        def step(self, gradient, state, scale=1.0):
+            return np.zeros_like(gradient)
+
+    vae = small()
+    start = vae.parameters.flat.copy()
+    fit(vae, bits(), epochs=1, optimizer=Still())
+    assert np.array_equal(vae.parameters.flat, start)
+
+
 # What is legitimate works, and costs no more memory than a batch.
 
 
