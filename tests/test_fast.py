@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 
@@ -17,7 +18,8 @@ from numpyvae.fast import CompiledAdam, compiled
 from numpyvae.fast.adam import kernels
 from numpyvae.fast.model import CompiledVAE
 from numpyvae.gradcheck import relative_error
-from numpyvae.layers import sigmoid
+from numpyvae.layers import sigmoid, tanh
+from numpyvae.likelihoods import Binomial
 from numpyvae.optimizers import Adam
 
 EPS = np.finfo("float32").eps
@@ -41,6 +43,15 @@ def test_what_is_no_vae_of_float32_is_one_clear_line():
         compiled(VAE(4, 2, dtype="float64"))
     with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got str$"):
         compiled("model.npz")
+
+    class Silent(VAE):
+        def decoder(self, z):
+            out, pull = super().decoder(z)
+            return 0 * out, pull
+
+    # kills: a model without the methods of its class
+    with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got Silent$"):
+        compiled(Silent(4, 2))
 
 
 # Adam.
@@ -75,6 +86,37 @@ def test_a_step_that_is_not_finite_is_returned_and_not_added():
 
 
 @needs_numba
+def test_a_step_to_what_is_not_finite_is_not_added():
+    """Kills parameters that overflow in a sum of finite steps."""
+    flat, g = np.array([0, 2e38, -2e38], "float32"), np.array([1, 1, -1], "float32")
+    adam = CompiledAdam(3e38)
+    failed = adam.ascend(flat, g, adam.init(flat))
+    np.testing.assert_allclose(failed, [3e38, 3e38, -3e38], rtol=1e-6)
+    np.testing.assert_allclose(flat, [3e38, 2e38, -2e38], rtol=1e-6)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("g", "flat", "name"),
+    [
+        (np.ones(6), np.zeros(6), "gradient"),
+        (np.ones(2), np.zeros(3), "gradient"),
+        (np.ones((3, 1)), np.zeros(3), "gradient"),
+        (np.ones(3, int), np.zeros(3), "gradient"),
+        (np.ones(3), np.zeros(2), "parameters"),
+        (np.ones(3), np.zeros(3, int), "parameters"),
+    ],
+)
+def test_adam_refuses_what_does_not_fit(g, flat, name):
+    """Kills a walk beyond the end of an array, and a rate rounded to the integer 0."""
+    adam = CompiledAdam()
+    with pytest.raises(ValueError, match=rf"^{name}: expected a vector of 3 floats, .* got "):
+        adam.ascend(flat, g, adam.init(np.zeros(3)))
+    with pytest.raises(ValueError, match=r"^v: expected a vector of 3 floats, .* got "):
+        adam.step(np.ones(3), adam.init(np.zeros(3)) | {"v": np.zeros(2)})
+
+
+@needs_numba
 def test_training_stops_at_a_step_that_is_not_finite():
     """Kills a failure that `fit` does not hear of."""
     vae, x = VAE(4, 2, (3,)), np.zeros((6, 4), "float32")
@@ -92,6 +134,23 @@ def test_training_with_compiled_adam_gives_the_same_bits():
         for vae, kind in zip(runs, (Adam, CompiledAdam)):
             fit(vae, x, epochs=2, batch_size=7, optimizer=kind(1e-2), update=update)
         assert np.array_equal(runs[0].parameters.flat, runs[1].parameters.flat)
+
+
+@needs_numba
+def test_where_no_folder_can_be_written_all_compiles_anew():
+    """Kills Numba's RuntimeError for an installation and a home that are read-only."""
+
+    def no_place(function):
+        raise RuntimeError(f"cannot cache function {function.__name__!r}: no locator available")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("numba.core.dispatcher.FunctionCache", no_place)
+        patch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
+        patch.setattr(fast, "kernels", None, raising=False)  # so that it is put back
+        found = importlib.import_module("numpyvae.fast.kernels")
+    y = np.empty(3, "float32")
+    found.tanh(np.float32([-1, 0, 1]), y)
+    np.testing.assert_allclose(y, np.tanh([-1, 0, 1]), rtol=3 * EPS)
 
 
 # tanh and log p, in units of the last place of float32.
@@ -124,6 +183,26 @@ def test_tanh_is_right_to_three_units_in_the_last_place():
 
 
 @needs_numba
+def test_pullbacks_broadcast():
+    """Kills a walk beyond the end of an array, and an imaginary part dropped in silence."""
+    rng = np.random.default_rng(0)
+    l = rng.standard_normal((3, 4, 50)).astype("float32")
+    vae, x = compiled(VAE(50, 2)), rng.integers(0, 2, (4, 50)).astype("float32")
+    for f, exact in (
+        (vae.activation, tanh),
+        (lambda l: vae.log_prob(x, l), lambda l: binomial_logpmf(x, l, 1)),
+    ):
+        y, pull = f(l)
+        for dy in (2.0, rng.standard_normal(y.shape[-1])):
+            np.testing.assert_allclose(pull(dy), exact(l)[1](dy), rtol=1e-5, atol=1e-6)
+        for wrong in (np.ones(7), np.ones((2, *y.shape))):
+            with pytest.raises(ValueError, match=r"could not be broadcast|more dimensions"):
+                pull(wrong)
+    with pytest.raises(TypeError, match="complex128"):
+        pull(np.full(y.shape, 1j))
+
+
+@needs_numba
 @pytest.mark.parametrize("order", ["F", "strided"])
 def test_tanh_of_any_layout(order):
     """Kills a result that is written into a copy."""
@@ -145,6 +224,10 @@ def test_values_without_a_number():
     logp, pull = vae.log_prob(np.ones((1, 1), "float32"), np.full((1, 1, 1), np.nan, "float32"))
     assert np.isnan(logp).all()
     assert np.isnan(pull(np.ones_like(logp))).all()
+    infinite = np.float32([[np.inf], [-np.inf]])[None]
+    for value in (0, 1):  # kills: a log p of +∞
+        logp, _ = vae.log_prob(np.full((2, 1), value, "float32"), infinite)
+        assert not (logp > -np.inf).any()
 
 
 @needs_numba
@@ -226,6 +309,21 @@ def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation)
         assert relative_error(other, one) <= 20 * EPS
         if activation != "tanh" and likelihood.startswith("gaussian"):
             assert np.array_equal(other, one)
+
+
+@needs_numba
+def test_a_likelihood_of_ones_own_is_asked():
+    """Kills the Binomial's log p in place of that of its subclass."""
+
+    class Inflated(Binomial):
+        def log_prob(self, x, out, parameters):
+            logp, pull = super().log_prob(x, out, parameters)
+            return logp - 1, pull
+
+    vae = VAE(4, 2, likelihood=Inflated(3))
+    x, z = np.full((2, 4), 3, "float32"), np.zeros((1, 2, 2), "float32")
+    one, other = (model.log_likelihood(x, z)[0] for model in (vae, compiled(vae)))
+    np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 @needs_numba

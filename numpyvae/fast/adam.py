@@ -30,7 +30,8 @@ class CompiledAdam(Adam):
     ImportError
         If Numba is not installed.
     TypeError, ValueError
-        If a setting is not what Adam can take.
+        If a setting is not what Adam can take; in a step, if the gradient is no vector of floats
+        of the size of the parameters and of the state.
 
     Examples
     --------
@@ -42,13 +43,20 @@ class CompiledAdam(Adam):
         super().__post_init__()
         kernels("CompiledAdam")
 
+    def ascend(self, flat, gradient, state, scale=1.0):
+        state["t"] += 1
+        return self._walk(flat, gradient, state, float(scale) * self.learning_rate)
+
     def _step(self, g, state, rate):
         step = np.zeros_like(g)
-        failed = self._ascend(step, g, state, rate)
+        failed = self._walk(step, g, state, rate)
         return step if failed is None else failed
 
-    def _ascend(self, flat, g, state, rate):
+    def _walk(self, flat, g, state, rate):
+        """Add the steps to `flat`; return them if one of them is not finite, or leads there."""
         t, m, v = int(state["t"]), state["m"], state["v"]
+        for name, vector in (("gradient", g), ("parameters", flat), ("v", v)):
+            _check_vector(name, vector, m.size)
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         r = math.sqrt(c2 / (1 - self.beta2))
         numbers = (self.beta1, self.beta2, r * self.eps, rate * (1 - self.beta1) * r / c1)
@@ -58,6 +66,15 @@ class CompiledAdam(Adam):
         return None
 
 
+def _check_vector(name: str, vector: np.ndarray, size: int) -> None:
+    """Raise what is wrong before a walk over memory, which nothing guards."""
+    if vector.shape != (size,) or vector.dtype not in (np.float32, np.float64):
+        raise ValueError(
+            f"{name}: expected a vector of {size} floats, as in the state of Adam, got "
+            f"{vector.dtype} of shape {vector.shape}"
+        )
+
+
 @functools.cache  # an import statement in each step is not free
 def kernels(who: str):
     """Return the module `kernels`, or say that `who` needs Numba."""
@@ -65,7 +82,7 @@ def kernels(who: str):
         from . import kernels
     except ImportError as error:
         raise ImportError(
-            f"{who}: expected Numba, which is not installed; "
+            f"{who}: expected Numba, which cannot be imported ({error}); "
             'pip install "numpyvae[fast]", or do without what is compiled'
         ) from error
     return kernels

@@ -23,28 +23,38 @@ from numba import njit
 
 __all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
 
-EXACT = {"cache": True, "nogil": True, "error_model": "numpy"}
-CONTRACT = EXACT | {"fastmath": {"contract"}}
-REASSOC = EXACT | {"fastmath": {"reassoc"}}
 F, I = np.float32, np.int32
 RUN = 128  # terms that are added up in float32
 
 
-@njit(**EXACT)
+def compile_with(*fastmath, **options):
+    """Return the decorator that compiles; the result is kept on disk, if there is a place."""
+    options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+
+    def decorate(function):
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder for it can be written
+            return njit(**options)(function)
+
+    return decorate
+
+
+@compile_with()
 def adam(g, m, v, flat, beta1, beta2, eps, rate):
-    """Advance m and v, and add each finite step to `flat`; return how many were not finite."""
+    """Advance m and v, and add to `flat` each step to a finite number; count the others."""
     failed = 0
     for i in range(g.size):
         m[i] = m[i] * beta1 + g[i]
         v[i] = v[i] * beta2 + g[i] * g[i]
         step = m[i] / (np.sqrt(v[i]) + eps) * rate
-        finite = abs(step) < np.inf
+        finite = abs(flat[i] + step) < np.inf
         flat[i] += step if finite else g.dtype.type(0)
         failed += not finite
     return failed
 
 
-@njit(inline="always", **CONTRACT)
+@compile_with("contract", inline="always")
 def exp(x):
     """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; where e^x would be denormal, e^−87."""
     x = max(x, F(-87))
@@ -56,7 +66,7 @@ def exp(x):
     return I((I(k) + I(127)) << I(23)).view(F), p
 
 
-@njit(inline="always", **CONTRACT)
+@compile_with("contract", inline="always")
 def log1p(t):
     """log(1 + t), for 0 ≤ t ≤ 1."""
     s = t / (F(2) + t)
@@ -65,7 +75,7 @@ def log1p(t):
     return F(2) * (s + s * q * (F(0.333332066) + q * Q))
 
 
-@njit(**CONTRACT)
+@compile_with("contract")
 def tanh(x, y):
     """y = tanh x = sign(x) (1 − t)/(1 + t), t = e^−2|x|; 1 − t keeps its digits near 0."""
     for i in range(x.size):
@@ -74,14 +84,14 @@ def tanh(x, y):
         y[i] = math.copysign(minus / (F(2) - minus), x[i])
 
 
-@njit(**CONTRACT)
+@compile_with("contract")
 def pull_tanh(y, dy, dx):
     """dx = (1 − y²) dy."""
     for i in range(y.size):
         dx[i] = (F(1) - y[i] * y[i]) * dy[i]
 
 
-@njit(**REASSOC)
+@compile_with("reassoc")
 def add_up(terms, n):
     """Σ_i terms_i, i < n."""
     total = F(0)
@@ -90,9 +100,12 @@ def add_up(terms, n):
     return total
 
 
-@njit(**CONTRACT)
+@compile_with("contract")
 def binomial_logpmf(x, logits, n, logp):
-    """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|); row r of l (R, D) meets row r mod B of x."""
+    """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|); row r of l (R, D) meets row r mod B of x.
+
+    The smaller is (x − n) l where l > 0. So an infinite l makes −∞ or NaN, and never ∞.
+    """
     B, D = x.shape
     terms = np.empty(RUN, np.float32)
     for r in range(logits.shape[0]):
@@ -101,13 +114,13 @@ def binomial_logpmf(x, logits, n, logp):
             xs, ls = x[b, start : start + RUN], logits[r, start : start + RUN]
             for i in range(ls.size):
                 power, p = exp(-abs(ls[i]))
-                certain = min(xs[i] * ls[i], (xs[i] - n) * ls[i])
-                terms[i] = certain - n * log1p(power + power * p)
+                side = xs[i] - n if ls[i] > 0 else xs[i]
+                terms[i] = side * ls[i] - n * log1p(power + power * p)
             total += add_up(terms, ls.size)
         logp[r] = total
 
 
-@njit(**CONTRACT)
+@compile_with("contract")
 def pull_binomial_logpmf(x, logits, n, dlogp, dlogits):
     """dl = (x − n sigmoid(l)) dlogp, row by row."""
     B, D = x.shape

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import layers
 from ..distributions import log_binomial_coefficient
-from ..likelihoods import Binomial
+from ..likelihoods import Bernoulli, Binomial
 from ..vae import VAE
 from .adam import kernels
 
@@ -24,7 +24,7 @@ class CompiledVAE(VAE):
 
     def log_prob(self, x, out):
         single = x.dtype == out.dtype == np.float32 and x.shape == out.shape[-2:]
-        if isinstance(self.likelihood, Binomial) and single:
+        if type(self.likelihood) in (Bernoulli, Binomial) and single:  # a subclass has its own
             logp, pull = _binomial_logpmf(x, out, self.likelihood.n)
             return logp, lambda dlogp, gradient=None: pull(dlogp)
         return super().log_prob(x, out)
@@ -41,7 +41,7 @@ def compiled(vae: VAE) -> VAE:
     Parameters
     ----------
     vae : VAE
-        Of float32.
+        Of float32, and no subclass, whose own methods would be lost.
 
     Returns
     -------
@@ -52,15 +52,16 @@ def compiled(vae: VAE) -> VAE:
     ImportError
         If Numba is not installed.
     TypeError
-        If it is no VAE of float32.
+        If it is no VAE of float32, or a subclass.
 
     Examples
     --------
     >>> vae = VAE(data_dim=784, latent_dim=20, hidden=(500,))
     >>> fit(compiled(vae), x, epochs=20)                                 # doctest: +SKIP
     """
-    if not isinstance(vae, VAE) or vae.dtype != np.float32:
-        got = f"a VAE of {vae.dtype}" if isinstance(vae, VAE) else type(vae).__name__
+    known = type(vae) in (VAE, CompiledVAE)
+    if not known or vae.dtype != np.float32:
+        got = f"a VAE of {vae.dtype}" if known else type(vae).__name__
         raise TypeError(f'vae: expected a VAE with dtype="float32" to compile, got {got}')
     kernels("compiled")
     twin = CompiledVAE.__new__(CompiledVAE)
@@ -77,7 +78,7 @@ def _tanh(x: np.ndarray) -> tuple[np.ndarray, Callable]:
     k.tanh(x.reshape(-1), y.reshape(-1))
 
     def pull(dy):
-        dx = np.empty_like(y)
+        dx, dy = np.empty_like(y), np.broadcast_to(dy, y.shape)  # nothing guards a walk
         k.pull_tanh(y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
         return dx
 
@@ -96,8 +97,8 @@ def _binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndar
 
     def pull(dlogp):
         dlogits = np.empty_like(rows)
-        dlogp = np.ascontiguousarray(dlogp, np.float32).reshape(-1)
-        k.pull_binomial_logpmf(x, rows, n, dlogp, dlogits)
+        dlogp = np.broadcast_to(dlogp, logp.shape).astype(np.float32, "C", "same_kind")
+        k.pull_binomial_logpmf(x, rows, n, dlogp.reshape(-1), dlogits)
         return dlogits.reshape(logits.shape)
 
     return logp, pull
