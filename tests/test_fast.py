@@ -20,7 +20,7 @@ from numpyvae.fast.model import CompiledVAE
 from numpyvae.gradcheck import relative_error
 from numpyvae.layers import sigmoid, tanh
 from numpyvae.likelihoods import Binomial
-from numpyvae.optimizers import Adam
+from numpyvae.optimizers import Adam, cosine_schedule
 
 EPS = np.finfo("float32").eps
 missing = importlib.util.find_spec("numba") is None
@@ -127,12 +127,13 @@ def test_training_stops_at_a_step_that_is_not_finite():
 
 @needs_numba
 def test_training_with_compiled_adam_gives_the_same_bits():
-    """Kills a compiled step that only `step` knows: update="theta" hands on slices."""
+    """Kills a step that only `step` knows: update="theta" hands on slices, a schedule a factor."""
+    settings = {"epochs": 2, "batch_size": 7, "schedule": cosine_schedule(3)}
     x = np.random.default_rng(0).integers(0, 2, (20, 6))
     for update in ("both", "phi", "theta"):
         runs = [VAE(6, 2, (5,), seed=1) for _ in range(2)]
         for vae, kind in zip(runs, (Adam, CompiledAdam)):
-            fit(vae, x, epochs=2, batch_size=7, optimizer=kind(1e-2), update=update)
+            fit(vae, x, optimizer=kind(1e-2), update=update, **settings)
         assert np.array_equal(runs[0].parameters.flat, runs[1].parameters.flat)
 
 
@@ -282,6 +283,14 @@ def test_log_p_sums_over_the_pixels_of_its_own_row(likelihood, D, L):
 
 
 @needs_numba
+def test_x_of_other_rows_is_the_affair_of_numpy():
+    """Kills rows of x that are taken round and round."""
+    vae, x = compiled(VAE(4, 2)), np.ones((2, 4), "float32")
+    with pytest.raises(ValueError, match="broadcast"):
+        vae.log_prob(x, np.zeros((1, 3, 4), "float32"))
+
+
+@needs_numba
 def test_log_p_of_many_pixels():
     """Kills a sum over the row in float32 alone."""
     l = np.random.default_rng(0).standard_normal((1, 3, 200_000)).astype("float32")
@@ -296,7 +305,7 @@ def test_log_p_of_many_pixels():
 
 
 @needs_numba
-@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "sigmoid"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation):
     """Kills a piece that is compiled and is another function; without one, bits must agree."""
