@@ -10,8 +10,9 @@ P and Q are minimax fits with relative errors of 3.1e-9 in e^r and 4.5e-9 in art
 6.0e-8 for the rounding of float32. All is float32 but the sums over a row.
 
 What the compiler may do to the rounding is named: "contract" takes a·b + c in one, which harms
-nothing here. "reassoc", a sum in another order, would undo what keeps the digits of x − k ln 2 and
-of 1 − t; it is given to plain sums alone.
+nothing here. "reassoc", a sum in another order, may undo what keeps the digits of x − k ln 2 and
+of 1 − t, and beside "nsz" it does: tanh then has no digit right near 0. It is given to plain sums
+alone.
 """
 
 from __future__ import annotations

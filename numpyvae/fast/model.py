@@ -36,7 +36,8 @@ def compiled(vae: VAE) -> VAE:
     Both models are around the same parameters: to train the one is to train the other. What is
     not compiled (another activation, a Gaussian likelihood, numbers that are not float32) is as
     in `vae`. Values agree within a few roundings of float32, so a training run is not the same to
-    the bit. The threads of `bounds` (`n_jobs`) may use it.
+    the bit; nor are annealed chains, which accept a move or not. The threads of `bounds`
+    (`n_jobs`) may use it.
 
     Parameters
     ----------
