@@ -68,7 +68,10 @@ class Likelihood:
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
     ) -> tuple[np.ndarray, Callable]:
-        """Return log p(x|z), (L, B), and `pull(dlogp, gradient=None) -> dout`."""
+        """Return log p(x|z), (L, B), and `pull(dlogp, gradient=None) -> dout`.
+
+        What the likelihood adds to θ, `pull` writes into `gradient`, if one is given.
+        """
         raise NotImplementedError
 
     def mean(self, out: np.ndarray) -> np.ndarray:
