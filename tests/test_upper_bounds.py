@@ -252,7 +252,7 @@ def test_the_importance_bound_keeps_to_its_memory():
 def test_the_fitted_estimate_keeps_to_its_memory(dtype):
     # kills: draws that are not counted, or in the model's dtype, while the fit is in float64
     vae = VAE(4, 4, (3,), dtype=dtype)
-    x, _ = simulate(vae, 60)
+    x, _ = simulate(vae, 20)
     S, C, J = 200, 10, 4
     budget = 6 * (C * decoder_megabytes(vae) + 4 * 8e-6 * S * C * (J + 1))
     fitted_log_likelihood(vae, x[:1], n_burn=5)  # loads what it needs
