@@ -56,7 +56,11 @@ class CompiledAdam(Adam):
         """Add the steps to `flat`; return them if one of them is not finite, or leads there."""
         t, m, v = int(state["t"]), state["m"], state["v"]
         for name, vector in (("gradient", g), ("parameters", flat), ("v", v)):
-            _check_vector(name, vector, m.size)
+            if vector.shape != m.shape or vector.dtype.kind != "f":  # nothing guards a walk
+                raise ValueError(
+                    f"{name}: expected a vector of {m.size} floats, as in the state of Adam, got "
+                    f"{vector.dtype} of shape {vector.shape}"
+                )
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         r = math.sqrt(c2 / (1 - self.beta2))
         numbers = (self.beta1, self.beta2, r * self.eps, rate * (1 - self.beta1) * r / c1)
@@ -64,15 +68,6 @@ class CompiledAdam(Adam):
         if kernels("CompiledAdam").adam(g, m, v, flat, beta1, beta2, eps, rate):
             return m / (np.sqrt(v) + eps) * rate
         return None
-
-
-def _check_vector(name: str, vector: np.ndarray, size: int) -> None:
-    """Raise what is wrong before a walk over memory, which nothing guards."""
-    if vector.shape != (size,) or vector.dtype not in (np.float32, np.float64):
-        raise ValueError(
-            f"{name}: expected a vector of {size} floats, as in the state of Adam, got "
-            f"{vector.dtype} of shape {vector.shape}"
-        )
 
 
 @functools.cache  # an import statement in each step is not free

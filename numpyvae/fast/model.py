@@ -79,11 +79,18 @@ def _tanh(x: np.ndarray) -> tuple[np.ndarray, Callable]:
     k.tanh(x.reshape(-1), y.reshape(-1))
 
     def pull(dy):
-        dx, dy = np.empty_like(y), np.broadcast_to(dy, y.shape)  # nothing guards a walk
-        k.pull_tanh(y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
+        dx = np.empty_like(y)
+        k.pull_tanh(y.reshape(-1), _like(y, dy).reshape(-1), dx.reshape(-1))
         return dx
 
     return y, pull
+
+
+def _like(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Return ∂y with the shape and the dtype of y, broadcast to it: nothing guards a walk."""
+    if type(dy) is np.ndarray and dy.shape == y.shape and dy.dtype == y.dtype:
+        return dy
+    return np.broadcast_to(dy, y.shape).astype(y.dtype, casting="same_kind")
 
 
 def _binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
@@ -98,8 +105,7 @@ def _binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndar
 
     def pull(dlogp):
         dlogits = np.empty_like(rows)
-        dlogp = np.broadcast_to(dlogp, logp.shape).astype(np.float32, "C", "same_kind")
-        k.pull_binomial_logpmf(x, rows, n, dlogp.reshape(-1), dlogits)
+        k.pull_binomial_logpmf(x, rows, n, _like(logp, dlogp).reshape(-1), dlogits)
         return dlogits.reshape(logits.shape)
 
     return logp, pull
