@@ -11,9 +11,9 @@ walks over the parameters (Adam), over the hidden layers (tanh) and over the pix
 | `CompiledAdam` | `optimizers.Adam` | the same bits |
 | `compiled(vae)` | tanh and the Bernoulli and Binomial log p of `vae` | within rounding |
 
-Nothing else changes, and nothing here is used unless it is asked for. What is compiled compiles at
-its first use, in a second or two each; Numba keeps the result on disk beside these files, or
-where NUMBA_CACHE_DIR says.
+Nothing else changes, and nothing here is used unless it is asked for. The first step compiles, in
+some three seconds; Numba keeps the result on disk beside these files, or where NUMBA_CACHE_DIR
+says.
 """
 
 from .adam import CompiledAdam

@@ -43,7 +43,10 @@ def compile_with(*fastmath, **options):
 
 @compile_with()
 def adam(g, m, v, flat, beta1, beta2, eps, rate):
-    """Advance m and v, and add to `flat` each step to a finite number; count the others."""
+    """m ← β₁ m + g;  v ← β₂ v + g²;  flat ← flat + rate m/(√v + ε), where that is finite.
+
+    Return how many are not. State, ε and rate are as in `optimizers.Adam`, second form.
+    """
     failed = 0
     for i in range(g.size):
         m[i] = m[i] * beta1 + g[i]
