@@ -49,11 +49,11 @@ def numpyvae_step(w: Workload, flat: np.ndarray, compiled: bool = False) -> Step
     from importlib import import_module
 
     from numpyvae import VAE, fast
+    from numpyvae.core.optimizers import Adam
     from numpyvae.estimators import IWAE, SGVBB
-    from numpyvae.memory import keep_freed_memory
-    from numpyvae.optimizers import Adam
+    from numpyvae.support.memory import keep_freed_memory
 
-    training = import_module("numpyvae.training")
+    training = import_module("numpyvae.core.training")
     vae = VAE(w.data_dim, w.latent_dim, w.hidden)
     vae.parameters.flat[:] = flat
     adam = Adam(RATE)
@@ -206,7 +206,7 @@ def torch_compiled_step(w: Workload, flat: np.ndarray) -> Step:
 
 
 def torch_default_step(w: Workload, flat: np.ndarray) -> Step:
-    """PyTorch with the optimiser that `torch.optim.Adam(parameters)` gives."""
+    """PyTorch with the optimizer that `torch.optim.Adam(parameters)` gives."""
     return torch_step(w, flat, fused=None)
 
 

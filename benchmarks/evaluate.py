@@ -27,8 +27,8 @@ from benchmarks.options import above_zero, whole
 from benchmarks.peak import peak_megabytes
 from numpyvae import VAE, datasets, importance_log_likelihood
 from numpyvae.bounds import simulate
-from numpyvae.bounds.cores import over_cores
 from numpyvae.bounds.streams import decoder_megabytes, rows_in_cache
+from numpyvae.support.parallel import over_cores
 
 Contestant = Callable[[np.ndarray, int], np.ndarray]
 
@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--model: {error}")
         if repr(vae.architecture) != repr(VAE(784, 20, (500,)).architecture):
             parser.error(f"--model: expected a VAE(784-500-20) with Bernoulli pixels, got {vae}")
-        x = images.greys("test")[: args.rows]
+        x = images.grays("test")[: args.rows]
         x = datasets.binarize(x, np.random.default_rng(0)).astype(np.float32)
     else:
         vae = VAE(784, 20, (500,))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.importance [--json]
 
-One network (64-200-10, tanh) is trained on the binarised digits for the same number of passes by
+One network (64-200-10, tanh) is trained on the binarized digits for the same number of passes by
 
     K = 1           the ELBO (sgvb-b)
     K = 5, 50       L_K by the gradient of IWAE, and by that of DReG
@@ -24,11 +24,11 @@ import numpy as np
 
 from benchmarks.options import whole
 from numpyvae import VAE, fit, importance_log_likelihood
+from numpyvae.command.preparation import prepare
+from numpyvae.core.elbo import mean_terms
+from numpyvae.core.likelihoods import parse_likelihood
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units
-from numpyvae.elbo import mean_terms
-from numpyvae.likelihoods import parse_likelihood
-from numpyvae.optimizers import Adam, cosine_schedule
-from numpyvae.preparation import prepare
 
 RULES = [("sgvb-b", 1), ("iwae", 5), ("dreg", 5), ("iwae", 50), ("dreg", 50)]
 

@@ -1,8 +1,8 @@
 """A whole job: from the start of the process to the last of 100 epochs of digits, 64-128-8.
 
-    python -m benchmarks.job NAME greys.npy EPOCHS
+    python -m benchmarks.job NAME grays.npy EPOCHS
 
-Every library draws what it needs as its users would: order, binarisation and noise afresh in
+Every library draws what it needs as its users would: order, binarization and noise afresh in
 each epoch. Prints the mean ELBO of the last epoch, nats per datapoint, and the peak memory in MB.
 """
 
@@ -18,14 +18,14 @@ from benchmarks.peak import peak_megabytes
 B, J = 100, 8
 
 
-def ours(greys: str, epochs: int) -> float:
+def ours(grays: str, epochs: int) -> float:
     from numpyvae import VAE, datasets, fit
 
     vae = VAE(64, J, (128,))
-    return fit(vae, np.load(greys), epochs=epochs, transform=datasets.binarize)["elbo"][-1]
+    return fit(vae, np.load(grays), epochs=epochs, transform=datasets.binarize)["elbo"][-1]
 
 
-def peer(name: str, greys: str, epochs: int) -> float:
+def peer(name: str, grays: str, epochs: int) -> float:
     from benchmarks.contestants import CONTESTANTS, Workload
 
     w = Workload("digits", 64, (128,), J, B)
@@ -34,7 +34,7 @@ def peer(name: str, greys: str, epochs: int) -> float:
     size = sum((n_in + 1) * n_out for n_in, n_out in layers)
     flat = 0.1 * rng.standard_normal(size, "float32")
     step = CONTESTANTS[name].build(w, flat)
-    x = np.load(greys)
+    x = np.load(grays)
     for _ in range(epochs):
         order, total = rng.permutation(len(x)), 0.0
         for start in range(0, len(x), B):
@@ -46,6 +46,6 @@ def peer(name: str, greys: str, epochs: int) -> float:
 
 
 if __name__ == "__main__":
-    name, greys, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    elbo = ours(greys, epochs) if name == "numpyvae" else peer(name, greys, epochs)
+    name, grays, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    elbo = ours(grays, epochs) if name == "numpyvae" else peer(name, grays, epochs)
     print(elbo, peak_megabytes())

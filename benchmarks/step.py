@@ -131,13 +131,13 @@ def data_for(w: Workload, path: Path) -> None:
     from numpyvae import VAE, datasets
 
     rng = np.random.default_rng(0)
-    greys = datasets.load_digits().greys("train")
+    grays = datasets.load_digits().grays("train")
     if w.data_dim == 784:
-        images = greys.reshape(-1, 8, 8)
-        greys = np.kron(images, np.ones((4, 4)))[:, 2:30, 2:30].reshape(len(images), 784)
+        images = grays.reshape(-1, 8, 8)
+        grays = np.kron(images, np.ones((4, 4)))[:, 2:30, 2:30].reshape(len(images), 784)
     count = max(4, min(20, 4000 // w.batch_size))
-    rows = rng.integers(0, len(greys), (count, w.batch_size))
-    x = (rng.random((*rows.shape, w.data_dim)) < greys[rows]).astype(np.uint8)
+    rows = rng.integers(0, len(grays), (count, w.batch_size))
+    x = (rng.random((*rows.shape, w.data_dim)) < grays[rows]).astype(np.uint8)
     eps = rng.standard_normal((count, w.draws, w.batch_size, w.latent_dim), "float32")
     flat = VAE(w.data_dim, w.latent_dim, w.hidden).parameters.flat
     np.savez(path, x=x, eps=eps, flat=flat)
@@ -186,10 +186,10 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
             seconds, memory = worker.block(BLOCK)
             rows[name]["rounds"].append(seconds)
             rows[name]["memory_MB"] = memory
-    return {"workload": asdict(w), "rows": summarise(w, rows), "failed": failed}
+    return {"workload": asdict(w), "rows": summarize(w, rows), "failed": failed}
 
 
-def summarise(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def summarize(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Medians, ratios with their spread, and whether the curves agree."""
     ours, floor = rows.get("numpyvae"), rows.get("floor")
     for name, row in rows.items():
@@ -217,19 +217,19 @@ def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
     """Time whole jobs in fresh processes, in turn; the better of one and two threads."""
     from numpyvae import datasets
 
-    greys = scratch / "greys.npy"
-    np.save(greys, datasets.load_digits().greys("train").astype("float32"))
+    grays = scratch / "grays.npy"
+    np.save(grays, datasets.load_digits().grays("train").astype("float32"))
     runs: dict[tuple[str, int], list[dict[str, float]]] = {}
     cores = [n for n in (1, 2) if n <= os.cpu_count()]
     for name in names:
         for n in cores:
-            runs[name, n] = [job(name, n, greys, scratch)]
+            runs[name, n] = [job(name, n, grays, scratch)]
     best = {
         name: min(cores, key=lambda n, name=name: runs[name, n][0]["seconds"]) for name in names
     }
     for _ in range(JOBS - 1):
         for name, n in best.items():
-            runs[name, n].append(job(name, n, greys, scratch))
+            runs[name, n].append(job(name, n, grays, scratch))
     result = {}
     for name, n in best.items():
         seconds = [run["seconds"] for run in runs[name, n]]
@@ -244,11 +244,11 @@ def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
     return result
 
 
-def job(name: str, cores: int, greys: Path, scratch: Path) -> dict[str, float]:
+def job(name: str, cores: int, grays: Path, scratch: Path) -> dict[str, float]:
     """Run one job."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.job", name, str(greys), str(EPOCHS)],
+        [sys.executable, "-m", "benchmarks.job", name, str(grays), str(EPOCHS)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -416,7 +416,7 @@ def chart(result: dict[str, Any], path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = {
+    colors = {
         "numba": "#56b4e9",
         "torch": "#d55e00",
         "torch-compile": "#e69f00",
@@ -440,8 +440,8 @@ def chart(result: dict[str, Any], path: str) -> None:
         rows = sorted(entry["rows"].items(), key=lambda item: -item[1]["step_seconds"])
         for i, (name, row) in enumerate(rows):
             low, mid, high = row["to_ours"]
-            ax.plot([low, high], [i, i], color=colours[name], lw=3, solid_capstyle="butt")
-            ax.plot(mid, i, "s" if name == "floor" else "o", color=colours[name], ms=6)
+            ax.plot([low, high], [i, i], color=colors[name], lw=3, solid_capstyle="butt")
+            ax.plot(mid, i, "s" if name == "floor" else "o", color=colors[name], ms=6)
             label = f"{mid:.2f}  ({1e3 * row['step_seconds']:.3g} ms)"
             ax.annotate(label, (high, i), (8, 0), textcoords="offset points", va="center", size=8)
         ax.set_yticks(range(len(rows)), [row["label"] for _, row in rows], fontsize=8)

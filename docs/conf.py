@@ -23,7 +23,7 @@ fetch_mathjax.fetch(GENERATED / "static" / "mathjax")
 project = "numpyvae"
 author = "the numpyvae contributors"
 version = release = numpyvae.__version__
-copyright = "the numpyvae contributors, BSD-3-Clause licence"
+copyright = "the numpyvae contributors, BSD-3-Clause license"
 
 extensions = [
     "sphinx.ext.autodoc",

@@ -22,9 +22,9 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 import numpyvae
 from numpyvae import datasets, plotting
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
 from numpyvae.inference import variational_em
-from numpyvae.optimizers import Adam, cosine_schedule
 
 __all__ = ["DARK", "DRAWINGS", "LIGHT", "README_PICTURE", "Look", "draw", "draw_for_readme"]
 
@@ -33,7 +33,7 @@ README_PICTURE = Path(__file__).with_name("computation.svg")
 
 @dataclass(frozen=True)
 class Look:
-    """Colours: of text, of the ground, of what is seen, and of the two sets of parameters."""
+    """Colors: of text, of the ground, of what is seen, and of the two sets of parameters."""
 
     name: str
     ink: str
@@ -62,7 +62,7 @@ def _figure(width: float, height: float):
     return figure, ax
 
 
-def _arrow(ax, tail: Node, head: Node, colour: str, *, dashed=False, gap=0.36, bend=0.0) -> None:
+def _arrow(ax, tail: Node, head: Node, color: str, *, dashed=False, gap=0.36, bend=0.0) -> None:
     tail, head = np.array(tail), np.array(head)
     step = (head - tail) / np.linalg.norm(head - tail) * gap
     ax.add_patch(
@@ -74,7 +74,7 @@ def _arrow(ax, tail: Node, head: Node, colour: str, *, dashed=False, gap=0.36, b
             linewidth=1.8,
             linestyle=(0, (4, 2.5)) if dashed else "-",
             connectionstyle=f"arc3,rad={bend}",
-            color=colour,
+            color=color,
             shrinkA=0,
             shrinkB=0,
         )
@@ -91,8 +91,8 @@ def _plate_model(look: Look, *, with_q: bool) -> Figure:
     ax.add_patch(plate)
     ax.text(3.55, 0.47, "$N$", ha="right", va="bottom", fontsize=17, color=look.ink)
     for at, name, seen in ((z, "z", False), (x, "x", True)):
-        colour = look.seen if seen else look.ground
-        ax.add_patch(Circle(at, 0.32, facecolor=colour, edgecolor=look.ink, linewidth=1.8))
+        color = look.seen if seen else look.ground
+        ax.add_patch(Circle(at, 0.32, facecolor=color, edgecolor=look.ink, linewidth=1.8))
         ax.text(
             *at, rf"$\mathbf{{{name}}}$", ha="center", va="center", fontsize=19, color=look.ink
         )
@@ -137,7 +137,7 @@ def computation(look: Look) -> Figure:
         ),
         "elbo": ((4.95, 0.8), (1.75, 0.62), "ELBO", look.ink),
     }
-    for (cx, cy), (w, h), text, colour in boxes.values():
+    for (cx, cy), (w, h), text, color in boxes.values():
         ax.add_patch(
             FancyBboxPatch(
                 (cx - w / 2, cy - h / 2),
@@ -145,7 +145,7 @@ def computation(look: Look) -> Figure:
                 h,
                 boxstyle="round,pad=0,rounding_size=0.1",
                 facecolor=look.ground,
-                edgecolor=colour,
+                edgecolor=color,
                 linewidth=1.8,
             )
         )
@@ -175,7 +175,7 @@ def computation(look: Look) -> Figure:
     _arrow(ax, (0.75, 0.8), (1.55, 0.8), look.ink, gap=0.0)
     # The KL goes from q to the ELBO without z, and its gradient straight back.
     right = edge("q", 1, 0)[0] + 0.28
-    for offset, colour, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
+    for offset, color, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
         x0, top, bottom = right + offset, 3.7 - offset / 2, 0.8 + offset / 2
         ends = edge("q", 1, 0)[0], edge("elbo", 1, 0)[0]
         path = [
@@ -187,8 +187,8 @@ def computation(look: Look) -> Figure:
         if dashed:
             path = [(ends[0], 3.58), (x0 - 0.4, 3.58), (x0 - 0.4, 0.92), (ends[1], 0.92)]
             path = path[::-1]
-        ax.plot(*zip(*path), color=colour, lw=1.8, ls=(0, (4, 2.5)) if dashed else "-")
-        _arrow(ax, path[-2], path[-1], colour, gap=0.0)
+        ax.plot(*zip(*path), color=color, lw=1.8, ls=(0, (4, 2.5)) if dashed else "-")
+        _arrow(ax, path[-2], path[-1], color, gap=0.0)
     ax.text(right + 0.1, 1.52, "$-$KL", ha="left", va="center", fontsize=13, color=look.ink)
     ax.text(
         3.72, 2.98, r"noise $\varepsilon$", ha="right", va="center", fontsize=13, color=look.ink
@@ -257,7 +257,7 @@ def cost_table(latents=(1, 2, 4, 8, 16, 32)):
     sums in one dimension, and its error is known without walking over its n^J points. The prior:
     the variance of the weight p(x|z), z ~ p(z), is known in closed form.
     """
-    x = datasets.load_digits().greys("train", "float64")
+    x = datasets.load_digits().grays("train", "float64")
     grid, draws = [], []
     for J in latents:
         model = ppca_maximum_likelihood(x, J)
@@ -291,9 +291,9 @@ def two_gaps(look: Look) -> Figure:
     for ax, W in zip(axes, ([[1.5, 0.0], [0.0, 1.5]], [[1.5, 1.2], [1.2, 1.5]])):
         model = LinearGaussian(W, [0.0, 0.0], 1.0)
         posterior, q = model.posterior(x), model.best_diagonal(x)
-        for density, colour, style in ((posterior, look.theta, "-"), (q, look.phi, "--")):
+        for density, color, style in ((posterior, look.theta, "-"), (q, look.phi, "--")):
             z1, z2, p = _on_a_grid(density)
-            ax.contour(z1, z2, p, 4, colors=colour, linestyles=style)
+            ax.contour(z1, z2, p, 4, colors=color, linestyles=style)
         gap = model.log_evidence(x) - model.elbo_kl_form(x, q)
         ax.set_title(f"gap {abs(gap[0]):.2f} nats", color=look.ink)
         ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
@@ -319,10 +319,10 @@ def em_steps(look: Look) -> Figure:
     figure, ax = _axes(look, 6.0, 3.2)
     elbos = np.array([step.elbo for step in steps])
     ax.plot(1 + np.arange(len(elbos)), elbos, color=look.faint, lw=1)
-    for half, colour, mark in (("phi", look.phi, "o"), ("theta", look.theta, "s")):
+    for half, color, mark in (("phi", look.phi, "o"), ("theta", look.theta, "s")):
         at = [i for i, step in enumerate(steps) if step.half == half]
         name = "after variational inference (φ)" if half == "phi" else "after the M-step (θ)"
-        ax.plot(1 + np.array(at), elbos[at], mark, color=colour, label=name)
+        ax.plot(1 + np.array(at), elbos[at], mark, color=color, label=name)
     evidence = LinearGaussian.from_vae(vae).log_evidence(x).mean()
     ax.axhline(evidence, color=look.ink, lw=1, ls=":", label="log p(x) of the last model")
     ax.set(xlabel="half-step", ylabel="ELBO, nats per datapoint")

@@ -2,13 +2,13 @@
 
     x → encoder → (μ, log σ²) → z = μ + σ ε → decoder → log p(x|z) → ELBO → gradient → update
 
-Start with `numpyvae.elbo`: value and gradient of the evidence lower bound, Eq. (7) and Eq. (11).
+Start with `core/elbo.py`: value and gradient of the evidence lower bound, Eq. (11).
 """
 
 from .bounds import importance_log_likelihood
-from .elbo import elbo, elbo_and_grad
-from .training import History, NonFiniteError, fit
-from .vae import VAE
+from .core.elbo import elbo, elbo_and_grad
+from .core.training import History, NonFiniteError, fit
+from .core.vae import VAE
 
 __version__ = "0.1.0"
 

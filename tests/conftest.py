@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from numpyvae import VAE
-from numpyvae.parameters import Parameters
+from numpyvae.core.parameters import Parameters
 
 # Small products: a second BLAS thread costs more than it gives, most of all on a busy machine.
 threadpool_limits(1, "blas")

@@ -19,7 +19,7 @@ from numpyvae.bounds import (
 )
 from numpyvae.bounds.path import Path
 from numpyvae.bounds.streams import RowStreams, decoder_megabytes, log_mean_exp
-from numpyvae.memory import keep_freed_memory
+from numpyvae.support.memory import keep_freed_memory
 
 SIGMA = 0.5
 LIKELIHOODS = ("bernoulli", "binomial:16", "gaussian:0.3", "gaussian:learned", "gaussian:head")
@@ -183,7 +183,7 @@ def test_the_sandwich_closes_on_digits():
     """Kills a float32 path that rounds its weights away: a trained digit model, in both modes."""
     vae = VAE(64, 8, (128,))
     assert vae.dtype == np.float32
-    train = datasets.load_digits().greys("train")
+    train = datasets.load_digits().grays("train")
     fit(vae, train, epochs=5, transform=datasets.binarize)
     bounds = sandwich(vae, 50, 300, 8, n_leapfrog=2)
     assert abs(bounds.gap[0]) < 0.1
@@ -318,7 +318,7 @@ def test_progress_counts_every_move(posterior, monkeypatch):
 
 
 def test_the_step_is_interpolated_on_its_logarithm():
-    # kills: the shares of both neighbours exchanged, a mean of steps, one step for all datapoints
+    # kills: the shares of both neighbors exchanged, a mean of steps, one step for all datapoints
     log_step = np.array([[0.0, 1.0], [2.0, -1.0], [3.0, 0.0]])
     steps = walk.Steps(np.array([0.1, 0.5, 0.9]), log_step)
     for beta, expected in ((0.1, log_step[0]), (0.2, [0.5, 0.5]), (0.5, log_step[1])):
@@ -373,7 +373,7 @@ def test_the_pilot_visits_both_ends_of_the_walk(n):
 
 
 def test_steps_are_smoothed_over_five_temperatures():
-    # kills: a window that is off its centre, datapoints that are mixed, ends padded with zeros
+    # kills: a window that is off its center, datapoints that are mixed, ends padded with zeros
     rows = np.random.default_rng(0).standard_normal((9, 2))
     smooth = walk._smooth(rows)
     np.testing.assert_allclose(smooth[4], rows[2:7].mean(axis=0), rtol=1e-12)

@@ -19,8 +19,8 @@ from numpyvae import (
     inference,
     plotting,
 )
-from numpyvae.elbo import elbo_terms, log_joint, mean_terms, sampled_elbo
-from numpyvae.optimizers import OPTIMIZERS, make_optimizer
+from numpyvae.core.elbo import elbo_terms, log_joint, mean_terms, sampled_elbo
+from numpyvae.core.optimizers import OPTIMIZERS, make_optimizer
 
 D, J, N = 4, 2, 6
 GOOD = np.random.default_rng(0).integers(0, 2, (N, D)).astype(float)
@@ -180,7 +180,7 @@ def test_bad_rows_at_every_door(door, what):
     ],
 )
 def test_values_outside_the_support(likelihood, x, words, door):
-    """Kills a cross-entropy of greys 0–255, and a message that hides the value that is wrong."""
+    """Kills a cross-entropy of grays 0–255, and a message that hides the value that is wrong."""
     vae = model(likelihood)
     refuses(ValueError, lambda: DOORS[door](vae, x), "x:", likelihood, words, vae=vae)
 

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from numpyvae import VAE, importance_log_likelihood
 from numpyvae.bounds import importance as bounds
 from numpyvae.bounds import log_weights, streams
-from numpyvae.elbo import sampled_elbo
+from numpyvae.core.elbo import sampled_elbo
 
 LIKELIHOODS = ("bernoulli", "binomial:3", "gaussian:0.5", "gaussian:learned", "gaussian:head")
 

@@ -13,8 +13,10 @@ import time
 import numpy as np
 import pytest
 
-from numpyvae import VAE, datasets, jobs, layers
-from numpyvae.cli import main
+from numpyvae import VAE, datasets
+from numpyvae.command import jobs
+from numpyvae.command.cli import main
+from numpyvae.core import layers
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--n-importance", "5", "--test-rows", "40"]
 
@@ -220,9 +222,9 @@ def test_likelihoods_and_sample(tmp_path, capsys, likelihood, low, high):
 
 def test_files_as_data(tmp_path, capsys):
     rng = np.random.default_rng(0)
-    greys = rng.integers(0, 256, (300, 5, 4)).astype(np.uint8)
-    np.save(tmp_path / "greys.npy", greys)
-    assert train(tmp_path / "a", "--dataset", str(tmp_path / "greys.npy"), "--maximum", "255") == 0
+    grays = rng.integers(0, 256, (300, 5, 4)).astype(np.uint8)
+    np.save(tmp_path / "grays.npy", grays)
+    assert train(tmp_path / "a", "--dataset", str(tmp_path / "grays.npy"), "--maximum", "255") == 0
     np.savez(tmp_path / "parts.npz", train=rng.integers(0, 2, (200, 6)), test=np.eye(6, dtype=int))
     assert train(tmp_path / "b", "--dataset", str(tmp_path / "parts.npz"), "--json") == 0
     assert '"test_rows": 6' in capsys.readouterr().out
@@ -366,15 +368,15 @@ def test_wrong_usage_is_2_and_one_line(tmp_path, capsys, monkeypatch, args):
 
 def failing(tmp_path):
     """Arguments that fail at work, and a word of the message."""
-    greys = tmp_path / "greys.npy"
-    np.save(greys, np.full((20, 4), 200, np.uint8))
+    grays = tmp_path / "grays.npy"
+    np.save(grays, np.full((20, 4), 200, np.uint8))
     np.save(tmp_path / "nan.npy", np.full((20, 4), np.nan))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "text.npy").write_text("hello")
     (tmp_path / "file").write_text("")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
     VAE(5, 2, (3,)).save(tmp_path / "five.npz")
-    yield ["train", "--dataset", str(greys)], "expected values in [0, 1]"
+    yield ["train", "--dataset", str(grays)], "expected values in [0, 1]"
     yield ["train", "--dataset", str(tmp_path / "nan.npy")], "finite"
     yield ["train", "--dataset", str(tmp_path / "none.npy")], "no such file"
     yield ["train", "--dataset", str(tmp_path / "objects.npy")], "pickle"
@@ -459,7 +461,7 @@ def test_a_real_interrupt_leaves_nothing(tmp_path):
     # A shell starts background jobs with the interrupt ignored; the command must hear it.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from numpyvae.cli import main; sys.exit(main())"
+        "from numpyvae.command.cli import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program, "train", "--epochs", "100000"]
     with subprocess.Popen([*command, "--output", output], stderr=subprocess.PIPE) as process:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from numpyvae import VAE
 from numpyvae.bounds import annealed_log_likelihood, cubo, importance_curve
 from numpyvae.bounds import importance_log_likelihood as importance
-from numpyvae.bounds.cores import over_cores
+from numpyvae.support.parallel import over_cores
 
 DOORS = {
     "importance": lambda vae, x, n: importance(vae, x, 30, n_jobs=n),

@@ -1,4 +1,4 @@
-"""The data set type, the embedded digits and the draw that makes greys binary."""
+"""The data set type, the embedded digits and the draw that makes grays binary."""
 
 import dataclasses
 import hashlib
@@ -90,26 +90,26 @@ def tiny():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", np.float16])
-def test_greys_are_counts_over_the_maximum(tiny, dtype):
+def test_grays_are_counts_over_the_maximum(tiny, dtype):
     # Kills: integer division, division by 255 everywhere, the wrong split, a silent float64.
-    train, test = tiny.greys(dtype=dtype), tiny.greys("test", dtype=dtype)
+    train, test = tiny.grays(dtype=dtype), tiny.grays("test", dtype=dtype)
     assert train.dtype == test.dtype == np.dtype(dtype)
     assert train.tolist() == [[0, 0.25, 1], [0.5, 0.0625, 0.125]]
     assert test.tolist() == [[0, 0.25, 1]]
 
 
-def test_greys_default_is_the_training_part_in_float32(tiny):
-    assert tiny.greys().dtype == np.float32
-    assert tiny.greys().shape == (2, 3)
+def test_grays_default_is_the_training_part_in_float32(tiny):
+    assert tiny.grays().dtype == np.float32
+    assert tiny.grays().shape == (2, 3)
 
 
-def test_greys_refuse_an_unknown_split_and_an_integer_dtype(tiny):
-    # Kills: any other word read as "test", and greys rounded to 0 and 1.
+def test_grays_refuse_an_unknown_split_and_an_integer_dtype(tiny):
+    # Kills: any other word read as "test", and grays rounded to 0 and 1.
     with pytest.raises(ValueError) as caught:
-        tiny.greys("valid")
+        tiny.grays("valid")
     one_line(caught, "split", "train, test", "'valid'")
     with pytest.raises(TypeError) as caught:
-        tiny.greys(dtype="uint8")
+        tiny.grays(dtype="uint8")
     one_line(caught, "floating", "uint8", "x_train")
 
 
@@ -143,7 +143,7 @@ def test_ends_are_certain(full, dtype):
 
 
 @pytest.mark.parametrize(("maximum", "dtype"), [(16, "u1"), (255, "u1"), (1, "f4"), (1, "f8")])
-def test_each_grey_level_is_drawn_at_its_own_rate(maximum, dtype):
+def test_each_gray_level_is_drawn_at_its_own_rate(maximum, dtype):
     # Kills: a threshold at one half, 256 for 255, probabilities of 1 - x; 25 levels at 4e4 draws.
     levels = np.linspace(0, maximum, 25).astype(dtype)
     x = np.tile(levels, (40_000, 1))
@@ -216,10 +216,10 @@ def test_views_give_the_same_draw(view):
         (np.array([[0, 17]], "u1"), 16),
         (np.array([[-1, 3]]), 16),
     ],
-    ids=["above 1", "below 0", "greys 0-255", "count above n", "negative count"],
+    ids=["above 1", "below 0", "grays 0-255", "count above n", "negative count"],
 )
 def test_values_outside_the_range_are_refused(x, maximum):
-    # Kills: a clip, which would hide greys of the wrong scale.
+    # Kills: a clip, which would hide grays of the wrong scale.
     with pytest.raises(ValueError) as caught:
         binarize(x, np.random.default_rng(0), maximum)
     one_line(caught, f"[0, {maximum}]", f"{x.max()}", f"{x.min()}", "maximum (16")

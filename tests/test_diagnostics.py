@@ -13,9 +13,9 @@ from numpyvae import VAE
 from numpyvae.bounds import compare_bounds
 from numpyvae.bounds.streams import decoder_megabytes
 from numpyvae.bounds.terms import row_terms
+from numpyvae.core.distributions import gaussian_kl
 from numpyvae.diagnostics import active_units, decompose_gap, elbo_surgery, rate_distortion
 from numpyvae.diagnostics.surgery import _Mixture
-from numpyvae.distributions import gaussian_kl
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, exact_model
 from numpyvae.inference import noise_nodes, variational_inference
 
@@ -51,16 +51,16 @@ def test_gaps_of_a_linear_model_are_those_in_closed_form(latent_dim):
     np.testing.assert_allclose(np.exp(gaps.logvar), np.diagonal(best.cov, 0, -2, -1), rtol=1e-5)
     np.testing.assert_array_equal(gaps.log_likelihood, model.log_evidence(x))
     approximation = model.kl_to_posterior(x, best)
-    amortisation = model.kl_to_posterior(x, encoder) - approximation
-    assert amortisation.mean() > 0.1
+    amortization = model.kl_to_posterior(x, encoder) - approximation
+    assert amortization.mean() > 0.1
     assert (approximation.mean() > 0.02) == (latent_dim > 1)
     for found, exact in (
         (gaps.log_likelihood - gaps.best_elbo, approximation),
-        (gaps.best_elbo - gaps.elbo, amortisation),
+        (gaps.best_elbo - gaps.elbo, amortization),
     ):
         assert abs(standard_errors(found - exact)) < 5
         assert abs((found - exact).mean()) < 0.03
-    assert gaps.total[0] == pytest.approx(gaps.approximation[0] + gaps.amortisation[0])
+    assert gaps.total[0] == pytest.approx(gaps.approximation[0] + gaps.amortization[0])
     assert "log p(x) of LinearGaussian" in str(gaps)
 
 
@@ -282,12 +282,12 @@ def test_regression_takes_noise_out_and_leaves_the_mean():
     assert found.std() < 0.04  # 0.06 without
 
 
-@pytest.mark.parametrize(("centre", "tolerance"), [(5.0, 1e-12), (1e5, 1e-9)])
-def test_the_mixture_against_scipy_wherever_its_centre_lies(centre, tolerance):
-    # kills: a missing scale, a centre that is not taken back, precision lost far from zero
+@pytest.mark.parametrize(("center", "tolerance"), [(5.0, 1e-12), (1e5, 1e-9)])
+def test_the_mixture_against_scipy_wherever_its_center_lies(center, tolerance):
+    # kills: a missing scale, a center that is not taken back, precision lost far from zero
     rng = np.random.default_rng(3)
-    centres = centre * np.array([1, -1, 0.5])
-    mu, logvar = rng.normal(centres, 2, (7, 3)), rng.normal(0, 1, (7, 3))
+    centers = center * np.array([1, -1, 0.5])
+    mu, logvar = rng.normal(centers, 2, (7, 3)), rng.normal(0, 1, (7, 3))
     z = mu + np.exp(logvar / 2) * rng.normal(0, 1, (7, 3))
     log_q = norm.logpdf(z[:, None], mu, np.exp(logvar / 2)).sum(axis=-1)
     expected = logsumexp(log_q, axis=1) - math.log(7) + 1.5 * math.log(2 * math.pi)
@@ -369,7 +369,7 @@ def test_a_bad_threshold_gets_one_clear_line(threshold, error):
 
 @pytest.mark.parametrize("door", [active_units, decompose_gap, elbo_surgery, rate_distortion])
 def test_values_outside_the_support_get_one_clear_line(door):
-    # kills: greys 0 … 255 given to a Bernoulli model, whose every unit is then active
+    # kills: grays 0 … 255 given to a Bernoulli model, whose every unit is then active
     x = np.array([[0.0, 255.0, 17.0, 0.0], [3.0, 0.0, 0.0, 1.0]])
     with pytest.raises(
         ValueError, match=r"^x: expected values in \[0, 1\] .*got .*to 255; [^\n]*$"

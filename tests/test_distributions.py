@@ -1,4 +1,4 @@
-"""Densities, the Gaussian KL and the reparameterisation, against SciPy, integrals and decimals."""
+"""Densities, the Gaussian KL and the reparameterization, against SciPy, integrals and decimals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import special, stats
 from test_layers import check_pullback, draw
 
-from numpyvae import distributions
+from numpyvae.core import distributions
 
 TINIEST = sys.float_info.min  # below it a float64 has no full set of digits
 
@@ -88,7 +88,7 @@ def test_kl_is_never_negative_even_where_it_underflows(logvar, dtype):
     assert kl >= 0
 
 
-# The reparameterisation.
+# The reparameterization.
 
 
 def check_reparameterize_moments():
@@ -213,7 +213,7 @@ def check_binomial_against_scipy(n=16):
 
 
 def check_binomial_sums_to_one(n=16):
-    """Kills a missing normalising constant: all outcomes of D = 2 pixels are enumerated."""
+    """Kills a missing normalizing constant: all outcomes of D = 2 pixels are enumerated."""
     outcomes = np.array(list(product(range(n + 1), repeat=2)), dtype=float)
     for logits in ([0.0, 0.0], [-3.0, 0.4], [12.0, -40.0], [800.0, 1.0]):
         logp, _ = distributions.binomial_logpmf(outcomes, np.tile(logits, (len(outcomes), 1)), n)
@@ -284,7 +284,7 @@ def test_binomial_pullback(n):
     check_binomial_pullback(n)
 
 
-def test_bernoulli_of_greys_is_the_cross_entropy():
+def test_bernoulli_of_grays_is_the_cross_entropy():
     """Kills x read as a truth value, and x != 0 taken for 1."""
     x, logits = np.random.default_rng(0).uniform(size=(5, 4)), 3 * draw(5, 4)
     logp, _ = distributions.binomial_logpmf(x, logits, 1)

@@ -17,12 +17,13 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import special, stats
 from test_layers import REFERENCE
 
-from numpyvae import VAE, bounds, training
+from numpyvae import VAE, bounds
+from numpyvae.clinic.gradcheck import central_difference, complex_step, relative_error
+from numpyvae.core import training
 from numpyvae.estimators import closed
-from numpyvae.gradcheck import central_difference, complex_step, relative_error
 
-# `numpyvae.elbo` is the function: the module of the same name has to be asked for.
-elbo = importlib.import_module("numpyvae.elbo")
+# `numpyvae.core.elbo` is the function: the module of the same name has to be asked for.
+elbo = importlib.import_module("numpyvae.core.elbo")
 VALUE = {"closed": "elbo", "sampled": "sampled_elbo"}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numpyvae
-from numpyvae.cli import main
+from numpyvae.command.cli import main
 from numpyvae.equations import (
     CASES,
     EQUATIONS,
@@ -23,7 +23,7 @@ from numpyvae.equations import (
 )
 from numpyvae.exact import Gaussian, LinearGaussian
 
-elbo = importlib.import_module("numpyvae.elbo")  # the package's `elbo` is the function
+elbo = importlib.import_module("numpyvae.core.elbo")  # the package's `elbo` is the function
 PACKAGE = Path(numpyvae.__file__).parent
 
 
@@ -85,7 +85,7 @@ def test_closed_forms_agree_to_ten_digits(name):
         assert outcome.difference <= 1e-10 * (1 + abs(outcome.left)), outcome
 
 
-def test_a_wrong_line_is_told_from_its_neighbours(monkeypatch):
+def test_a_wrong_line_is_told_from_its_neighbors(monkeypatch):
     # Each line of the appendices is compared with the one before: a slip in one shows twice.
     right = derivations.line_14
     monkeypatch.setattr(derivations, "line_14", lambda case: -right(case))

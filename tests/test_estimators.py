@@ -9,8 +9,9 @@ import pytest
 from conftest import data_for, noise, small_vae
 from scipy.special import logsumexp
 
-from numpyvae.distributions import gaussian_kl, gaussian_logpdf, reparameterize
-from numpyvae.elbo import elbo, log_joint, sampled_elbo, terms_and_grad
+from numpyvae.clinic.gradcheck import complex_step, relative_error
+from numpyvae.core.distributions import gaussian_kl, gaussian_logpdf, reparameterize
+from numpyvae.core.elbo import elbo, log_joint, sampled_elbo, terms_and_grad
 from numpyvae.estimators import (
     ESTIMATORS,
     IWAE,
@@ -22,7 +23,6 @@ from numpyvae.estimators import (
     ScoreFunction,
     make_estimator,
 )
-from numpyvae.gradcheck import complex_step, relative_error
 
 L, K, B, J = 2, 3, 4, 2
 IMPORTANCE = (IWAE, STLIWAE, DReG)
@@ -188,8 +188,8 @@ def test_the_decoder_gradient_of_all_importance_estimators_is_one():
 
 
 @pytest.mark.parametrize("cls", IMPORTANCE)
-def test_l_averages_over_groups_of_k_neighbours(cls):
-    # Kills: (K, L) read for (L, K), a sum over L, weights normalised across L or B.
+def test_l_averages_over_groups_of_k_neighbors(cls):
+    # Kills: (K, L) read for (L, K), a sum over L, weights normalized across L or B.
     vae, x, eps = small_vae(), data_for("bernoulli"), noise(L * K)
     whole = cls(K)(vae, x, eps)
     parts = [cls(K)(vae, x[[b]], part[:, [b]]) for part in np.split(eps, L) for b in range(B)]

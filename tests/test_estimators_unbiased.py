@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import data_for, small_vae
 
-from numpyvae.distributions import gaussian_kl, gaussian_logpdf, reparameterize
-from numpyvae.elbo import log_joint
+from numpyvae.clinic.gradcheck import complex_step, relative_error
+from numpyvae.core.distributions import gaussian_kl, gaussian_logpdf, reparameterize
+from numpyvae.core.elbo import log_joint
 from numpyvae.estimators import (
     IWAE,
     SGVBA,
@@ -23,7 +24,6 @@ from numpyvae.estimators import (
     DReG,
     ScoreFunction,
 )
-from numpyvae.gradcheck import complex_step, relative_error
 
 MODELS = ("linear J=1", "linear J=2", "non-linear J=1", "non-linear J=2")
 LOO = "leave-one-out"
@@ -150,7 +150,7 @@ def test_a_hundred_thousand_draws_agree_with_the_exact_gradient(estimator, name)
 @pytest.mark.parametrize("name", ["linear J=1", "non-linear J=1"])
 @pytest.mark.parametrize("estimator", OF_L_2, ids=repr)
 def test_a_hundred_thousand_draws_agree_with_the_exact_gradient_of_l_2(estimator, name):
-    # Kills: weights normalised over more than their K draws.
+    # Kills: weights normalized over more than their K draws.
     vae, x = case(name)
     gradients = replicates(estimator, vae, x, n=200, n_draws=500)
     assert z_scores(gradients, exact(name, 2)).max() < 5
@@ -224,7 +224,7 @@ def test_control_variates_cut_the_variance_of_the_score_function():
     )
     assert constant < 0.5 * none
     assert others < 0.5 * none
-    assert path < 0.5 * others  # what reparameterisation is for
+    assert path < 0.5 * others  # what reparameterization is for
 
 
 def test_signal_to_noise_grows_with_k_for_dreg_and_falls_for_iwae():

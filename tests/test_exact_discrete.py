@@ -52,7 +52,7 @@ seeds = st.integers(0, 2**32)
     ],
 )
 def test_evidence_is_scipys_mixture_density(likelihood, density):
-    # kills: weights left out or not normalised, components multiplied, a likelihood misread
+    # kills: weights left out or not normalized, components multiplied, a likelihood misread
     model = random_mixture(1, M=3, D=2, likelihood=likelihood)
     x = model.sample(4, seed=0)
     for row, found in zip(x, model.log_evidence(x)):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from numpyvae import VAE
-from numpyvae.elbo import elbo_and_grad, elbo_terms
+from numpyvae.core.elbo import elbo_and_grad, elbo_terms
 from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
@@ -161,7 +161,7 @@ def test_expectations_are_averages_over_points_that_integrate_quadratics(model, 
         close(expected, at_points.mean(axis=0))
 
 
-def test_best_diagonal_beats_its_neighbours_and_falls_short_of_the_posterior():
+def test_best_diagonal_beats_its_neighbors_and_falls_short_of_the_posterior():
     # kills: the posterior's marginal variances in place of 1/M_jj
     model = random_model(4, D=5, J=3)
     x = model.sample(4, 0)
@@ -274,7 +274,7 @@ def test_more_dimensions_than_rows_are_no_obstacle():
 @pytest.mark.parametrize("kind", ["ppca", "fa"])
 @pytest.mark.parametrize("e_step", ["posterior", "best_diagonal"])
 def test_no_half_step_of_em_lowers_the_bound(kind, e_step):
-    # kills: an M-step that is not the maximiser for the given q (the trace, the mean, σ²)
+    # kills: an M-step that is not the maximizer for the given q (the trace, the mean, σ²)
     x = random_model(9, D=6, J=2).sample(100, 0)
     model, bound = random_model(10, D=6, J=2, kind=kind), -np.inf
     for _ in range(30):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from numpyvae import VAE
 from numpyvae.bounds import log_weights
-from numpyvae.distributions import gaussian_kl
+from numpyvae.core.distributions import gaussian_kl
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, QuadratureError
 from numpyvae.exact.adaptive import adaptive_rule, gauss_lobatto
 from numpyvae.exact.scan import ceiling, graded_axis, scan
@@ -326,7 +326,7 @@ def test_kl_form_uses_the_packages_own_kl():
 
 
 def test_the_posterior_density_integrates_to_one_on_a_grid():
-    # kills: log_posterior without its normalising constant
+    # kills: log_posterior without its normalizing constant
     vae = small_vae(scale=1.0)
     model, axis = Quadrature(vae), np.linspace(-8, 8, 201)
     z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2)
@@ -422,7 +422,7 @@ def test_the_ceiling_is_attained_by_a_linear_decoder():
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_the_search_in_slabs_is_the_search_in_one(latent_dim, monkeypatch):
-    # kills: a slab's edge without its neighbours, a slab left out
+    # kills: a slab's edge without its neighbors, a slab left out
     vae = small_vae("gaussian:0.01", latent_dim=latent_dim, scale=1.0)
     x, axis = np.random.default_rng(0).normal(size=(6, 3)), graded_axis(9.0, 0.25)
     whole = scan(vae, x, axis)

@@ -12,15 +12,15 @@ from conftest import LIKELIHOODS, data_for, noise, small_vae
 
 from numpyvae import VAE, NonFiniteError, elbo_and_grad, fast, fit
 from numpyvae.bounds import importance_log_likelihood
-from numpyvae.distributions import binomial_logpmf
+from numpyvae.clinic.gradcheck import relative_error
+from numpyvae.core.distributions import binomial_logpmf
+from numpyvae.core.layers import sigmoid, tanh
+from numpyvae.core.likelihoods import Binomial
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.estimators import IWAE
 from numpyvae.fast import CompiledAdam, compiled
 from numpyvae.fast.adam import kernels
 from numpyvae.fast.model import CompiledVAE
-from numpyvae.gradcheck import relative_error
-from numpyvae.layers import sigmoid, tanh
-from numpyvae.likelihoods import Binomial
-from numpyvae.optimizers import Adam, cosine_schedule
 
 EPS = np.finfo("float32").eps
 missing = importlib.util.find_spec("numba") is None

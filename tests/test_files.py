@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from numpyvae import VAE, History
-from numpyvae.files import atomic_write
+from numpyvae.support.files import atomic_write
 
 HEADER = {
     "format": "numpyvae model, version 1",
@@ -96,7 +96,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypa
 
 
 def test_a_failing_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    """Kills a temporary neighbour that stays behind."""
+    """Kills a temporary neighbor that stays behind."""
     path = tmp_path / "model.npz"
     tiny().save(path)
     old = path.read_bytes()
@@ -288,7 +288,7 @@ def test_an_npz_of_something_else(tmp_path):
         json.dumps(HEADER | {"format": "numpyvae model, version 2"}),
         json.dumps({k: v for k, v in HEADER.items() if k != "format"}),
         json.dumps({k: v for k, v in HEADER.items() if k != "hidden"}),
-        json.dumps(HEADER | {"colour": "red"}),
+        json.dumps(HEADER | {"color": "red"}),
         json.dumps(HEADER | {"line\nbreak": 1}),
         json.dumps(HEADER | {"data_dim": 0}),
         json.dumps(HEADER | {"data_dim": "2"}),
@@ -506,7 +506,7 @@ def test_a_file_is_closed_after_it_was_refused(tmp_path):
     assert not opened & {str(path.resolve()), str(crafted.resolve())}
 
 
-def test_temporary_files_are_neighbours(tmp_path, monkeypatch):
+def test_temporary_files_are_neighbors(tmp_path, monkeypatch):
     """Kills a rename across file systems, which is not atomic."""
     folders = []
     mkstemp = tempfile.mkstemp

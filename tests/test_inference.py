@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from numpyvae import VAE, datasets, fit
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, ppca_maximum_likelihood
 from numpyvae.inference import m_step, noise_nodes, variational_em, variational_inference
-from numpyvae.optimizers import Adam, cosine_schedule
 
 
 def linear_vae(latent_dim, data_dim=5, sigma=0.6, seed=0):
@@ -49,24 +49,24 @@ def test_free_inference_leaves_the_gap_of_the_family_otherwise():
     assert abs(gap - best) < 1e-6
 
 
-def test_amortised_inference_moves_only_phi_and_is_exact_where_it_can_be():
+def test_amortized_inference_moves_only_phi_and_is_exact_where_it_can_be():
     vae = linear_vae(1)  # the posterior mean is linear in x: the encoder can express it
     model = LinearGaussian.from_vae(vae)
     x = model.sample(60, seed=1)
     theta = vae.parameters.theta.copy()
-    found = variational_inference(vae, x, q="amortised", max_iterations=3000)
+    found = variational_inference(vae, x, q="amortized", max_iterations=3000)
     assert np.array_equal(vae.parameters.theta, theta)
     np.testing.assert_array_equal(found.mu, vae.encode(x)[0])
     assert abs(model.log_evidence(x).mean() - found.elbo) < 1e-6
 
 
-def test_free_is_at_least_as_good_as_amortised_on_a_nonlinear_decoder():
+def test_free_is_at_least_as_good_as_amortized_on_a_nonlinear_decoder():
     vae = VAE(6, 1, (5,), dtype="float64")
     vae.parameters.flat[:] = np.random.default_rng(3).normal(0, 1, vae.parameters.flat.size)
     x = vae.sample(40, seed=2)
-    amortised = variational_inference(vae, x, q="amortised", max_iterations=200)
+    amortized = variational_inference(vae, x, q="amortized", max_iterations=200)
     free = variational_inference(vae, x)
-    assert free.elbo >= amortised.elbo
+    assert free.elbo >= amortized.elbo
     q = Gaussian.diagonal(free.mu, free.logvar)
     model = Quadrature(vae)
     # The reported ELBO is the exact one: the nodes have converged.
@@ -88,7 +88,7 @@ def test_m_step_reaches_the_closed_form_for_its_q():
     np.testing.assert_allclose(LinearGaussian.from_vae(vae).W, best.W, atol=1e-4)
 
 
-@pytest.mark.parametrize("q", ["free", "amortised"])
+@pytest.mark.parametrize("q", ["free", "amortized"])
 def test_variational_em_never_falls_and_alternates(q):
     x = LinearGaussian.from_vae(linear_vae(1, seed=5)).sample(60, seed=7)
     seen = []
@@ -127,7 +127,7 @@ def test_bad_input_is_refused():
     vae = linear_vae(2)
     x = np.zeros((3, 5))
     for call, message in (
-        (lambda: variational_inference(vae, x, q="other"), "expected one of free, amortised"),
+        (lambda: variational_inference(vae, x, q="other"), "expected one of free, amortized"),
         (lambda: variational_em(vae, x, rounds=0), "rounds: expected a whole number"),
         (lambda: variational_inference(vae, x[:, :2]), "expected 5 columns, got 2"),
         (
@@ -140,8 +140,8 @@ def test_bad_input_is_refused():
 
 
 def test_linear_vae_trained_by_fit_reaches_probabilistic_pca_on_the_digits():
-    greys = datasets.load_digits().greys("train", "float64")
-    x = greys - greys.mean(axis=0)
+    grays = datasets.load_digits().grays("train", "float64")
+    x = grays - grays.mean(axis=0)
     best = ppca_maximum_likelihood(x, 3)
     sigma = float(best.sigma2**0.5)
     vae = VAE(64, 3, (), likelihood=f"gaussian:{sigma}", dtype="float64")

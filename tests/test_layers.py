@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from numpyvae import layers
-from numpyvae.gradcheck import complex_step, relative_error
+from numpyvae.clinic.gradcheck import complex_step, relative_error
+from numpyvae.core import layers
 
 ACTIVATIONS = tuple(layers.ACTIVATIONS)
 REFERENCE = {

@@ -11,8 +11,8 @@ from conftest import LIKELIHOODS, data_for
 from scipy import special, stats
 from test_layers import check_pullback, draw
 
-from numpyvae import likelihoods
-from numpyvae.parameters import Parameters
+from numpyvae.core import likelihoods
+from numpyvae.core.parameters import Parameters
 
 D = 3
 LOGVAR = np.array([-1.0, 0.4, 2.0])
@@ -171,21 +171,21 @@ def test_data_outside_the_support_are_refused(name, value, row):
         likelihoods.parse_likelihood(name).check(x)
 
 
-def check_greys_are_announced():
-    """Kills greys passed to a Bernoulli in silence, and the warning on clean data."""
+def check_grays_are_announced():
+    """Kills grays passed to a Bernoulli in silence, and the warning on clean data."""
     bernoulli = likelihoods.parse_likelihood("bernoulli")
-    grey = np.zeros((4, D))
-    grey[-1, -1] = 1e-9
+    gray = np.zeros((4, D))
+    gray[-1, -1] = 1e-9
     with pytest.warns(UserWarning, match="cross-entropy, not log p"):
-        bernoulli.check(grey)
+        bernoulli.check(gray)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bernoulli.check(data_for("bernoulli"))
         bernoulli.check(data_for("bernoulli").astype("uint8"))
 
 
-def test_greys_given_to_a_bernoulli_warn():
-    check_greys_are_announced()
+def test_grays_given_to_a_bernoulli_warn():
+    check_grays_are_announced()
 
 
 @pytest.mark.parametrize("name", ["gaussian:0.3", "gaussian:learned", "gaussian:head"])

@@ -106,7 +106,7 @@ def test_real_mnist(monkeypatch):
     assert data.x_train.dtype == data.y_train.dtype == np.uint8
     assert data.y_train[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
     assert data.y_test[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
-    # The mean and deviation of the greys that everybody normalises with.
+    # The mean and deviation of the grays that everybody normalizes with.
     mean = data.x_train.mean(dtype="f8") / 255
     square = np.bincount(data.x_train.ravel()) @ (np.arange(256) / 255) ** 2 / data.x_train.size
     assert round(mean, 4) == 0.1307

@@ -1,4 +1,4 @@
-"""Optimisers against plain Python arithmetic on single numbers; state, pieces, schedules."""
+"""Optimizers against plain Python arithmetic on single numbers; state, pieces, schedules."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numpyvae import optimizers
-from numpyvae.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Momentum, RMSProp
+from numpyvae.core import optimizers
+from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Momentum, RMSProp
 
 NAMES = tuple(OPTIMIZERS)
 SETTINGS = {
@@ -120,7 +120,7 @@ def test_state_through_npz_continues_identically(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_runs_do_not_share_state(name):
-    """Kills state kept on the optimiser or a slot shared between parameters."""
+    """Kills state kept on the optimizer or a slot shared between parameters."""
     o, gradients = SETTINGS[name], gradients_for(5)
     alone, _ = run(o, gradients)
     one, two = o.init(gradients[0]), o.init(gradients[0])
@@ -165,7 +165,7 @@ def test_make_optimizer_by_name_with_its_own_rate_or_a_given_one():
         assert optimizers.make_optimizer(name) == kind()
         assert optimizers.make_optimizer(name, 0.25) == kind(0.25)
         assert optimizers.make_optimizer(SETTINGS[name]) is SETTINGS[name]
-    with pytest.raises(ValueError, match="learning_rate: give it to the optimiser"):
+    with pytest.raises(ValueError, match="learning_rate: give it to the optimizer"):
         optimizers.make_optimizer(SGD(), 0.1)
     with pytest.raises(ValueError, match="optimizer: expected one of sgd, momentum"):
         optimizers.make_optimizer("Adam")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numpyvae import VAE
-from numpyvae.parameters import Parameters, glorot_uniform
+from numpyvae.core.parameters import Parameters, glorot_uniform
 
 shape = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 
@@ -125,7 +125,7 @@ def test_glorot_bounds_and_variance():
     check_glorot()
 
 
-def test_each_head_is_initialised_for_itself():
+def test_each_head_is_initialized_for_itself():
     """Kills μ and log σ² drawn with the fan-out of both."""
     p = VAE(4, 500, (200,), likelihood="gaussian:head").parameters
     r = {"encoder": math.sqrt(6 / 700), "decoder": math.sqrt(6 / 204)}
@@ -147,7 +147,7 @@ def test_initial_biases_and_variances_are_zero_and_weights_follow_the_seed():
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_normal_initialisation_has_the_given_standard_deviation():
+def test_normal_initialization_has_the_given_standard_deviation():
     """Kills σ² for σ: Kingma & Welling draw from N(0, 0.01), whose σ is 0.1."""
     W = VAE(500, 2, (200,), init=0.1, dtype="float64").parameters["encoder.W0"]
     z = (W.var() - 0.01) / (0.01 * math.sqrt(2 / W.size))

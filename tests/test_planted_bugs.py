@@ -38,65 +38,65 @@ class Bug(NamedTuple):
 
 
 BUGS = [
-    # The reparameterisation and the noise.
+    # The reparameterization and the noise.
     Bug(
         "sigma = exp(log variance) in the sampler",
-        "distributions.reparameterize",
+        "core.distributions.reparameterize",
         [("np.exp(0.5 * logvar)", "np.exp(logvar)"), ("0.5 * (dz * scaled)", "(dz * scaled)")],
         [d.check_reparameterize_moments, e.check_two_forms, e.check_expected_gradients],
     ),
     Bug(
         "one noise for the whole batch",
-        "distributions.reparameterize",
+        "core.distributions.reparameterize",
         [("* eps", "* eps[:, :1]")],
         [d.check_reparameterize_moments, e.check_batch_independence],
     ),
     Bug(
         "a second noise in the backward pass",
-        "distributions.reparameterize",
+        "core.distributions.reparameterize",
         [("0.5 * (dz * scaled)", "0.5 * (dz * scaled[:, ::-1])")],
         [d.check_reparameterize_pullback, e.check_gradient],
     ),
     Bug(
         "noise of a hundredth in evaluation",
-        "elbo.mean_terms",
+        "core.elbo.mean_terms",
         [("eps = rng", "eps = 0.01 * rng")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation draws from a shared generator",
-        "elbo.mean_terms",
+        "core.elbo.mean_terms",
         [("np.random.SeedSequence([check_seed(seed), _EVALUATION])", "")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation gives every row the same noise",
-        "elbo.mean_terms",
+        "core.elbo.mean_terms",
         [("latent_dim), vae.dtype)", "latent_dim), vae.dtype)[:, :1].repeat(len(block), axis=1)")],
         [e.check_evaluation],
     ),
     Bug(
         "noise of a hundredth in training",
-        "training._batches",
+        "core.training._batches",
         [("eps = noise", "eps = 0.01 * noise")],
         [e.check_training_noise],
     ),
     Bug(
         "one noise for each training batch",
-        "training._batches",
+        "core.training._batches",
         [("(n_draws, len(batch), ", "(n_draws, 1, ")],
         [e.check_training_noise],
     ),
     Bug(
         "the same noise in every epoch",
-        "training._batches",
+        "core.training._batches",
         [("[seed, purpose, epoch]", "[seed, purpose]")],
         [e.check_training_noise],
     ),
     # The KL.
     Bug(
         "KL is a mean over the latents",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [
             (".sum(axis=-1)", ".mean(axis=-1)"),
             ("dkl)[..., None]", "dkl)[..., None] / mu.shape[-1]"),
@@ -105,68 +105,68 @@ BUGS = [
     ),
     Bug(
         "KL twice",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("kl = 0.5 * (", "kl = ("), ("dkl)[..., None]", "dkl)[..., None] * 2")],
         [d.check_kl_by_integration, e.check_two_forms, e.check_expected_gradients],
     ),
     Bug(
         "KL without its -1",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("kl = 0.5 * (mu * mu + (excess", "kl = 0.5 * (mu * mu + (1 + excess")],
         [d.check_kl_by_integration, e.check_two_forms, e.check_worked_example],
     ),
     Bug(
         "gradient of the KL without its -1",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("0.5 * excess", "0.5 * (excess + 1)")],
         [d.check_kl_pullback, e.check_gradient, e.check_worked_example],
     ),
     Bug(
         "KL reads log sigma for log variance",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("np.expm1(logvar)", "np.expm1(2 * logvar)")],
         [d.check_kl_by_integration, e.check_two_forms],
     ),
     Bug(
         "sign of the mu gradient of the KL",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("return dkl * mu", "return -dkl * mu")],
         [d.check_kl_pullback, e.check_gradient],
     ),
     Bug(
         "exp for expm1: digits lost near the prior",
-        "distributions.gaussian_kl",
+        "core.distributions.gaussian_kl",
         [("np.expm1(logvar)", "np.exp(logvar) - 1")],
         [d.check_kl_keeps_its_digits_near_the_prior],
     ),
     Bug(
         "sign of the KL in the gradient",
-        "elbo.terms_given_q",
+        "core.elbo.terms_given_q",
         [("pull_kl(-kl_shares)", "pull_kl(kl_shares)")],
         [e.check_gradient, e.check_worked_example],
     ),
     Bug(
         "sampled KL forgets the gradient through z",
-        "elbo._sampled_kl",
+        "core.elbo._sampled_kl",
         [("return dz, 0", "return 0 * dz, 0")],
         [partial(e.check_gradient, kl="sampled"), e.check_expected_gradients],
     ),
     Bug(
         "log q of a z that has lost its noise",
-        "elbo.sampled_elbo",
+        "core.elbo.sampled_elbo",
         [("gaussian_logpdf(deviation", "gaussian_logpdf(z - mu")],
         [e.check_narrow_posterior],
     ),
     Bug(
         "sampled KL from a z that has lost its noise",
-        "elbo._sampled_kl",
+        "core.elbo._sampled_kl",
         [("logvar, eps)\n\n", "logvar, (z - mu) * np.exp(-0.5 * logvar))\n\n")],
         [e.check_narrow_posterior],
     ),
     # Likelihoods.
     Bug(
         "Bernoulli is a mean over the pixels",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [
             ("terms.sum(axis=-1)", "terms.mean(axis=-1)"),
             ("dlogp)[..., None]", "dlogp)[..., None] / x.shape[-1]"),
@@ -175,7 +175,7 @@ BUGS = [
     ),
     Bug(
         "Gaussian is a mean over the dimensions",
-        "distributions.gaussian_logpdf",
+        "core.distributions.gaussian_logpdf",
         [
             ("+ _LOG_2PI)).sum(axis=-1)", "+ _LOG_2PI)).mean(axis=-1)"),
             ("dlogp)[..., None]", "dlogp)[..., None] / np.shape(x)[-1]"),
@@ -184,25 +184,25 @@ BUGS = [
     ),
     Bug(
         "clipped probabilities",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [("    terms =", "    logits = np.clip(logits, -16.1, 16.1)\n    terms =")],
         [d.check_binomial_digits, e.check_two_forms_saturated],
     ),
     Bug(
         "a product of probabilities loses the small ones",
-        "distributions._sum_log1p",
+        "core.distributions._sum_log1p",
         [("    for _", "    t = (1 + t) - 1\n    for _")],
         [d.check_binomial_widths, d.check_binomial_digits],
     ),
     Bug(
         "folding drops the middle of an odd width",
-        "distributions._sum_log1p",
+        "core.distributions._sum_log1p",
         [("if width % 2:", "if False:")],
         [d.check_binomial_widths],
     ),
     Bug(
         "softplus that overflows",
-        "layers.softplus",
+        "core.layers.softplus",
         [
             ("t = exp_minus_abs(x)", "t = np.exp(x)"),
             ("y = log1p(t, one_t)", "return np.log1p(t), lambda dy: dy"),
@@ -211,19 +211,19 @@ BUGS = [
     ),
     Bug(
         "sigmoid that overflows",
-        "layers.sigmoid",
+        "core.layers.sigmoid",
         [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = 1 / (1 + np.exp(-x))")],
         [partial(y.check_activation_values, "sigmoid")],
     ),
     Bug(
         "sigmoid that is coarse in its tail",
-        "layers.sigmoid",
+        "core.layers.sigmoid",
         [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = 0.5 * (1 + np.tanh(0.5 * x))")],
         [y.check_sigmoid_digits],
     ),
     Bug(
         "gradient in the logits that overflows",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [
             (
                 "dlogits = np.maximum(t, right)\n        dlogits /= 1 + t",
@@ -234,25 +234,25 @@ BUGS = [
     ),
     Bug(
         "sigmoid that cancels in its negative tail",
-        "layers.sigmoid",
+        "core.layers.sigmoid",
         [("y = np.maximum(t, x > 0)\n    y /= one_t", "y = (1 + np.tanh(x / 2)) / 2")],
         [y.check_sigmoid_digits],
     ),
     Bug(
         "y (1 − y) in a sigmoid's positive tail",
-        "layers.sigmoid",
+        "core.layers.sigmoid",
         [("dx = t / one_t\n        dx /= one_t", "dx = y * (1 - y)")],
         [y.check_sigmoid_digits],
     ),
     Bug(
         "logarithm of a rounded 1 + t",
-        "layers.log1p",
+        "core.layers.log1p",
         [("y /= one_t", "y *= 0")],
         [y.check_softplus_digits, d.check_binomial_digits],
     ),
     Bug(
         "Binomial without its coefficient",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [("logp += log_binomial_coefficient(x, n)", "pass")],
         [
             d.check_binomial_against_scipy,
@@ -263,13 +263,13 @@ BUGS = [
     ),
     Bug(
         "gradient of the Binomial without n",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [("dlogits *= n\n", "pass\n")],
         [d.check_binomial_pullback, partial(e.check_gradient, "binomial:16")],
     ),
     Bug(
         "Gaussian without its constant",
-        "distributions.gaussian_logpdf",
+        "core.distributions.gaussian_logpdf",
         [("(logvar + _LOG_2PI)", "logvar")],
         [
             d.check_gaussian_logpdf,
@@ -280,37 +280,37 @@ BUGS = [
     ),
     Bug(
         "Gaussian without its sigma",
-        "distributions.gaussian_logpdf",
+        "core.distributions.gaussian_logpdf",
         [("deviation * np.exp(-logvar)", "deviation * 1")],
         [d.check_gaussian_logpdf, partial(e.check_two_forms, "gaussian:0.3")],
     ),
     Bug(
         "gradient of log variance without its -1",
-        "distributions.gaussian_logpdf",
+        "core.distributions.gaussian_logpdf",
         [("(square - 1)", "square")],
         [d.check_gaussian_pullback, partial(e.check_gradient, "gaussian:learned")],
     ),
     Bug(
         "broadcast gradient is a mean",
-        "distributions._sum_to",
+        "core.distributions._sum_to",
         [("gradient.sum(", "gradient.mean(")],
         [d.check_gaussian_pullback, partial(e.check_gradient, "gaussian:learned")],
     ),
     Bug(
         "sigma read as a variance",
-        "likelihoods.FixedGaussian.log_prob",
+        "core.likelihoods.FixedGaussian.log_prob",
         [("2 * math.log(", "math.log(")],
         [partial(k.check_log_prob, "gaussian:0.3"), partial(e.check_two_forms, "gaussian:0.3")],
     ),
     Bug(
         "learned variance: gradient added",
-        "likelihoods.LearnedGaussian.log_prob",
+        "core.likelihoods.LearnedGaussian.log_prob",
         [("gradient[_VARIANCE][:] = dlogvar", "gradient[_VARIANCE][:] += dlogvar")],
         [partial(k.check_log_prob_pullback, "gaussian:learned"), e.check_encoder_and_decoder_fill],
     ),
     Bug(
         "mean and variance heads exchanged in the backward pass",
-        "likelihoods.GaussianHead.log_prob",
+        "core.likelihoods.GaussianHead.log_prob",
         [("[dmu, dlogvar]", "[dlogvar, dmu]")],
         [
             partial(k.check_log_prob_pullback, "gaussian:head"),
@@ -319,74 +319,74 @@ BUGS = [
     ),
     Bug(
         "draws scattered by the variance",
-        "likelihoods._Gaussian.draw",
+        "core.likelihoods._Gaussian.draw",
         [("0.5 * logvar", "logvar")],
         [partial(k.check_moments_and_draws, "gaussian:learned")],
     ),
     Bug(
         "mean of the Binomial is a probability",
-        "likelihoods.Binomial.mean",
+        "core.likelihoods.Binomial.mean",
         [("self.n * p", "p")],
         [partial(k.check_moments_and_draws, "binomial:16")],
     ),
     Bug(
-        "greys read as log p in silence",
-        "likelihoods.Bernoulli.check",
-        [("if greys:", "if False:")],
-        [k.check_greys_are_announced],
+        "grays read as log p in silence",
+        "core.likelihoods.Bernoulli.check",
+        [("if grays:", "if False:")],
+        [k.check_grays_are_announced],
     ),
     # The ELBO.
     Bug(
         "reconstruction from mu",
-        "elbo._terms",
+        "core.elbo._terms",
         [("reparameterize(mu, logvar, eps)", "reparameterize(mu, logvar, 0 * eps)")],
         [e.check_two_forms, e.check_gradient],
     ),
     Bug(
         "reconstruction from mu in training",
-        "elbo.terms_given_q",
+        "core.elbo.terms_given_q",
         [("reparameterize(mu, logvar, eps)", "reparameterize(mu, logvar, 0 * eps)")],
         [e.check_expected_gradients, e.check_gradient, e.check_worked_example],
     ),
     Bug(
         "sum over the samples",
-        "elbo._terms",
+        "core.elbo._terms",
         [("log_px.mean(axis=0)", "log_px.sum(axis=0)")],
         [e.check_samples_average, e.check_gradient],
     ),
     Bug(
         "log joint without the prior",
-        "elbo._log_joint",
+        "core.elbo._log_joint",
         [("return log_px + log_pz", "return log_px")],
         [e.check_two_forms],
     ),
     Bug(
         "gradient divided by B alone",
-        "elbo._shares",
+        "core.elbo._shares",
         [("1 / term.size", "1 / term.shape[-1]")],
         [e.check_gradient, e.check_samples_average],
     ),
     Bug(
         "weights of a quadrature divided by L too",
-        "elbo._shares",
+        "core.elbo._shares",
         [("weights[:, None] / term.shape[1]", "weights[:, None] / term.size")],
         [e.check_quadrature_weights],
     ),
     Bug(
         "a gradient in theta left in an update of phi",
-        "elbo.terms_and_grad",
+        "core.elbo.terms_and_grad",
         [('gradient if wrt == "both" else None', "gradient")],
         [e.check_slices],
     ),
     Bug(
         "mu and log variance exchanged in the encoder",
-        "vae.VAE.encoder",
+        "core.vae.VAE.encoder",
         [("(out[:, :J], out[:, J:])", "(out[:, J:], out[:, :J])")],
         [e.check_two_forms, e.check_gradient],
     ),
     Bug(
         "samples and rows confused in the decoder",
-        "vae.VAE.decoder",
+        "core.vae.VAE.decoder",
         [("return out.reshape(L, B, -1)", "return out.reshape(B, L, -1).swapaxes(0, 1)")],
         [e.check_batch_independence, e.check_gradient],
     ),
@@ -411,7 +411,7 @@ BUGS = [
     # Layers.
     Bug(
         "derivative of tanh on a sigmoid's output",
-        "layers.sigmoid",
+        "core.layers.sigmoid",
         [("dx = t / one_t\n        dx /= one_t", "dx = 1 - y * y")],
         [
             partial(y.check_activation_pullback, "sigmoid"),
@@ -421,13 +421,13 @@ BUGS = [
     ),
     Bug(
         "derivative of a sigmoid on tanh's output",
-        "layers.tanh",
+        "core.layers.tanh",
         [("dx = y * y\n        np.subtract(1, dx, out=dx)", "dx = y * (1 - y)")],
         [partial(y.check_activation_pullback, "tanh"), y.check_mlp_pullback, e.check_gradient],
     ),
     Bug(
         "relu passes the gradient on everywhere",
-        "layers.relu",
+        "core.layers.relu",
         [("dy * (y > 0)", "dy * (y >= 0)")],
         [
             partial(y.check_activation_pullback, "relu"),
@@ -436,13 +436,13 @@ BUGS = [
     ),
     Bug(
         "stale gradient handed to the trunk",
-        "layers.mlp",
+        "core.layers.mlp",
         [("pull_dense(pull_activation(dy)", "pull_dense(dy")],
         [y.check_mlp_pullback, e.check_gradient],
     ),
     Bug(
         "activation on the output layer",
-        "layers.mlp",
+        "core.layers.mlp",
         [
             (
                 "    y, pull_last = dense(x, *weights[-1])",
@@ -453,7 +453,7 @@ BUGS = [
     ),
     Bug(
         "weight gradient adds",
-        "layers.dense",
+        "core.layers.dense",
         [("np.matmul(x.T, dy, out=dW)", "dW += x.T @ dy")],
         [
             y.check_dense_pullback,
@@ -464,124 +464,124 @@ BUGS = [
     ),
     Bug(
         "bias gradient is a mean",
-        "layers.dense",
+        "core.layers.dense",
         [("dy.sum(axis=0", "dy.mean(axis=0")],
         [y.check_dense_pullback, y.check_gradients_are_written, e.check_gradient],
     ),
     Bug(
         "weights change half-way through the backward pass",
-        "layers.dense",
+        "core.layers.dense",
         [("out=dW)", "out=dW); np.add(W, 1e-6 * dW, out=W)")],
         [y.check_dense_pullback, e.check_gradient],
     ),
     # Parameters and dtypes.
     Bug(
         "theta begins inside phi",
-        "parameters.Parameters.__init__",
+        "core.parameters.Parameters.__init__",
         [("flat[n_phi:]", "flat[n_phi - 1:]")],
         [p.check_phi_is_the_encoder, e.check_slices],
     ),
     Bug(
         "Glorot without its root",
-        "parameters.glorot_uniform",
+        "core.parameters.glorot_uniform",
         [("math.sqrt(6.0 / (fan_in + fan_out))", "6.0 / (fan_in + fan_out)")],
         [p.check_glorot],
     ),
     Bug(
         "prior in the default dtype",
-        "elbo.standard_normal",
+        "core.elbo.standard_normal",
         [(", z.real.dtype", "")],
         [partial(e.check_no_upcast, kl="sampled")],
     ),
     Bug(
         "sigma in the default dtype",
-        "likelihoods.FixedGaussian.log_prob",
+        "core.likelihoods.FixedGaussian.log_prob",
         [(", out.real.dtype", "")],
         [partial(e.check_no_upcast, "gaussian:0.3")],
     ),
     Bug(
         "shares in the default dtype",
-        "elbo._shares",
+        "core.elbo._shares",
         [("1 / term.size, term.dtype", "1 / term.size")],
         [e.check_no_upcast],
     ),
-    # Optimisers.
+    # Optimizers.
     Bug(
         "descent",
-        "optimizers.SGD._step",
+        "core.optimizers.SGD._step",
         [("rate * g", "-rate * g")],
         [partial(o.check_against_scalar, "sgd")],
     ),
     Bug(
         "damped momentum",
-        "optimizers.Momentum._step",
+        "core.optimizers.Momentum._step",
         [("v += g", "v += (1 - self.rho) * g")],
         [partial(o.check_against_scalar, "momentum")],
     ),
     Bug(
         "Adagrad without its root",
-        "optimizers.Adagrad._step",
+        "core.optimizers.Adagrad._step",
         [("np.sqrt(s)", "s")],
         [partial(o.check_against_scalar, "adagrad")],
     ),
     Bug(
         "RMSProp with epsilon inside the root",
-        "optimizers.RMSProp._step",
+        "core.optimizers.RMSProp._step",
         [("np.sqrt(s) + self.eps", "np.sqrt(s + self.eps)")],
         [partial(o.check_against_scalar, "rmsprop")],
     ),
     Bug(
         "Adam without bias correction",
-        "optimizers.Adam._step",
+        "core.optimizers.Adam._step",
         [("1 - self.beta1**t, 1 - self.beta2**t", "1, 1")],
         [partial(o.check_against_scalar, "adam"), o.check_pieces],
     ),
     Bug(
         "Adam with an uncorrected epsilon",
-        "optimizers.Adam._step",
+        "core.optimizers.Adam._step",
         [("s += r * self.eps", "s += self.eps")],
         [partial(o.check_against_scalar, "adam")],
     ),
     Bug(
         "Adam skips the last of each piece",
-        "optimizers.Adam._step",
+        "core.optimizers.Adam._step",
         [("slice(start, start + _PIECE)", "slice(start, start + _PIECE - 1)")],
         [o.check_pieces],
     ),
     Bug(
         "Adam counts its steps outside the state",
-        "optimizers.Optimizer.step",
+        "core.optimizers.Optimizer.step",
         [('state["t"] += 1', 'state["t"] = np.ones((), int)')],
         [partial(o.check_against_scalar, "adam")],
     ),
     Bug(
         "momentum kept outside the state",
-        "optimizers.Momentum._step",
+        "core.optimizers.Momentum._step",
         [('v = state["v"]', 'v = self.__dict__.setdefault("v", state["v"])')],
         [partial(o.check_resume, "momentum")],
     ),
     Bug(
         "Burda's stages one epoch late",
-        "optimizers.burda_schedule",
+        "core.optimizers.burda_schedule",
         [("epoch >= end", "epoch > end")],
         [o.check_burda_schedule],
     ),
     # What a step costs.
     Bug(
         "likelihood takes its exponential twice",
-        "distributions.binomial_logpmf",
+        "core.distributions.binomial_logpmf",
         [("right = (", "t = exp_minus_abs(logits)\n        right = (")],
         [c.check_digits_walks],
     ),
     Bug(
         "one more walk over all parameters",
-        "training._run_epoch",
+        "core.training._run_epoch",
         [("norm = math.sqrt(np.dot(g, g))", "norm = math.sqrt(np.square(g).sum())")],
         [c.check_digits_walks],
     ),
     Bug(
         "a product row by row",
-        "layers.dense",
+        "core.layers.dense",
         [
             (
                 "y = x @ W",
@@ -593,7 +593,7 @@ BUGS = [
     ),
     Bug(
         "float64 from the first tanh on",
-        "layers.tanh",
+        "core.layers.tanh",
         [("np.tanh(x)", "np.tanh(x, dtype=float)")],
         [c.check_digits_memory],
     ),
@@ -602,8 +602,8 @@ BUGS = [
 
 def compiled(where, edits):
     """Return the owner, the name, the function there, and its copy with the edits."""
-    module, *owners, name = where.split(".")
-    owner = importlib.import_module(f"numpyvae.{module}")
+    package, module, *owners, name = where.split(".")
+    owner = importlib.import_module(f"numpyvae.{package}.{module}")
     for part in owners:
         owner = getattr(owner, part)
     function = getattr(owner, name)
@@ -653,4 +653,4 @@ def test_planted_bug_is_seen(bug, monkeypatch):
 def test_a_row_whose_source_has_changed_says_so():
     """Kills an edit that no longer changes anything and seems to be planted."""
     with pytest.raises(LookupError, match="adapt this row"):
-        compiled("layers.tanh", [("no such line", "")])
+        compiled("core.layers.tanh", [("no such line", "")])

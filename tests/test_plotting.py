@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 
 from numpyvae import VAE, plotting
 from numpyvae.bounds import Comparison, Estimate, ImportanceCurve
+from numpyvae.core.elbo import mean_terms
+from numpyvae.core.training import History
 from numpyvae.diagnostics import RateDistortion
-from numpyvae.elbo import mean_terms
-from numpyvae.training import History
 
 DEFAULTS = dict(matplotlib.rcParams)  # before anything is drawn: a leak shows in any order
 RNG = np.random.default_rng(7)
@@ -423,14 +423,14 @@ def test_two_latents_keep_their_order():
 
 
 @pytest.mark.parametrize("kind", [int, str, np.uint8])
-def test_points_wear_the_colour_of_their_class_in_the_legend(kind):
+def test_points_wear_the_color_of_their_class_in_the_legend(kind):
     labels = np.array([5, 3, 9, 3, 5, 5]).astype(kind)
     ax = plotting.plot_latent_space(linear_encoder([1, 1]), X[:6], labels)
     assert legend_texts(ax) == ["3", "5", "9"]
     handles = ax.get_legend().legend_handles
-    colour = {text: to_hex(h.get_color()) for text, h in zip(legend_texts(ax), handles)}
+    color = {text: to_hex(h.get_color()) for text, h in zip(legend_texts(ax), handles)}
     drawn = [to_hex(c) for c in ax.collections[0].get_facecolors()]
-    assert drawn == [colour[str(label)] for label in labels]
+    assert drawn == [color[str(label)] for label in labels]
 
 
 def test_a_class_is_named_where_its_points_are():
@@ -536,7 +536,7 @@ VISION = {
 
 
 def lab(rgb, vision):
-    """Return CIE L*a*b* of sRGB colours (N, 3) as seen by someone."""
+    """Return CIE L*a*b* of sRGB colors (N, 3) as seen by someone."""
     rgb = np.asarray(rgb)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.transpose(vision), 0, 1)
@@ -548,8 +548,8 @@ def lab(rgb, vision):
     return np.column_stack([116 * f[:, 1] - 16, *differences])
 
 
-def closest(colours, vision):
-    seen = lab([to_rgb(c) for c in colours], vision)
+def closest(colors, vision):
+    seen = lab([to_rgb(c) for c in colors], vision)
     return min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
 
 
@@ -559,7 +559,7 @@ def test_ten_classes_are_told_apart_by_everybody(vision):
     assert closest((plotting.BLUE, plotting.VERMILLION), vision) > 15
 
 
-def test_the_measure_of_colours_knows_a_bad_palette():
+def test_the_measure_of_colors_knows_a_bad_palette():
     assert closest(matplotlib.color_sequences["tab10"], VISION["protanopia"]) < 5
 
 

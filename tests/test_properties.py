@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from numpyvae import VAE, distributions, likelihoods
+from numpyvae import VAE
+from numpyvae.core import distributions, likelihoods
 from numpyvae.exact import FiniteMixture, Gaussian, LinearGaussian, Quadrature
 from numpyvae.inference import noise_nodes
 
-elbo = importlib.import_module("numpyvae.elbo")  # the package's `elbo` is the function
+elbo = importlib.import_module("numpyvae.core.elbo")  # the package's `elbo` is the function
 EXAMPLES = settings(max_examples=200)
 SEEDS = st.integers(0, 2**32 - 1)
 SLACK = 1e-8

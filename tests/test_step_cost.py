@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from numpyvae import VAE
+from numpyvae.core.optimizers import Adam
 from numpyvae.estimators import IWAE, SGVBB
-from numpyvae.optimizers import Adam
 
-training = importlib.import_module("numpyvae.training")
+training = importlib.import_module("numpyvae.core.training")
 
 
 class Counted(np.ndarray):
@@ -103,7 +103,7 @@ def test_cost_of_a_step(check, rule):
 FAULTS = """
 import resource
 import numpy as np
-from numpyvae.memory import keep_freed_memory
+from numpyvae.support.memory import keep_freed_memory
 
 def faults():
     start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,23 +10,24 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
-from numpyvae import VAE, History, NonFiniteError, elbo, elbo_and_grad, fit, training
+from numpyvae import VAE, History, NonFiniteError, elbo, elbo_and_grad, fit
+from numpyvae.core import training
+from numpyvae.core.elbo import mean_terms
+from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adam, cosine_schedule
 from numpyvae.datasets import binarize
-from numpyvae.elbo import mean_terms
 from numpyvae.estimators import ESTIMATORS, DReG, make_estimator
-from numpyvae.optimizers import OPTIMIZERS, SGD, Adam, cosine_schedule
 
 STILL = SGD(1e-30)  # a learning rate at which nothing moves
 
 
-def greys(n=60, d=6, seed=0):
+def grays(n=60, d=6, seed=0):
     """Probabilities in (0, 1), (n, d), no two rows alike."""
     return np.random.default_rng(seed).random((n, d))
 
 
 def bits(n=60, d=6, seed=0):
     """Zeros and ones, (n, d)."""
-    return np.where(greys(n, d, seed) < 0.4, 1.0, 0.0)
+    return np.where(grays(n, d, seed) < 0.4, 1.0, 0.0)
 
 
 def small(dtype="float64", **settings):
@@ -164,7 +165,7 @@ def test_update_moves_its_slice_alone(update):
 
 
 def test_many_steps_in_one_slice_leave_the_other_untouched():
-    """Kills optimiser state of one slice that leaks into the other."""
+    """Kills optimizer state of one slice that leaks into the other."""
     for update, other in (("phi", "theta"), ("theta", "phi")):
         vae, start = small(), small()
         history = fit(vae, bits(), epochs=3, batch_size=7, update=update)
@@ -214,7 +215,7 @@ def test_same_seed_same_bytes(dtype, tmp_path):
     def run(name, seed):
         vae = small(dtype)
         history = fit(
-            vae, greys(), epochs=3, batch_size=25, transform=binarize, x_valid=bits(8), seed=seed
+            vae, grays(), epochs=3, batch_size=25, transform=binarize, x_valid=bits(8), seed=seed
         )
         vae.save(tmp_path / f"{name}.npz")
         history.to_csv(tmp_path / f"{name}.csv")
@@ -236,7 +237,7 @@ def test_same_seed_same_bytes(dtype, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_resumed_run_is_the_uninterrupted_run(name, tmp_path):
-    """Kills lost optimiser state, a restarted epoch count and a schedule that starts again."""
+    """Kills lost optimizer state, a restarted epoch count and a schedule that starts again."""
     settings = {
         "batch_size": 25,
         "optimizer": OPTIMIZERS[name](1e-3),
@@ -246,16 +247,16 @@ def test_resumed_run_is_the_uninterrupted_run(name, tmp_path):
         "seed": 11,
     }
     whole = small("float32")
-    expected = fit(whole, greys(), epochs=5, **settings)
+    expected = fit(whole, grays(), epochs=5, **settings)
 
     half = small("float32")
-    first = fit(half, greys(), epochs=2, **settings)
+    first = fit(half, grays(), epochs=2, **settings)
     half.save(tmp_path / "model.npz")
     np.savez(tmp_path / "state.npz", **first.optimizer_state)
     with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
         state = dict(file)
     restored = VAE.load(tmp_path / "model.npz")
-    history = fit(restored, greys(), epochs=3, resume=History(first.rows, state), **settings)
+    history = fit(restored, grays(), epochs=3, resume=History(first.rows, state), **settings)
 
     assert restored.parameters.flat.tobytes() == whole.parameters.flat.tobytes()
     assert but_times(history) == but_times(expected)
@@ -295,8 +296,8 @@ def test_resume_refuses_the_state_of_another_optimizer(before, after):
 
 
 def test_transform_draws_afresh_in_each_epoch_and_reproducibly():
-    """Kills a binarisation drawn once, drawn without the seed, or tied to the noise."""
-    x = greys(50)
+    """Kills a binarization drawn once, drawn without the seed, or tied to the noise."""
+    x = grays(50)
 
     def run(seed):
         draws = []
@@ -313,7 +314,7 @@ def test_transform_draws_afresh_in_each_epoch_and_reproducibly():
     assert np.array_equal(draws, run(0))
     assert not np.array_equal(draws, run(1))
     z = (draws.mean(axis=0) - x) / np.sqrt(x * (1 - x) / len(draws))
-    assert abs(z.mean()) * math.sqrt(z.size) < 5  # the mean draw is the grey
+    assert abs(z.mean()) * math.sqrt(z.size) < 5  # the mean draw is the gray
     assert 0.8 < z.var() < 1.2  # and draws of different epochs are independent
 
 
@@ -322,7 +323,7 @@ def test_the_model_sees_what_transform_returns():
     plain, transformed = small(), small()
     expected = fit(plain, np.ones((30, 6)), epochs=2, batch_size=12)
     history = fit(
-        transformed, greys(30), epochs=2, batch_size=12, transform=lambda x, rng: np.ones_like(x)
+        transformed, grays(30), epochs=2, batch_size=12, transform=lambda x, rng: np.ones_like(x)
     )
     assert plain.parameters.flat.tobytes() == transformed.parameters.flat.tobytes()
     assert but_times(history) == but_times(expected)
@@ -336,9 +337,9 @@ def test_transform_in_place_leaves_the_data_alone():
         return rows
 
     for batch_size in (7, 30):
-        x = greys(30)
+        x = grays(30)
         fit(small(), x, epochs=1, batch_size=batch_size, transform=overwrite)
-        assert np.array_equal(x, greys(30))
+        assert np.array_equal(x, grays(30))
 
 
 # The validation set and early stopping.
@@ -552,7 +553,7 @@ def test_a_step_that_overflows_is_not_taken():
 def test_an_infinite_elbo_stops_although_its_gradient_is_finite():
     """Kills a check of gradients alone: (x − μ)²/σ² overflows and (x − μ)/σ² does not."""
     vae = small("float32", likelihood="gaussian:1e10")
-    x = 1e30 * (1 + greys(9))
+    x = 1e30 * (1 + grays(9))
     start, watch = vae.parameters.flat.copy(), Watch(vae)
     with pytest.raises(NonFiniteError, match="ELBO") as caught:
         fit(vae, x, epochs=1, batch_size=3, optimizer=SGD(1e-20), transform=watch)
@@ -730,9 +731,9 @@ def test_progress_line_ends_when_training_fails(capfd, monkeypatch):
     assert capfd.readouterr().err.endswith("\n")
 
 
-def test_greys_with_bernoulli_are_told_to_the_caller():
-    """Kills silence about greys, and a warning that points into the package."""
-    vae, x, eps = small(), greys(), np.zeros((1, 60, 2))
+def test_grays_with_bernoulli_are_told_to_the_caller():
+    """Kills silence about grays, and a warning that points into the package."""
+    vae, x, eps = small(), grays(), np.zeros((1, 60, 2))
     doors = [lambda: fit(vae, x, epochs=1), lambda: elbo(vae, x, eps), lambda: mean_terms(vae, x)]
     for door in doors:
         with pytest.warns(UserWarning, match="binarize") as caught:
@@ -740,7 +741,7 @@ def test_greys_with_bernoulli_are_told_to_the_caller():
         assert [(w.filename, w.lineno) for w in caught] == [
             (__file__, door.__code__.co_firstlineno)
         ]
-    fit(small(), greys(), epochs=1, transform=binarize)  # warnings are errors here
+    fit(small(), grays(), epochs=1, transform=binarize)  # warnings are errors here
 
 
 def test_history_in_csv_reads_back_exactly(tmp_path):

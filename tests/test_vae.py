@@ -10,7 +10,7 @@ import pytest
 
 import numpyvae
 from numpyvae import VAE, fit
-from numpyvae.likelihoods import FixedGaussian, parse_likelihood
+from numpyvae.core.likelihoods import FixedGaussian, parse_likelihood
 
 ALL = ("bernoulli", "binomial:4", "gaussian:0.1", "gaussian:learned", "gaussian:head")
 DTYPES = ("float32", "float64")

@@ -17,24 +17,24 @@ evidence lower bound pull against each other.
 # Each digit is an 8×8 image. Every pixel counts the ink in a 4×4 block of the scan, 0 to 16, so
 # x/16 is the fraction of ink. We read that fraction as the probability of a black pixel and draw a
 # black-and-white image from it, a fresh one in each epoch: a Bernoulli likelihood is about zeros
-# and ones, not about greys.
+# and ones, not about grays.
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 import numpyvae
 from numpyvae import datasets, plotting
-from numpyvae.optimizers import Adam, cosine_schedule
+from numpyvae.core.optimizers import Adam, cosine_schedule
 
 digits = datasets.load_digits()
-greys = digits.greys("train")
+grays = digits.grays("train")
 rng = np.random.default_rng(0)
-x_test = datasets.binarize(digits.greys("test"), rng)
+x_test = datasets.binarize(digits.grays("test"), rng)
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
-plotting.image_grid(greys[:25], digits.image_shape, ax=left, columns=5)
+plotting.image_grid(grays[:25], digits.image_shape, ax=left, columns=5)
 left.set_title("fraction of ink")
-plotting.image_grid(datasets.binarize(greys[:25], rng), digits.image_shape, ax=right, columns=5)
+plotting.image_grid(datasets.binarize(grays[:25], rng), digits.image_shape, ax=right, columns=5)
 right.set_title("one draw from it")
 
 # %%
@@ -49,7 +49,7 @@ print(vae)
 # %%
 # Training: one bound, two searches
 # ---------------------------------
-# Section 3.5 of the notes maximises one function of both sets of parameters,
+# Section 3.5 of the notes maximizes one function of both sets of parameters,
 #
 # .. math::
 #    \mathrm{ELBO}(\phi, \theta) = & \ \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x|z)] \\
@@ -61,7 +61,7 @@ print(vae)
 
 history = numpyvae.fit(
     vae,
-    greys,
+    grays,
     epochs=60,
     transform=datasets.binarize,
     x_valid=x_test,
@@ -100,7 +100,7 @@ plotting.plot_reconstructions(vae, x_test[:20], digits.image_shape)
 # The latent plane
 # ----------------
 # Each test digit at the mean of its q(z|x). No label was used in training: digits that look alike
-# lie together because neighbours in z have similar p(x|z).
+# lie together because neighbors in z have similar p(x|z).
 
 plotting.plot_latent_space(vae, x_test, digits.y_test)
 
@@ -121,7 +121,7 @@ plotting.plot_manifold(vae, digits.image_shape)
 deeper = numpyvae.VAE(data_dim=64, latent_dim=10, hidden=(200,))
 history_10 = numpyvae.fit(
     deeper,
-    greys,
+    grays,
     epochs=60,
     transform=datasets.binarize,
     x_valid=x_test,

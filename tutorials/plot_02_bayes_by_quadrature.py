@@ -21,15 +21,15 @@ import numpy as np
 
 import numpyvae
 from numpyvae import datasets, plotting
-from numpyvae.elbo import log_joint
+from numpyvae.core.elbo import log_joint
 from numpyvae.exact import Quadrature
 
 digits = datasets.load_digits()
 vae = numpyvae.VAE(data_dim=64, latent_dim=1, hidden=(64,), dtype="float64", seed=1)
-numpyvae.fit(vae, digits.greys("train"), epochs=40, transform=datasets.binarize)
+numpyvae.fit(vae, digits.grays("train"), epochs=40, transform=datasets.binarize)
 
 rng = np.random.default_rng(0)
-x = datasets.binarize(digits.greys("test"), rng, dtype="float64")[:200]
+x = datasets.binarize(digits.grays("test"), rng, dtype="float64")[:200]
 
 # %%
 # Eq. (1): the joint density
@@ -112,14 +112,14 @@ first, second = log_pixels[..., :32].sum(-1)[:, 0], log_pixels[..., 32:].sum(-1)
 log_prior = -(z**2) / 2
 
 
-def normalised(log_f):
+def normalized(log_f):
     f = np.exp(log_f - log_f.max())
     return f / (f.sum() * step)
 
 
-after_first = normalised(first + log_prior)
-both = normalised(np.log(after_first + 1e-300) + second)
-assert np.allclose(both, normalised(log_p), atol=1e-9)
+after_first = normalized(first + log_prior)
+both = normalized(np.log(after_first + 1e-300) + second)
+assert np.allclose(both, normalized(log_p), atol=1e-9)
 
 # %%
 # 2. How many grid points does log p(x) need? Take every k-th point until the answer moves.

@@ -20,18 +20,18 @@ import numpy as np
 
 import numpyvae
 from numpyvae import datasets
-from numpyvae.elbo import log_joint
-from numpyvae.optimizers import Adam
+from numpyvae.core.elbo import log_joint
+from numpyvae.core.optimizers import Adam
 
 digits = datasets.load_digits()
-greys = digits.greys("train")
+grays = digits.grays("train")
 rng = np.random.default_rng(0)
-x = datasets.binarize(digits.greys("test"), rng, dtype="float64")[:5]
+x = datasets.binarize(digits.grays("test"), rng, dtype="float64")[:5]
 
 
 def trained(J):
     vae = numpyvae.VAE(data_dim=64, latent_dim=J, hidden=(64,), dtype="float64")
-    numpyvae.fit(vae, greys, epochs=30, transform=datasets.binarize, optimizer=Adam(3e-3))
+    numpyvae.fit(vae, grays, epochs=30, transform=datasets.binarize, optimizer=Adam(3e-3))
     return vae
 
 

@@ -6,7 +6,7 @@ Sections 3.3 and 3.4 of the notes: the KL to the posterior cannot be computed wi
 but it differs from something computable, the ELBO, by exactly log p(x). On a linear-Gaussian model
 everything is known in closed form, so the identity can be looked at.
 
-:Aim: see the bound, what it misses, and why maximising it is inference.
+:Aim: see the bound, what it misses, and why maximizing it is inference.
 :You need: sections 3.3 and 3.4 of the notes, Eq. (5) to Eq. (11); tutorial 2.
 :Time: a few seconds.
 """

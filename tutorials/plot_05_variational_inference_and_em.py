@@ -46,19 +46,19 @@ for J in (1, 3):
 # With three latents the posterior is correlated. The search finds the best diagonal q, and the gap
 # that is left is a property of the family, not of the search.
 #
-# Amortised or free
+# Amortized or free
 # -----------------
 # An encoder gives q for every x from one set of parameters φ. Free q have their own μ and σ² for
-# each datapoint. Free ones are never worse; the difference is the price of amortisation. For a
+# each datapoint. Free ones are never worse; the difference is the price of amortization. For a
 # non-linear decoder it is not zero.
 
 decoder = numpyvae.VAE(8, 1, (6,), dtype="float64", seed=2)
 decoder.parameters.flat[:] = np.random.default_rng(2).normal(0, 1.2, decoder.parameters.flat.size)
 binary = decoder.sample(60, seed=0)
-amortised = variational_inference(decoder, binary, q="amortised", max_iterations=300)
+amortized = variational_inference(decoder, binary, q="amortized", max_iterations=300)
 free = variational_inference(decoder, binary, q="free", max_iterations=300)
-print(f"ELBO: amortised {amortised.elbo:.4f}, free {free.elbo:.4f} nats per datapoint")
-assert free.elbo >= amortised.elbo - 1e-6
+print(f"ELBO: amortized {amortized.elbo:.4f}, free {free.elbo:.4f} nats per datapoint")
+assert free.elbo >= amortized.elbo - 1e-6
 
 # %%
 # Variational EM: a staircase
@@ -100,7 +100,9 @@ ax.legend()
 # ``update="theta"`` are stochastic versions of the two half-steps, for data of any size.
 
 vae = linear_vae(1, sigma=sigma, seed=6)
-history = numpyvae.fit(vae, x, epochs=150, batch_size=50, optimizer=numpyvae.optimizers.Adam(0.02))
+history = numpyvae.fit(
+    vae, x, epochs=150, batch_size=50, optimizer=numpyvae.core.optimizers.Adam(0.02)
+)
 print(f"fit(update='both'): ELBO {history['elbo'][-1]:.3f} nats per datapoint")
 
 # %%

@@ -21,12 +21,12 @@ import numpy as np
 
 import numpyvae
 from numpyvae import datasets
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
-from numpyvae.optimizers import Adam, cosine_schedule
 
-greys = datasets.load_digits().greys("train", dtype="float64")
-x = greys - greys.mean(axis=0)
+grays = datasets.load_digits().grays("train", dtype="float64")
+x = grays - grays.mean(axis=0)
 J = 5
 exact = ppca_maximum_likelihood(x, J)
 best = exact.log_evidence(x).mean()
@@ -104,7 +104,7 @@ fig.suptitle("columns of W as images")
 # %%
 # What makes latents collapse
 # ---------------------------
-# In the exact solution a direction of the data with variance λ is modelled only if λ > σ². The mean
+# In the exact solution a direction of the data with variance λ is modeled only if λ > σ². The mean
 # of its posterior then varies by 1 − σ²/λ over the data; else by nothing, the column of W is zero
 # and the posterior is the prior, whatever the method of training. We set σ² by hand and compare:
 # collapse here is not a failure of the ELBO.

@@ -25,18 +25,18 @@ from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
+from numpyvae.core.optimizers import Adam
 from numpyvae.estimators import SGVBA, SGVBB, STL, ScoreFunction
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
-from numpyvae.optimizers import Adam
 
 threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
-greys = datasets.load_digits().greys("train", dtype="float64")
-x = greys[:20]
+grays = datasets.load_digits().grays("train", dtype="float64")
+x = grays[:20]
 
 
 def ppca_vae(J, off=0.0):
     """Return the best linear VAE with J latents, its φ moved by N(0, off²) from the posterior."""
-    model = ppca_maximum_likelihood(greys, J)
+    model = ppca_maximum_likelihood(grays, J)
     sigma = float(model.sigma2**0.5)
     vae = numpyvae.VAE(64, J, (), likelihood=f"gaussian:{sigma}", dtype="float64")
     p = vae.parameters
@@ -71,7 +71,7 @@ def replicates(estimator, vae, n, L=1, seed=0):
 vae = ppca_vae(5, off=0.05)
 truth = exact_gradient(vae, x)
 print(f"{vae.parameters.phi.size} parameters in φ, |∂ELBO/∂φ| = {np.linalg.norm(truth):.1f} nats")
-assert np.abs(exact_gradient(ppca_vae(5), greys)).max() < 1e-10  # at the posterior it is zero
+assert np.abs(exact_gradient(ppca_vae(5), grays)).max() < 1e-10  # at the posterior it is zero
 
 # %%
 # Five rules, one mean
@@ -238,7 +238,7 @@ for name in ("sgvb-b", "stl", "score-loo", "score"):
     model = numpyvae.VAE(64, 8, hidden=(100,))
     history = numpyvae.fit(
         model,
-        greys,
+        grays,
         epochs=15,
         transform=datasets.binarize,
         optimizer=Adam(2e-3),

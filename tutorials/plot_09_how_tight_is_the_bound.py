@@ -23,21 +23,21 @@ from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import bounds, datasets, plotting
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import decompose_gap
 from numpyvae.exact import Quadrature
-from numpyvae.optimizers import Adam, cosine_schedule
 
 threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
-greys = digits.greys("train")
-test = datasets.binarize(digits.greys("test"), np.random.default_rng(0))[::18]  # 100 real digits
+grays = digits.grays("train")
+test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))[::18]  # 100 real digits
 
 
 def trained(latent_dim, epochs, **settings):
     vae = numpyvae.VAE(data_dim=64, latent_dim=latent_dim, hidden=(200,))
     numpyvae.fit(
         vae,
-        greys,
+        grays,
         epochs=epochs,
         transform=datasets.binarize,
         optimizer=Adam(3e-3),
@@ -97,7 +97,7 @@ assert abs(curve[-1] - curve[-2]) < 0.01
 simulated, z = bounds.simulate(vae, 100, seed=1)
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 1.7), layout="constrained")
 plotting.image_grid(test[:24], digits.image_shape, ax=left, columns=8)
-left.set_title("real digits, binarised")
+left.set_title("real digits, binarized")
 plotting.image_grid(simulated[:24], digits.image_shape, ax=right, columns=8)
 right.set_title("simulated by the model")
 
@@ -114,11 +114,11 @@ closing = {
     for initial in ("prior", "encoder")
 }
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-for (initial, found), colour, marker in zip(closing.items(), ("C1", "C0"), "so"):
+for (initial, found), color, marker in zip(closing.items(), ("C1", "C0"), "so"):
     low, high = ([getattr(b, side)[0] for b in found] for side in ("lower", "upper"))
-    ax.plot(steps, low, f"{marker}-", color=colour, label=f"lower, from the {initial}")
-    ax.plot(steps, high, f"{marker}--", color=colour, label=f"upper, from the {initial}")
-    ax.fill_between(steps, low, high, color=colour, alpha=0.15)
+    ax.plot(steps, low, f"{marker}-", color=color, label=f"lower, from the {initial}")
+    ax.plot(steps, high, f"{marker}--", color=color, label=f"upper, from the {initial}")
+    ax.fill_between(steps, low, high, color=color, alpha=0.15)
 ax.set(xscale="log", xticks=steps, xticklabels=steps, xlabel="intermediate distributions T")
 ax.set(ylabel="nats per digit", title="100 simulated digits: log p(x) lies in the band")
 ax.minorticks_off()
@@ -162,9 +162,9 @@ for ax, values, title in (
     (axes[0], on_simulated, "simulated digits: held from both sides"),
     (axes[1], on_test, "real test digits: lower bounds only"),
 ):
-    centre = values["annealed, lower"]
+    center = values["annealed, lower"]
     for row, (name, value) in enumerate(values.items()):
-        difference = value - centre
+        difference = value - center
         error = difference.std(ddof=1) / len(difference) ** 0.5
         above = name in ("annealed, upper", "EUBO")
         ax.errorbar(
@@ -191,7 +191,7 @@ assert means["EUBO"] > means["annealed, upper"] + 0.05
 # posterior, since twenty draws may share the work; its decoder has more freedom.
 
 second = trained(8, 30, estimator="iwae", n_importance=20)
-whole = datasets.binarize(digits.greys("test"), np.random.default_rng(0))
+whole = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
 scores = {}
 for name, model in (("trained by the ELBO", vae), ("trained by $L_{20}$", second)):
     tight = bounds.importance_log_likelihood(model, whole, 300)
@@ -242,7 +242,7 @@ assert np.median(gap_second) > 3 * np.median(gap)
 # ------------------
 # The gap has two parts (Cremer et al. 2018). The best Gaussian q for a digit, found by a search over
 # its own μ and log σ², still is not the posterior: the *approximation* gap. And the encoder does not
-# give the best q: the *amortisation* gap. For 40 of the digits:
+# give the best q: the *amortization* gap. For 40 of the digits:
 
 parts = {
     "trained by the ELBO": decompose_gap(vae, test[:40], forward.log_lower[:40]),
@@ -250,7 +250,7 @@ parts = {
 }
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
 for row, (name, found) in enumerate(parts.items()):
-    family, encoder = found.approximation[0], found.amortisation[0]
+    family, encoder = found.approximation[0], found.amortization[0]
     ax.barh(row, family, color="C0", label="approximation" if row == 0 else None)
     ax.barh(
         row,
@@ -258,15 +258,15 @@ for row, (name, found) in enumerate(parts.items()):
         left=family,
         color="C1",
         hatch="//",
-        label="amortisation" if row == 0 else None,
+        label="amortization" if row == 0 else None,
     )
     print(f"{name}: {found}")
 ax.set(yticks=(0, 1), yticklabels=parts, xlabel="log p(x) − ELBO (nats per digit)")
 ax.set_title("the gap and its parts")
 ax.legend()
 first, other = parts.values()
-assert 0.5 < first.approximation[0] / first.amortisation[0] < 2
-assert other.amortisation[0] > 1.3 * other.approximation[0] > 2 * first.approximation[0]
+assert 0.5 < first.approximation[0] / first.amortization[0] < 2
+assert other.amortization[0] > 1.3 * other.approximation[0] > 2 * first.approximation[0]
 
 # %%
 # In the first model family and encoder share the small gap about evenly. Trained by L_20 both parts have

@@ -3,7 +3,7 @@ Why more importance samples can hurt the encoder
 ================================================
 
 L_K becomes tighter as K grows, and its gradient for the decoder becomes better. For the encoder it
-becomes worse: what is left to learn vanishes faster than the noise does. The doubly reparameterised
+becomes worse: what is left to learn vanishes faster than the noise does. The doubly reparameterized
 gradient mends this, as long as the importance weights have light tails. We see where they do, where
 they do not, and why an estimator with the best signal-to-noise ratio of all is wrong.
 
@@ -40,11 +40,11 @@ from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
-from numpyvae.distributions import gaussian_logpdf, reparameterize
-from numpyvae.elbo import log_joint
+from numpyvae.clinic.gradcheck import complex_step, relative_error
+from numpyvae.core.distributions import gaussian_logpdf, reparameterize
+from numpyvae.core.elbo import log_joint
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.estimators import IWAE, STLIWAE, DReG
-from numpyvae.gradcheck import complex_step, relative_error
-from numpyvae.optimizers import Adam, cosine_schedule
 
 threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 RULES = {"IWAE": IWAE, "STL": STLIWAE, "DReG": DReG}
@@ -99,17 +99,17 @@ assert max(error["IWAE"], error["DReG"]) < 1e-7 and error["STL"] > 0.05
 # measure it with 20 test digits on a model with eight latents, trained by the ELBO.
 
 digits = datasets.load_digits()
-greys = digits.greys("train")
+grays = digits.grays("train")
 vae = numpyvae.VAE(data_dim=64, latent_dim=8, hidden=(100,))
 numpyvae.fit(
     vae,
-    greys,
+    grays,
     epochs=20,
     transform=datasets.binarize,
     optimizer=Adam(3e-3),
     schedule=cosine_schedule(20),
 )
-x = datasets.binarize(digits.greys("test"), np.random.default_rng(0))[:20]
+x = datasets.binarize(digits.grays("test"), np.random.default_rng(0))[:20]
 counts = (1, 4, 16, 64, 256)
 
 
@@ -330,7 +330,7 @@ for name in ("iwae", "dreg"):
     model = numpyvae.VAE(data_dim=64, latent_dim=8, hidden=(100,))
     numpyvae.fit(
         model,
-        greys,
+        grays,
         epochs=15,
         transform=datasets.binarize,
         optimizer=Adam(3e-3),
@@ -338,7 +338,7 @@ for name in ("iwae", "dreg"):
         estimator=name,
         n_importance=20,
     )
-    test = datasets.binarize(digits.greys("test"), np.random.default_rng(0))
+    test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
     eps = np.random.default_rng(1).standard_normal((50, len(test), 8), model.dtype)
     outcome[name] = (
         numpyvae.elbo(model, test, eps).mean(),

@@ -22,7 +22,7 @@ the way there: learning rate, warm-up, and whether a collapsed model is trapped.
 #
 # Acquit the KL
 # -------------
-# We maximise log p(x) itself by exact EM, with a given σ². There is no q that falls short of the
+# We maximize log p(x) itself by exact EM, with a given σ². There is no q that falls short of the
 # posterior here, no bound and no gap. EM sees the data only through their covariance, so that 128 rows
 # with the covariance of the digits do for all 3823. The same model is trained as a VAE, by the ELBO.
 
@@ -32,13 +32,13 @@ from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
-from numpyvae.optimizers import Adam, cosine_schedule
 
 threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
-x = digits.greys("train", dtype="float64")
+x = digits.grays("train", dtype="float64")
 x -= x.mean(axis=0)
 J = 12
 eigenvalues, directions = np.linalg.eigh(x.T @ x / len(x))
@@ -89,11 +89,11 @@ left.semilogy(place, eigenvalues[:J], "ko-", markersize=4)
 left.set(xlabel="direction", ylabel="variance λ of the digits", title="data, and σ² (dashed)")
 left.set(yticks=(0.1, 0.2, 0.4, 0.6), yticklabels=("0.1", "0.2", "0.4", "0.6"))
 left.minorticks_off()
-for sigma, colour in zip(sigmas, ("C0", "C1", "C2")):
-    left.axhline(sigma**2, color=colour, linestyle="--")
-    right.plot(place, best(sigma), color=colour, label=f"σ = {sigma}")
-    right.plot(place, likelihood[sigma], "x", color=colour, markersize=7)
-    right.plot(place, trained[sigma], "o", color=colour, markerfacecolor="none")
+for sigma, color in zip(sigmas, ("C0", "C1", "C2")):
+    left.axhline(sigma**2, color=color, linestyle="--")
+    right.plot(place, best(sigma), color=color, label=f"σ = {sigma}")
+    right.plot(place, likelihood[sigma], "x", color=color, markersize=7)
+    right.plot(place, trained[sigma], "o", color=color, markerfacecolor="none")
     print(f"σ = {sigma}: {(eigenvalues[:J] > sigma**2).sum()} of {J} directions above σ²")
     assert np.abs(likelihood[sigma] - best(sigma)).max() < 0.02
     assert np.abs(trained[sigma] - best(sigma)).max() < 0.15
@@ -147,8 +147,8 @@ assert cases["squared error, mean over pixels"].max() < 0.05 < 0.4 < best(half_s
 # The non-linear model with a Bernoulli likelihood has no σ², but it has a β. We train with β = 4 until
 # all latents are dead, and go on from there with β = 1.
 
-greys = digits.greys("train")
-test = datasets.binarize(digits.greys("test"), np.random.default_rng(0))
+grays = digits.grays("train")
+test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
 
 
 def train(vae=None, epochs=30, learning_rate=3e-3, **settings):
@@ -157,7 +157,7 @@ def train(vae=None, epochs=30, learning_rate=3e-3, **settings):
     active = []
     history = numpyvae.fit(
         vae,
-        greys,
+        grays,
         epochs=epochs,
         transform=datasets.binarize,
         optimizer=Adam(learning_rate),

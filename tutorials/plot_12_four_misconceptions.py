@@ -30,20 +30,20 @@ from threadpoolctl import threadpool_limits
 
 import numpyvae
 from numpyvae import datasets, plotting
+from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units, rate_distortion
-from numpyvae.optimizers import Adam, cosine_schedule
 
 threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
 digits = datasets.load_digits()
-greys, test_greys = digits.greys("train"), digits.greys("test")
-test = datasets.binarize(test_greys, np.random.default_rng(0))
+grays, test_grays = digits.grays("train"), digits.grays("test")
+test = datasets.binarize(test_grays, np.random.default_rng(0))
 
 
 def train(likelihood="bernoulli", epochs=20, learning_rate=5e-3, **settings):
     vae = numpyvae.VAE(64, 8, hidden=(100,), likelihood=likelihood)
     numpyvae.fit(
         vae,
-        greys,
+        grays,
         epochs=epochs,
         transform=datasets.binarize if likelihood == "bernoulli" else None,
         optimizer=Adam(learning_rate),
@@ -66,7 +66,7 @@ assert (np.diff(rate) < 0).all() and (np.diff(distortion) > 0).all() and rate[-1
 
 # %%
 # Raising β walks along the curve from dear codes with sharp pictures to no code at all. Training
-# minimises distortion + β R, so that the curve has slope −β where a model lies, and β = 1 touches the
+# minimizes distortion + β R, so that the curve has slope −β where a model lies, and β = 1 touches the
 # best line of slope −1. A mean over the 64 pixels is at the far end: the KL is zero, every digit gets
 # the same picture, and no learning rate brings the code back.
 
@@ -102,8 +102,8 @@ sigmas = (0.1, 0.15, 0.2, 0.3, 0.5, 0.5**0.5)
 gaussian = {sigma: train(f"gaussian:{sigma}", epochs=15) for sigma in sigmas}
 found = {}
 for sigma, vae in gaussian.items():
-    point = rate_distortion(vae, test_greys)
-    residual = np.sqrt(np.square(vae.reconstruct(test_greys) - test_greys).mean())
+    point = rate_distortion(vae, test_grays)
+    residual = np.sqrt(np.square(vae.reconstruct(test_grays) - test_grays).mean())
     found[sigma] = point.elbo[0], point.rate[0], residual
     print(
         f"σ = {sigma:.2f}: ELBO {found[sigma][0]:6.2f}, KL {point.rate[0]:5.2f}, rms {residual:.3f}"
@@ -145,8 +145,8 @@ for name in ("decoder.W1", "decoder.b1"):  # and says 16 x̂
     coarse.parameters[name][:] *= 16
 
 eps = np.random.default_rng(1).standard_normal((20, len(test), 8), vae.dtype)
-in_fractions = numpyvae.elbo(vae, test_greys, eps)
-in_sixteenths = numpyvae.elbo(coarse, 16 * test_greys, eps)
+in_fractions = numpyvae.elbo(vae, test_grays, eps)
+in_sixteenths = numpyvae.elbo(coarse, 16 * test_grays, eps)
 print(
     f"the same model: ELBO {in_fractions.mean():.2f} nats in fractions, "
     f"{in_sixteenths.mean():.2f} in sixteenths; 64 log 16 = {64 * np.log(16):.2f}"
@@ -221,16 +221,16 @@ assert np.allclose(whole, share, rtol=1e-5)  # nothing: the steps have no scale
 #    the expected log-likelihood in σ² to zero, and compare with the best of the sigmas.
 
 vae = gaussian[best]
-mu, logvar = vae.encode(test_greys)
+mu, logvar = vae.encode(test_grays)
 z = mu + np.exp(0.5 * logvar) * eps
 closed = np.sqrt(
-    np.square(vae.decode(z.reshape(-1, 8)).reshape(*z.shape[:2], 64) - test_greys).mean()
+    np.square(vae.decode(z.reshape(-1, 8)).reshape(*z.shape[:2], 64) - test_grays).mean()
 )
 print(f"closed form: σ = {closed:.3f}; best of those tried: {best}")
 assert abs(closed - best) < 0.05
 
 # %%
-# 3. Is the cross-entropy of greys a log-density? For one pixel, integrate its exponential,
+# 3. Is the cross-entropy of grays a log-density? For one pixel, integrate its exponential,
 #    exp(x log p + (1 − x) log(1 − p)), over x from 0 to 1.
 
 p = 0.9

@@ -25,12 +25,7 @@ Examples
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .importance import (
-    ImportanceCurve,
-    importance_curve,
-    importance_log_likelihood,
-    log_weights,
-)
+from .importance import ImportanceCurve, importance_curve, importance_log_likelihood, log_weights
 
 if TYPE_CHECKING:
     from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate

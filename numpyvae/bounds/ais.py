@@ -23,20 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_count, check_data, check_rows, check_seed, check_vae
-from ..progress import progress_line
-from ..vae import VAE
-from .cores import check_jobs, over_cores
+from ..core.vae import VAE
+from ..support.checks import (
+    check_choice,
+    check_count,
+    check_data,
+    check_rows,
+    check_seed,
+    check_vae,
+)
+from ..support.parallel import check_jobs, over_cores
+from ..support.progress import progress_line
 from .path import Path
 from .streams import RowStreams, log_mean_exp, mean_and_error, row_slices
-from .walk import (
-    PILOT_CHAINS,
-    check_temperatures,
-    n_moves,
-    sigmoid_temperatures,
-    tune,
-    walk,
-)
+from .walk import PILOT_CHAINS, check_temperatures, n_moves, sigmoid_temperatures, tune, walk
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 

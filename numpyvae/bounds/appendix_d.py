@@ -1,6 +1,6 @@
 """The marginal-likelihood estimator of Kingma & Welling 2013, appendix D.
 
-For any normalised density q̂(z), averaging over the posterior gives the inverse of the evidence:
+For any normalized density q̂(z), averaging over the posterior gives the inverse of the evidence:
 
     E_{p(z|x)}[q̂(z) / p_θ(x, z)] = ∫ q̂(z) p_θ(x, z) / (p_θ(x) p_θ(x, z)) dz = 1 / p_θ(x)
 
@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_data, check_seed
-from ..progress import progress_line
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_seed
+from ..support.progress import progress_line
 from .hmc import sample
 from .path import Path
 from .streams import RowStreams, log_mean_exp, row_slices

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_choice, check_count, check_data, check_seed, shown
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_choice, check_count, check_data, check_seed, shown
 from .ais import annealed_log_likelihood
 from .appendix_d import fitted_log_likelihood
 from .importance import ImportanceCurve, importance_curve

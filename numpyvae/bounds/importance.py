@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_data, check_seed
-from ..distributions import reparameterize, sampled_kl
-from ..progress import progress_line
-from ..vae import VAE
-from .cores import check_jobs, over_cores
+from ..core.distributions import reparameterize, sampled_kl
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_seed
+from ..support.parallel import check_jobs, over_cores
+from ..support.progress import progress_line
 from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]

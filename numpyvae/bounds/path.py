@@ -2,7 +2,7 @@
 
     f_β(z) = p₀(z)^(1−β) p_θ(x, z)^β,   0 ≤ β ≤ 1
 
-f₀ = p₀ is a normalised Gaussian, and f₁ = p_θ(x, z) is p_θ(z|x) but for its unknown integral,
+f₀ = p₀ is a normalized Gaussian, and f₁ = p_θ(x, z) is p_θ(z|x) but for its unknown integral,
 p_θ(x) of Eq. (2). With the log ratio r(z) = log p_θ(x, z) − log p₀(z),
 
     log f_β = log p₀ + β r
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..vae import VAE
+from ..core.vae import VAE
 from .hmc import Point, point_at
 
 __all__ = ["Path"]

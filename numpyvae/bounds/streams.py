@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..checks import check_positive
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_positive
 
 __all__ = [
     "RowStreams",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..distributions import gaussian_kl
-from ..elbo import Terms
-from ..vae import VAE
+from ..core.distributions import gaussian_kl
+from ..core.elbo import Terms
+from ..core.vae import VAE
 from .importance import log_weights
 from .streams import RowStreams, row_slices
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_count, check_data, check_positive, check_rows, check_seed
-from ..progress import progress_line
-from ..vae import VAE
-from .cores import check_jobs
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_positive, check_rows, check_seed
+from ..support.parallel import check_jobs
+from ..support.progress import progress_line
 from .importance import log_mean_weights, log_weights
 from .streams import row_slices
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_positive, shown
+from ..support.checks import check_count, check_positive, shown
 from .hmc import Point, adapted, transition
 from .path import Path
 from .streams import RowStreams
@@ -26,7 +26,7 @@ __all__ = [
 PILOT_CHAINS = 8
 _PILOT_TEMPERATURES = 100
 _WARM_UP = 30  # moves at the pilot's first temperature, where its step is not yet right
-_SMOOTHED = 5  # neighbouring temperatures whose log steps are averaged after the pilot
+_SMOOTHED = 5  # neighboring temperatures whose log steps are averaged after the pilot
 
 
 def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
@@ -220,7 +220,7 @@ def _move(path, beta, point, step, n_leapfrog, draws) -> tuple[Point, np.ndarray
 
 
 def _smooth(rows: np.ndarray) -> np.ndarray:
-    """Average each row (P, B) with its neighbours."""
+    """Average each row (P, B) with its neighbors."""
     width = min(_SMOOTHED, len(rows))
     padded = np.pad(rows, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
     return np.mean([padded[i : i + len(rows)] for i in range(width)], axis=0)

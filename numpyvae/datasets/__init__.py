@@ -1,4 +1,4 @@
-"""Data to train on: embedded digits, MNIST and its kin, and the draw that makes greys binary.
+"""Data to train on: embedded digits, MNIST and its kin, and the draw that makes grays binary.
 
 `load_digits` needs no file and no network. `load_mnist` and `load_fashion_mnist` read the IDX
 files of a folder, or download them once; every byte is checked against its SHA-256. `binarize`

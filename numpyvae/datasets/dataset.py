@@ -1,4 +1,4 @@
-"""What every loader returns, and the one draw that turns greys into outcomes.
+"""What every loader returns, and the one draw that turns grays into outcomes.
 
 A pixel is stored as it was measured: a count of ink, 0 ... maximum. A likelihood needs an
 outcome, so the count is read either as Binomial(maximum, p) data, unchanged, or as the
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_positive, check_rows
+from ..support.checks import check_choice, check_positive, check_rows
 
 __all__ = ["Dataset", "binarize"]
 
@@ -61,8 +61,8 @@ class Dataset:
             f"images of {h}x{w}, values 0..{self.maximum})"
         )
 
-    def greys(self, split: str = "train", dtype: Any = "float32") -> np.ndarray:
-        """Return x / maximum, the images as greys in [0, 1].
+    def grays(self, split: str = "train", dtype: Any = "float32") -> np.ndarray:
+        """Return x / maximum, the images as grays in [0, 1].
 
         Parameters
         ----------
@@ -71,12 +71,12 @@ class Dataset:
 
         Returns
         -------
-        greys : (N, D) array
+        grays : (N, D) array
         """
         check_choice("split", split, ("train", "test"))
         if np.dtype(dtype).kind != "f":
             raise TypeError(
-                f"dtype: expected a floating dtype for greys in [0, 1], got {np.dtype(dtype)}; "
+                f"dtype: expected a floating dtype for grays in [0, 1], got {np.dtype(dtype)}; "
                 f"the counts themselves are x_{split}"
             )
         x = self.x_train if split == "train" else self.x_test

@@ -1,7 +1,7 @@
 """The embedded data set: 5620 real handwritten digits, so that everything runs offline.
 
 Each of the 8 x 8 values counts the ink in a 4 x 4 block of a scanned bitmap, 0 ... 16: a
-Binomial(16, p) outcome. `LICENSE-digits.md` beside this file names the authors and the licence.
+Binomial(16, p) outcome. `LICENSE-digits.md` beside this file names the authors and the license.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ __all__ = ["Source", "load_arrays"]
 
 @dataclass(frozen=True)
 class Source:
-    """How the files of a data set are found and recognised.
+    """How the files of a data set are found and recognized.
 
     Parameters
     ----------

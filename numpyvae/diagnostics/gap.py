@@ -2,7 +2,7 @@
 
     log p(x) − ELBO(q_φ)  =  log p(x) − ELBO(q*)     approximation gap: no diagonal Gaussian is
                                                       the posterior
-                          +  ELBO(q*) − ELBO(q_φ)     amortisation gap: one encoder for all x does
+                          +  ELBO(q*) − ELBO(q_φ)     amortization gap: one encoder for all x does
                                                       not find the best one
 
 q* is the best diagonal Gaussian of each datapoint, argmin_q KL(q ‖ p_θ(z|x)) of Eq. (5). By
@@ -10,7 +10,7 @@ Eq. (8) the first gap is KL(q* ‖ p_θ(z|x)), and both are at least 0.
 
 **q* is found on one set of draws and measured on another.** On the draws that it was fitted to a
 q looks better than it is: it has adjusted to them. Fresh draws make ELBO(q*) fair for the q that
-was found. That q may fall short of the best: then the amortisation gap comes out too small, and
+was found. That q may fall short of the best: then the amortization gap comes out too small, and
 the approximation gap too large by as much.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 
 from ..bounds.streams import mean_and_error, row_slices
 from ..bounds.terms import row_terms
-from ..checks import check_count, check_data, check_seed
-from ..progress import progress_line
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_seed
+from ..support.progress import progress_line
 
 if TYPE_CHECKING:
     from ..exact import ExactModel
@@ -54,7 +54,7 @@ class GapDecomposition:
     --------
     >>> ones, zeros = np.ones(2), np.zeros((2, 1))
     >>> gap = GapDecomposition(-3 * ones, -4 * ones, -4.5 * ones, zeros, zeros, "by hand")
-    >>> gap.approximation, gap.amortisation        # means with their standard errors
+    >>> gap.approximation, gap.amortization        # means with their standard errors
     ((1.0, 0.0), (0.5, 0.0))
     """
 
@@ -76,18 +76,18 @@ class GapDecomposition:
         return mean_and_error(self.log_likelihood - self.best_elbo)
 
     @property
-    def amortisation(self) -> tuple[float, float]:
+    def amortization(self) -> tuple[float, float]:
         """Mean of ELBO(q*) − ELBO(q_φ), and its standard error over the datapoints."""
         return mean_and_error(self.best_elbo - self.elbo)
 
     def __str__(self) -> str:
-        total, approximation, amortisation = (
+        total, approximation, amortization = (
             "{:.3f} ± {:.3f}".format(*pair)
-            for pair in (self.total, self.approximation, self.amortisation)
+            for pair in (self.total, self.approximation, self.amortization)
         )
         return (
-            f"log p(x) − ELBO {total} = approximation {approximation} + amortisation "
-            f"{amortisation} nats per datapoint ({len(self.elbo)} datapoints, log p(x) "
+            f"log p(x) − ELBO {total} = approximation {approximation} + amortization "
+            f"{amortization} nats per datapoint ({len(self.elbo)} datapoints, log p(x) "
             f"{self.source})"
         )
 
@@ -106,7 +106,7 @@ def decompose_gap(
     memory: float = 64.0,
     progress: bool = False,
 ) -> GapDecomposition:
-    """Split log p(x) − ELBO into the approximation gap and the amortisation gap.
+    """Split log p(x) − ELBO into the approximation gap and the amortization gap.
 
     Parameters
     ----------
@@ -149,10 +149,13 @@ def decompose_gap(
     >>> gaps = decompose_gap(vae, vae.sample(3), exact_model(vae))
     >>> gaps.best_elbo.shape
     (3,)
-    >>> bool(abs(gaps.total[0] - gaps.approximation[0] - gaps.amortisation[0]) < 1e-12)
+    >>> bool(abs(gaps.total[0] - gaps.approximation[0] - gaps.amortization[0]) < 1e-12)
     True
     """
-    from ..inference import noise_nodes, variational_inference  # here, since it brings SciPy
+    from ..inference.procedures import (  # here, since it brings SciPy
+        noise_nodes,
+        variational_inference,
+    )
 
     x = check_data(vae, x).astype(vae.dtype, copy=False)
     n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)

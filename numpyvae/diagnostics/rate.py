@@ -15,8 +15,8 @@ from typing import Any
 
 from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
-from ..checks import check_count, check_data, check_seed
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_seed
 
 __all__ = ["RateDistortion", "rate_distortion"]
 

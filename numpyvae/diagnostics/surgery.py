@@ -36,10 +36,10 @@ from typing import Any
 import numpy as np
 
 from ..bounds.streams import RowStreams, how_many, mean_and_error
-from ..checks import check_count, check_data, check_seed
-from ..distributions import gaussian_kl
-from ..progress import progress_line
-from ..vae import VAE
+from ..core.distributions import gaussian_kl
+from ..core.vae import VAE
+from ..support.checks import check_count, check_data, check_seed
+from ..support.progress import progress_line
 
 __all__ = ["ElboSurgery", "elbo_surgery"]
 
@@ -173,8 +173,8 @@ class _Mixture:
     """
 
     def __init__(self, mu: np.ndarray, logvar: np.ndarray) -> None:
-        self.centre = mu.mean(axis=0)  # of all: the smaller z and μ, the less cancels
-        mu, precision = mu - self.centre, np.exp(-logvar)
+        self.center = mu.mean(axis=0)  # of all: the smaller z and μ, the less cancels
+        mu, precision = mu - self.center, np.exp(-logvar)
         self.factors = np.concatenate([precision, -2 * mu * precision], axis=1).T  # (2J, N)
         self.squares = (mu * mu * precision).sum(axis=1)
         self.log_scale = -0.5 * logvar.sum(axis=1)
@@ -185,7 +185,7 @@ class _Mixture:
         The log density of z in its own component is known without the difference of squares, so
         q(z) ≥ q(z|x_n)/N holds to rounding, and I_q ≤ log N.
         """
-        z = z - self.centre
+        z = z - self.center
         log_q = np.concatenate([z * z, z], axis=1) @ self.factors
         log_q += self.squares
         np.maximum(log_q, 0, out=log_q)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_data, check_weight
-from ..vae import VAE
+from ..core.vae import VAE
+from ..support.checks import check_data, check_weight
 
 __all__ = ["active_units"]
 

@@ -7,14 +7,7 @@ the table of all 22.
 """
 
 from .cases import CASES, make_case
-from .registry import (
-    EQUATIONS,
-    KINGMA_WELLING,
-    Equation,
-    Outcome,
-    check_equation,
-    check_equations,
-)
+from .registry import EQUATIONS, KINGMA_WELLING, Equation, Outcome, check_equation, check_equations
 
 __all__ = [
     "CASES",

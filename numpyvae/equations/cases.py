@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg, special
 
-from ..checks import check_choice, check_seed
+from ..core.vae import VAE
 from ..exact import ExactModel, FiniteMixture, Gaussian, LinearGaussian, Quadrature
-from ..vae import VAE
+from ..support.checks import check_choice, check_seed
 
 __all__ = ["CASES", "Case", "ContinuousCase", "DiscreteCase", "make_case"]
 

@@ -13,16 +13,16 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
-from ..distributions import gaussian_kl, reparameterize
-from ..elbo import elbo, sampled_elbo
-from ..likelihoods import Binomial
-from ..vae import VAE
+from ..core.distributions import gaussian_kl, reparameterize
+from ..core.elbo import elbo, sampled_elbo
+from ..core.likelihoods import Binomial
+from ..core.vae import VAE
 from .cases import Case, ContinuousCase
 from .derivations import jensen_route, kl_route, line_12, line_13, line_17, line_18
 
 __all__ = [
     "bayes",
-    "decoder_normalised",
+    "decoder_normalized",
     "elbo_definition",
     "elbo_restated",
     "estimator_a",
@@ -37,7 +37,7 @@ __all__ = [
     "nearest_q",
     "posterior_mean",
     "product_rule",
-    "reparameterisation",
+    "reparameterization",
     "two_forms",
 ]
 
@@ -158,7 +158,7 @@ def estimator_b(case: ContinuousCase) -> Sides:
     return exact, _mean_over_noise(case, elbo)
 
 
-def reparameterisation(case: ContinuousCase) -> Sides:
+def reparameterization(case: ContinuousCase) -> Sides:
     """∫ q(z) f(z) dz, and E_ε[f(μ + σ ε)], for f = log p(x|z) (K&W 2013, §2.4)."""
 
     def f(z):
@@ -175,7 +175,7 @@ def gaussian_kl_closed_form(case: ContinuousCase) -> Sides:
     return kl, case.integral(lambda z: case.log_q(z) - case.model.log_prior(z))
 
 
-def decoder_normalised(case: ContinuousCase) -> Sides:
+def decoder_normalized(case: ContinuousCase) -> Sides:
     """1, and p(x|z) summed over all x, or along one dimension of x (K&W 2013, appendix C)."""
     totals = []
     for z in case.points().reshape(-1, case.vae.latent_dim):

@@ -50,7 +50,7 @@ class Equation:
     Examples
     --------
     >>> EQUATIONS[10].number, EQUATIONS[10].section, EQUATIONS[10].functions[0]
-    ('11', '§3.4', 'elbo.elbo')
+    ('11', '§3.4', 'core.elbo.elbo')
     """
 
     number: str
@@ -185,7 +185,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "§1",
         r"p(x, z) = p(x|z)\, p(z)",
         "A joint density is the likelihood of the data times the prior of the latent.",
-        ("elbo.log_joint", "exact.ExactModel.log_joint"),
+        ("core.elbo.log_joint", "exact.ExactModel.log_joint"),
         checks.product_rule,
     ),
     Equation(
@@ -216,7 +216,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "5",
         "§3.3",
         rf"\operatorname{{argmin}}_\phi\; {_KL}",
-        "Look for the q nearest to the posterior; the q that maximises the ELBO is that one.",
+        "Look for the q nearest to the posterior; the q that maximizes the ELBO is that one.",
         (*_exact("kl_to_posterior"), "inference.variational_inference"),
         checks.nearest_q,
     ),
@@ -233,7 +233,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "§3.4",
         rf"{_ELBO} = {_E_JOINT} - {_E_Q}",
         "The evidence lower bound: only terms that we can compute.",
-        ("elbo.sampled_elbo", "exact.ExactModel.elbo_joint_form"),
+        ("core.elbo.sampled_elbo", "exact.ExactModel.elbo_joint_form"),
         checks.elbo_definition,
     ),
     Equation(
@@ -266,7 +266,12 @@ EQUATIONS: tuple[Equation, ...] = (
         "§3.4",
         rf"{_ELBO} = {_E_LIKELIHOOD} - {_KL_PRIOR}",
         "The form that is trained: reconstruct the data, and stay near the prior.",
-        ("elbo.elbo", "elbo.elbo_terms", "elbo.elbo_and_grad", "exact.ExactModel.elbo_kl_form"),
+        (
+            "core.elbo.elbo",
+            "core.elbo.elbo_terms",
+            "core.elbo.elbo_and_grad",
+            "exact.ExactModel.elbo_kl_form",
+        ),
         checks.two_forms,
     ),
     Equation(
@@ -367,7 +372,7 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         r"\tilde{\mathcal{L}}^A = \frac1L \sum_l \log p_\theta(x, z^{(l)})"
         r" - \log q_\phi(z^{(l)}|x)",
         "The estimator with every term sampled has the ELBO as its mean.",
-        ("elbo.sampled_elbo",),
+        ("core.elbo.sampled_elbo",),
         checks.estimator_a,
     ),
     Equation(
@@ -376,7 +381,7 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         rf"\tilde{{\mathcal{{L}}}}^B = -{_KL_PRIOR}"
         r" + \frac1L \sum_l \log p_\theta(x|z^{(l)})",
         "So has the estimator with the KL in closed form.",
-        ("elbo.elbo",),
+        ("core.elbo.elbo",),
         checks.estimator_b,
     ),
     Equation(
@@ -385,23 +390,23 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         rf"\mathbb{{E}}_{{{_Q}}}[f(z)] = \mathbb{{E}}_{{\epsilon \sim N(0, I)}}"
         r"[f(\mu + \sigma \epsilon)]",
         "A draw from q is a function of noise and of q's parameters.",
-        ("distributions.reparameterize",),
-        checks.reparameterisation,
+        ("core.distributions.reparameterize",),
+        checks.reparameterization,
     ),
     Equation(
         "K&W app. B",
         "§3.7",
         rf"{_KL_PRIOR} = \tfrac12 \sum_j \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2",
         "The KL between a diagonal Gaussian and the standard normal, in closed form.",
-        ("distributions.gaussian_kl",),
+        ("core.distributions.gaussian_kl",),
         checks.gaussian_kl_closed_form,
     ),
     Equation(
         "K&W app. C",
         "§3.7",
         r"\int p_\theta(x|z)\, dx = 1",
-        "The decoder's density, with all its constants, is normalised.",
-        ("distributions.binomial_logpmf", "distributions.gaussian_logpdf"),
-        checks.decoder_normalised,
+        "The decoder's density, with all its constants, is normalized.",
+        ("core.distributions.binomial_logpmf", "core.distributions.gaussian_logpdf"),
+        checks.decoder_normalized,
     ),
 )

@@ -6,7 +6,7 @@
 
 All are for φ and θ at once, and unbiased but for `STLIWAE` with K > 1. Start with `sampled`,
 whose head has them in one formula and one table; `closed` has the one with the closed-form KL,
-its β and its free bits; `score` the one that needs no reparameterisation.
+its β and its free bits; `score` the one that needs no reparameterization.
 """
 
 from .base import Estimate, Estimator

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_choice, check_count, check_vae
-from ..distributions import reparameterize
-from ..parameters import Parameters
-from ..vae import VAE
+from ..core.distributions import reparameterize
+from ..core.parameters import Parameters
+from ..core.vae import VAE
+from ..support.checks import check_choice, check_count, check_vae
 
 __all__ = ["Estimate", "Estimator", "Pass"]
 

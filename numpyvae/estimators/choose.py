@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from ..checks import check_choice, check_positive
+from ..support.checks import check_choice, check_positive
 from .base import Estimator
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
@@ -74,7 +74,7 @@ def warm_up(estimator: Estimator, kl_warmup: float) -> Callable[[float], Estimat
     """Return the estimator as a function of the epochs done: β min(1, epochs/kl_warmup).
 
     The KL is let in by and by (Bowman et al. 2016; Sønderby et al. 2016), so that a latent is not
-    given up before the decoder has learnt to use it.
+    given up before the decoder has learned to use it.
 
     Parameters
     ----------

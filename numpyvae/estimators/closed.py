@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import check_weight
-from ..distributions import gaussian_kl
-from ..elbo import terms_and_grad
-from ..vae import VAE
+from ..core.distributions import gaussian_kl
+from ..core.elbo import terms_and_grad
+from ..core.vae import VAE
+from ..support.checks import check_weight
 from .base import Estimate, Estimator, Pass
 
 __all__ = ["SGVBB"]

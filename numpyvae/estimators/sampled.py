@@ -10,7 +10,7 @@ and each estimator of its gradient is the average, over L samples and the batch,
     Σ_k r_k a_k (∂log w_k/∂z_k) ∂z_k/∂φ + s_k ∂_φ log q_φ(z|x)|z=z_k      for φ
 
 A `Rule` holds the coefficients: a; the path's factor r; the score's s. The estimators differ in
-nothing else. `w̃_k = w_k/Σ w` are the normalised weights:
+nothing else. `w̃_k = w_k/Σ w` are the normalized weights:
 
     | estimator     | K   | a  | r | s                    | estimates          |
     | SGVBA         | 1   | 1  | 1 | −1                   | ∇ELBO              |
@@ -22,7 +22,7 @@ nothing else. `w̃_k = w_k/Σ w` are the normalised weights:
 
 The score ∂_φ log q has mean zero under q, so for K = 1 any s that does not depend on the draw may
 be added: −1, 0 and a baseline are choices of variance, not of mean. For K > 1, w̃_k depends on the
-draw, and dropping s = −w̃ costs a bias; DReG replaces it by reparameterising a second time.
+draw, and dropping s = −w̃ costs a bias; DReG replaces it by reparameterizing a second time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import check_count
-from ..distributions import gaussian_kl, sampled_kl
-from ..vae import VAE
+from ..core.distributions import gaussian_kl, sampled_kl
+from ..core.vae import VAE
+from ..support.checks import check_count
 from .base import Estimate, Estimator, Pass
 
-__all__ = ["IWAE", "SGVBA", "STL", "STLIWAE", "DReG", "Rule", "normalised_weights"]
+__all__ = ["IWAE", "SGVBA", "STL", "STLIWAE", "DReG", "Rule", "normalized_weights"]
 
 
 class Rule(NamedTuple):
@@ -58,7 +58,7 @@ class Rule(NamedTuple):
     score: np.ndarray
 
 
-def normalised_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logarithm of the mean weight, and the weights' shares, over the second axis.
 
     log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m),  w̃_k = e^(log w_k − m)/Σ e^(…)
@@ -96,7 +96,7 @@ class SampledEstimator(Estimator):
         log_ratio, _ = sampled_kl(run.z, run.logvar, run.eps)
         log_w = run.log_px - log_ratio  # log p_θ(x|z) + log p(z) − log q_φ(z|x), (L·K, B)
         log_w = log_w.reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
-        objective, share = normalised_weights(log_w)
+        objective, share = normalized_weights(log_w)
         # Coefficients as rows (L·K, B); a and s take up the mean over L and B.
         a, r, s = self.rule(log_w, share)
         a, s = (c.reshape(-1, len(x)) / objective.size for c in (a, s))
@@ -137,7 +137,7 @@ class SGVBA(SampledEstimator):
     Examples
     --------
     >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
-    >>> _, share = normalised_weights(log_w)
+    >>> _, share = normalized_weights(log_w)
     >>> SGVBA().rule(log_w, share).score.ravel()          # s = −1
     array([-1., -1.])
     """
@@ -157,7 +157,7 @@ class STL(SampledEstimator):
     Examples
     --------
     >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
-    >>> _, share = normalised_weights(log_w)
+    >>> _, share = normalized_weights(log_w)
     >>> STL().rule(log_w, share).score.ravel()          # s = 0
     array([0., 0.])
     """
@@ -199,7 +199,7 @@ class IWAE(_Importance):
     Examples
     --------
     >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
-    >>> _, share = normalised_weights(log_w)
+    >>> _, share = normalized_weights(log_w)
     >>> IWAE(2).rule(log_w, share).score.ravel()          # s = −w̃
     array([-0.25, -0.75])
     """
@@ -222,7 +222,7 @@ class STLIWAE(_Importance):
     Examples
     --------
     >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
-    >>> _, share = normalised_weights(log_w)
+    >>> _, share = normalized_weights(log_w)
     >>> STLIWAE(2).rule(log_w, share).theta.ravel()          # a = w̃
     array([0.25, 0.75])
     """
@@ -233,9 +233,9 @@ class STLIWAE(_Importance):
 
 @dataclass(frozen=True)
 class DReG(_Importance):
-    """Doubly reparameterised gradient of L_K (Tucker et al. 2018). Unbiased.
+    """Doubly reparameterized gradient of L_K (Tucker et al. 2018). Unbiased.
 
-    The mean of IWAE's score term w̃_k ∂_φ log q can be reparameterised once more; together with
+    The mean of IWAE's score term w̃_k ∂_φ log q can be reparameterized once more; together with
     the path that leaves w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. Where the weights have a finite fourth moment,
     its signal-to-noise ratio grows as √K; a q that is narrower than the posterior often has none
     (tutorial 10). For θ it is `IWAE`.
@@ -248,7 +248,7 @@ class DReG(_Importance):
     Examples
     --------
     >>> log_w = np.log([[[1.0], [3.0]]])                  # (L, K, B) = (1, 2, 1)
-    >>> _, share = normalised_weights(log_w)
+    >>> _, share = normalized_weights(log_w)
     >>> DReG(2).rule(log_w, share).path.ravel()          # r = w̃
     array([0.25, 0.75])
     """

@@ -26,19 +26,19 @@ from .cubature import (
 
 __all__ = ["adaptive_rule", "gauss_lobatto"]
 
-_STEEP = 20.0  # nats between neighbouring nodes: a cell this steep may hide a peak
+_STEEP = 20.0  # nats between neighboring nodes: a cell this steep may hide a peak
 
 
 class _Cells(NamedTuple):
-    """Boxes centre ± half in the u of a row, with the rule's result on each."""
+    """Boxes center ± half in the u of a row, with the rule's result on each."""
 
     row: np.ndarray  # (C,)
-    centre: np.ndarray  # (C, J)
+    center: np.ndarray  # (C, J)
     half: np.ndarray  # (C, J)
     top: np.ndarray  # (C,)
     value: np.ndarray  # (C, k), relative to exp(top), as is size
     size: np.ndarray  # (C, k)
-    leap: np.ndarray  # (C,), largest step of log w between neighbouring nodes
+    leap: np.ndarray  # (C,), largest step of log w between neighboring nodes
     doubt: np.ndarray  # (C,), the change that bisecting its parent made, by 8
 
     def take(self, which: np.ndarray) -> _Cells:
@@ -166,34 +166,34 @@ def _matters(cells: _Cells, scale: np.ndarray, everything: np.ndarray) -> np.nda
 
 
 def _first_cells(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut each row's box into cells; return row (C,), centre (C, J) and half (C, J)."""
-    centres, halves = [], []
+    """Cut each row's box into cells; return row (C,), center (C, J) and half (C, J)."""
+    centers, halves = [], []
     for counts in cells:
         axes = [(np.arange(m) + 0.5) * 2 / m - 1 for m in counts]
-        centre = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(counts))
-        centres.append(centre)
-        halves.append(np.broadcast_to(1 / counts, centre.shape))
-    row = np.repeat(np.arange(len(cells)), [len(centre) for centre in centres])
-    return row, np.concatenate(centres), np.concatenate(halves)
+        center = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(counts))
+        centers.append(center)
+        halves.append(np.broadcast_to(1 / counts, center.shape))
+    row = np.repeat(np.arange(len(cells)), [len(center) for center in centers])
+    return row, np.concatenate(centers), np.concatenate(halves)
 
 
 def _bisected(cells: _Cells, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Halve each cell along every axis; the 2^J halves of one parent stand together."""
     corners = lattice(2, dim)
     half = cells.half / 2
-    centre = cells.centre[:, None] + half[:, None] * corners  # (C, 2^J, J)
+    center = cells.center[:, None] + half[:, None] * corners  # (C, 2^J, J)
     return (
         np.repeat(cells.row, len(corners)),
-        centre.reshape(-1, dim),
+        center.reshape(-1, dim),
         np.repeat(half, len(corners), axis=0),
     )
 
 
 def _measure(
-    f: Integrand, row: np.ndarray, centre: np.ndarray, half: np.ndarray, order: int
+    f: Integrand, row: np.ndarray, center: np.ndarray, half: np.ndarray, order: int
 ) -> _Cells:
     """Apply the tensor Gauss-Lobatto rule to each cell."""
-    dim = centre.shape[1]
+    dim = center.shape[1]
     axis, axis_weights = gauss_lobatto(order)
     nodes = np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     weights = axis_weights
@@ -201,14 +201,14 @@ def _measure(
         weights = np.multiply.outer(weights, axis_weights)
     weights, parts = weights.ravel(), []
     for block in blocks(len(row), len(nodes)):
-        u = centre[block, None] + half[block, None] * nodes
+        u = center[block, None] + half[block, None] * nodes
         log_w, g = f(row[block], u)
         top, value, size = weighted(log_w, g, weights)
         leap = leaps(log_w.reshape(-1, *[order] * dim), dim).reshape(len(u), -1).max(axis=1)
         volume = half[block].prod(axis=1)[:, None]
         parts.append((top, value * volume, size * volume, leap))
     measured = (np.concatenate(part) for part in zip(*parts))
-    return _Cells(row, centre, half, *measured, doubt=np.ones(len(row)))
+    return _Cells(row, center, half, *measured, doubt=np.ones(len(row)))
 
 
 @lru_cache(maxsize=32)

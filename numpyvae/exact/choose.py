@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..checks import check_vae
-from ..likelihoods import FixedGaussian, LearnedGaussian
-from ..vae import VAE
+from ..core.likelihoods import FixedGaussian, LearnedGaussian
+from ..core.vae import VAE
+from ..support.checks import check_vae
 from .linear_gaussian import LinearGaussian
 from .model import ExactModel
 from .quadrature import Quadrature

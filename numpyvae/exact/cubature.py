@@ -84,10 +84,10 @@ def lattice(points: int, dim: int) -> np.ndarray:
 
 
 def leaps(values: np.ndarray, dim: int) -> np.ndarray:
-    """Largest step from each lattice node to a neighbour: how much higher a peak may hide.
+    """Largest step from each lattice node to a neighbor: how much higher a peak may hide.
 
     Between nodes a distance δ apart, a quadratic log density rises above the higher of them by
-    less than its step to a neighbour.
+    less than its step to a neighbor.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, logsumexp, xlogy
 
-from ..checks import check_count, check_rows, check_seed
-from ..likelihoods import LearnedGaussian, Likelihood, parse_likelihood
+from ..core.likelihoods import LearnedGaussian, Likelihood, parse_likelihood
+from ..support.checks import check_count, check_rows, check_seed
 from .model import ExactModel
 
 __all__ = ["FiniteMixture"]

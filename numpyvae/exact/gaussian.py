@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import check_rows, check_vae
+from ..support.checks import check_rows, check_vae
 
 if TYPE_CHECKING:
-    from ..vae import VAE
+    from ..core.vae import VAE
 
 __all__ = ["Gaussian", "check_gaussian"]
 

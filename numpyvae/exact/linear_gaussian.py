@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_rows, check_seed, check_vae
-from ..likelihoods import FixedGaussian, LearnedGaussian
-from ..vae import VAE
+from ..core.likelihoods import FixedGaussian, LearnedGaussian
+from ..core.vae import VAE
+from ..support.checks import check_count, check_rows, check_seed, check_vae
 from .gaussian import Gaussian, check_gaussian
 from .model import ExactModel
 
@@ -292,7 +292,7 @@ class LinearGaussian(ExactModel):
         )
 
     def m_step(self, x: Any, q: Gaussian) -> LinearGaussian:
-        """Return the model that maximises the mean ELBO of Eq. (7) over θ = (W, m, σ²), q fixed.
+        """Return the model that maximizes the mean ELBO of Eq. (7) over θ = (W, m, σ²), q fixed.
 
         [W m] = (Σ x E[z; 1]ᵀ)(Σ E[z; 1][z; 1]ᵀ)⁻¹,
         σ_d² = mean over the data of r_d² + (W Σ Wᵀ)_dd, over d too where one σ² is shared.
@@ -374,7 +374,7 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
     σ² = mean of the D − J smallest eigenvalues λ of the sample covariance,
     W = U (Λ − σ² I)^½ with the J largest eigenvalues Λ and their eigenvectors U, m = mean of x.
 
-    By the singular values of the centred data, λ = s²/N: no D × D covariance is formed.
+    By the singular values of the centered data, λ = s²/N: no D × D covariance is formed.
 
     Parameters
     ----------

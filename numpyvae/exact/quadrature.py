@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_count, check_positive, check_rows, check_vae
-from ..distributions import gaussian_logpdf
-from ..elbo import standard_normal
-from ..likelihoods import Binomial, FixedGaussian, GaussianHead, LearnedGaussian
-from ..vae import VAE
+from ..core.distributions import gaussian_logpdf
+from ..core.elbo import standard_normal
+from ..core.likelihoods import Binomial, FixedGaussian, GaussianHead, LearnedGaussian
+from ..core.vae import VAE
+from ..support.checks import check_count, check_positive, check_rows, check_vae
 from .adaptive import adaptive_rule
 from .cubature import Integral, QuadratureError, lattice_rule, lattice_sum
 from .gaussian import Gaussian, check_gaussian
@@ -42,7 +42,7 @@ _Q_CELLS = 8
 
 
 class QuadraturePosterior(NamedTuple):
-    """The exact posterior's normalising constant, Eq. (2), and moments, Eq. (4).
+    """The exact posterior's normalizing constant, Eq. (2), and moments, Eq. (4).
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class QuadraturePosterior(NamedTuple):
     cov: np.ndarray  # (B, J, J)
 
     def gaussian(self) -> Gaussian:
-        """Return the Gaussian with these moments: the q that minimises KL(posterior ‖ q)."""
+        """Return the Gaussian with these moments: the q that minimizes KL(posterior ‖ q)."""
         return Gaussian.from_covariance(self.mean, self.cov)
 
 
@@ -176,7 +176,7 @@ class Quadrature(ExactModel):
         return self.posterior(x).log_evidence
 
     def posterior(self, x: Any) -> QuadraturePosterior:
-        """Normalising constant, mean and covariance of p(z|x), Eq. (2) to Eq. (4).
+        """Normalizing constant, mean and covariance of p(z|x), Eq. (2) to Eq. (4).
 
         The result for the last `x` is kept, since the checks of the notes ask for it many times.
 
@@ -290,8 +290,8 @@ class Quadrature(ExactModel):
                     parts.append((*frame, *self._integrate_posterior(some, frame)))
                 except QuadratureError as error:
                     raise error.renumbered(np.arange(start, start + len(some))) from None
-            centre, axes, points, *moments = map(np.concatenate, zip(*parts))
-            self._latest = x.copy(), Frame(centre, axes), points, QuadraturePosterior(*moments)
+            center, axes, points, *moments = map(np.concatenate, zip(*parts))
+            self._latest = x.copy(), Frame(center, axes), points, QuadraturePosterior(*moments)
         _, frame, points, posterior = self._latest
         return frame, points, QuadraturePosterior(*map(np.copy, posterior))
 
@@ -322,7 +322,7 @@ class Quadrature(ExactModel):
         return (
             points,
             integral.log_scale + np.log(mass) + frame.log_volume(),
-            frame.centre + np.einsum("bjk,bk->bj", frame.axes, mean),
+            frame.center + np.einsum("bjk,bk->bj", frame.axes, mean),
             frame.axes @ cov @ np.swapaxes(frame.axes, 1, 2),
         )
 

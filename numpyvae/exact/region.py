@@ -6,7 +6,7 @@ again and again by finer lattices of its own, turned into the region's principal
 longer shrinks: a posterior may be 1e-5 wide. The search goes so far out that the prior rules out
 everything beyond.
 
-Symbols: x (B, D); z = c + A u with u in [−1, 1]^J, centre c (B, J), axes A (B, J, J).
+Symbols: x (B, D); z = c + A u with u in [−1, 1]^J, center c (B, J), axes A (B, J, J).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..vae import VAE
+from ..core.vae import VAE
 from .cubature import NEGLIGIBLE, QuadratureError, leaps
 from .scan import RADIUS, ceiling, check_size, graded_axis, scan
 
@@ -31,14 +31,14 @@ LogJoint = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (rows (C,), z (C, n
 
 
 class Frame(NamedTuple):
-    """One parallelepiped for each datapoint: z = centre + axes u, u in [−1, 1]^J."""
+    """One parallelepiped for each datapoint: z = center + axes u, u in [−1, 1]^J."""
 
-    centre: np.ndarray  # (B, J)
+    center: np.ndarray  # (B, J)
     axes: np.ndarray  # (B, J, J), columns are half-axes
 
     def map(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Map u (C, n, J) to z (C, n, J)."""
-        return self.centre[rows, None] + u @ np.swapaxes(self.axes[rows], 1, 2)
+        return self.center[rows, None] + u @ np.swapaxes(self.axes[rows], 1, 2)
 
     def half_lengths(self) -> np.ndarray:
         """Euclidean lengths of the half-axes, (B, J)."""
@@ -66,7 +66,7 @@ def locate(vae: VAE, x: np.ndarray, log_joint: LogJoint, delta: float) -> Frame:
     -------
     frame : Frame
         They hold every node at which log p(x, z) is within 40 nats of the top, or would be if it
-        rose once more as much as it does from there to a neighbour.
+        rose once more as much as it does from there to a neighbor.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _zoom(
             new, highest = _closer(log_joint, rows, Frame(*(part[rows] for part in frame)), counts)
             top[rows] = np.maximum(top[rows], highest)
             shrunk[same] = new.log_volume() < frame.log_volume()[rows] - math.log(2)
-            frame.centre[rows], frame.axes[rows] = new
+            frame.center[rows], frame.axes[rows] = new
         open_ = open_[shrunk]
         if not len(open_):
             break
@@ -177,5 +177,5 @@ def _principal_frame(z: np.ndarray, near: np.ndarray) -> Frame:
     along = deviation @ turn
     low = np.where(near[:, :, None], along, np.inf).min(axis=1)
     high = np.where(near[:, :, None], along, -np.inf).max(axis=1)
-    centre = mean + np.einsum("bjk,bk->bj", turn, (low + high) / 2)
-    return Frame(centre, turn * ((high - low) / 2)[:, None, :])
+    center = mean + np.einsum("bjk,bk->bj", turn, (low + high) / 2)
+    return Frame(center, turn * ((high - low) / 2)[:, None, :])

@@ -3,7 +3,7 @@
 Each node is decoded once and met with every datapoint. Two bounds make the search safe:
 
 - near the origin the spacing δ resolves the decoder: no unit of a saturating hidden layer moves by
-  more than ½ between neighbouring nodes. A wall is seen from both sides and from within, where
+  more than ½ between neighboring nodes. A wall is seen from both sides and from within, where
   data that the decoder contradicts have their posterior. Far out the spacing grows with |z|;
 - interval arithmetic through the decoder gives a ceiling on log p(x|z) within any distance, from
   which `region` knows how far out to look.
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..layers import ACTIVATIONS, softplus
-from ..likelihoods import Binomial
-from ..vae import VAE
+from ..core.layers import ACTIVATIONS, softplus
+from ..core.likelihoods import Binomial
+from ..core.vae import VAE
 from .cubature import NEGLIGIBLE, QuadratureError, leaps
 
 __all__ = ["RADIUS", "ceiling", "graded_axis", "scan", "spacing"]

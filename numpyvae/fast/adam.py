@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..optimizers import Adam
+from ..core.optimizers import Adam
 
 __all__ = ["CompiledAdam"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import layers
-from ..distributions import log_binomial_coefficient
-from ..likelihoods import Bernoulli, Binomial
-from ..vae import VAE
+from ..core import layers
+from ..core.distributions import log_binomial_coefficient
+from ..core.likelihoods import Bernoulli, Binomial
+from ..core.vae import VAE
 from .adam import kernels
 
 __all__ = ["compiled"]

@@ -5,14 +5,14 @@ own, 7 inches (700 pixels on a page) wide or less. That figure belongs to pyplot
 has imported pyplot, so that notebooks and `plt.show()` find it; otherwise it has no window and
 needs no display. No default of matplotlib is changed.
 
-Colours are told apart by colour-blind readers: Okabe & Ito's for curves and bars, Petroff's ten
+Colors are told apart by color-blind readers: Okabe & Ito's for curves and bars, Petroff's ten
 for classes, viridis for a scale. Images are ink on paper, dark where the value is high;
 `ax.images[0].set_cmap("gray")` turns photographs the right way round.
 """
 
 from .bounds import plot_bounds, plot_comparisons, plot_rate_distortion
 from .curves import plot_history
-from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colours for the tests
+from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colors for the tests
 from .images import image_grid, plot_manifold, plot_reconstructions, plot_samples
 from .latents import plot_active_units, plot_latent_space
 

@@ -13,8 +13,8 @@ from ..bounds.compare import KINDS, Comparison
 from ..diagnostics import RateDistortion
 from .frames import (
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -33,7 +33,7 @@ _LINES = {  # the thickest is drawn first, so that lines in one place are all se
     "exact": ("log p(x)", {"color": "black", "linewidth": 1.2}),
     "elbo": ("ELBO", {"color": VERMILLION, "linewidth": 2}),
     "eubo": ("EUBO", {"color": PURPLE, "linewidth": 2, "dashes": (5, 2)}),
-    "cubo": ("CUBO from K draws", {"color": GREY, "linewidth": 2, "dashes": (2, 1)}),
+    "cubo": ("CUBO from K draws", {"color": GRAY, "linewidth": 2, "dashes": (2, 1)}),
     "appendix-d": ("appendix D", {"color": GREEN, "linewidth": 2, "dashes": (1, 1)}),
 }
 _FRAME = ("ais", "reverse-ais", "exact", "elbo", "iwae")  # these decide what the axis shows

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ..training import History
+from ..core.training import History
 from .frames import BLUE, SKY, VERMILLION, label_axes, make_axes, number
 
 __all__ = ["plot_history"]
@@ -61,8 +61,8 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
     names = ("reconstruction", "KL", "ELBO")
     labels = [f"{name}  {number(y[-1])}" for name, y in zip(names, (upper, kl, lower))]
     if validated:
-        for name, colour in (("reconstruction", BLUE), ("elbo", VERMILLION)):
-            ax.plot(epoch, columns[name], color=colour, linewidth=1, dashes=(4, 2))
+        for name, color in (("reconstruction", BLUE), ("elbo", VERMILLION)):
+            ax.plot(epoch, columns[name], color=color, linewidth=1, dashes=(4, 2))
         handles.append(Line2D([], [], color="0.3", linewidth=1, dashes=(4, 2)))
         labels.append("training set")
     objective = [row.get("objective", row["elbo"]) for row in history.rows]

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, frames, words, and the file."""
+"""What all pictures share: colors, frames, words, and the file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from ..files import atomic_write
+from ..support.files import atomic_write
 
 __all__ = [
     "BLUE",
     "CLASSES",
+    "GRAY",
     "GREEN",
-    "GREY",
     "ORANGE",
     "PURPLE",
     "SKY",
@@ -29,10 +29,10 @@ __all__ = [
     "save_figure",
 ]
 
-# Okabe & Ito 2008, and a grey.
-BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"
+# Okabe & Ito 2008, and a gray.
+BLUE, VERMILLION, SKY, GRAY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"
 ORANGE, GREEN, PURPLE = "#E69F00", "#009E73", "#CC79A7"
-CLASSES = (  # Petroff 2021: ten colours apart in normal vision and the three kinds of blindness
+CLASSES = (  # Petroff 2021: ten colors apart in normal vision and the three kinds of blindness
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..checks import check_count, check_positive, check_rows, check_vae
-from ..likelihoods import Binomial
-from ..vae import VAE
+from ..core.likelihoods import Binomial
+from ..core.vae import VAE
+from ..support.checks import check_count, check_positive, check_rows, check_vae
 from .frames import label_axes, make_axes
 
 __all__ = ["image_grid", "plot_manifold", "plot_reconstructions", "plot_samples"]
@@ -30,7 +30,7 @@ def image_grid(
     columns: int | None = None,
     maximum: float = 1,
 ) -> Axes:
-    """Draw grey images as tiles, row by row from the top left.
+    """Draw gray images as tiles, row by row from the top left.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def plot_manifold(
 ) -> Axes:
     """Draw the mean of p_θ(x|z) over the whole of a two-dimensional latent space.
 
-    The unit square is cut into n × n cells, and the centre u of each taken through the inverse
+    The unit square is cut into n × n cells, and the center u of each taken through the inverse
     CDF of the unit Gaussian, z = Φ⁻¹(u): every tile then has the same probability under the
     prior (Kingma & Welling 2013, Figure 4).
 

@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 
-from ..checks import check_vae
+from ..core.distributions import gaussian_kl
+from ..core.vae import VAE
 from ..diagnostics import active_units
-from ..distributions import gaussian_kl
-from ..vae import VAE
-from .frames import BLUE, CLASSES, GREY, SKY, VERMILLION, label_axes, make_axes, number
+from ..support.checks import check_vae
+from .frames import BLUE, CLASSES, GRAY, SKY, VERMILLION, label_axes, make_axes, number
 
 __all__ = ["plot_active_units", "plot_latent_space"]
 
@@ -32,7 +32,7 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
     vae : VAE
     x : (N, D) array_like
     labels : (N,) array_like, optional
-        Up to ten classes have their own colours; more, if they are numbers, share a scale.
+        Up to ten classes have their own colors; more, if they are numbers, share a scale.
     ax : Axes, optional
         Legend and scale stand to its right.
 
@@ -120,10 +120,10 @@ def plot_active_units(
     J = len(kl)
     ax = make_axes(ax, 7, 3.6, left=0.85, bottom=0.6, top=0.4)
     place, height = np.arange(J), kl[order]
-    ax.bar(place, height, color=np.where(active[order], BLUE, GREY), width=0.8)
+    ax.bar(place, height, color=np.where(active[order], BLUE, GRAY), width=0.8)
     # A ring on each collapsed bar, which alone would be too low to see.
     collapsed = ~active[order]
-    rings = {"marker": "o", "color": GREY, "fillstyle": "none", "linestyle": ""}
+    rings = {"marker": "o", "color": GRAY, "fillstyle": "none", "linestyle": ""}
     top = kl.max() or 1.0
     ax.plot(place[collapsed], height[collapsed] + 0.03 * top, **rings)
     ax.legend(
@@ -157,13 +157,13 @@ def _check_labels(labels: Any, count: int) -> np.ndarray:
     if labels.dtype.kind == "U" and (classes := len(np.unique(labels))) > len(CLASSES):
         raise ValueError(
             f"labels: expected numbers or at most {len(CLASSES)} classes, got {classes}; "
-            "there are no more colours that all readers can tell apart"
+            "there are no more colors that all readers can tell apart"
         )
     return labels
 
 
 def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    """Draw points (N, 2), coloured by class or by value, smaller where there are many."""
+    """Draw points (N, 2), colored by class or by value, smaller where there are many."""
     size = min(20.0, max(1.0, 25_000 / len(points)))
     style = {"s": size, "linewidths": 0, "alpha": 0.85}
     classes = [] if labels is None else np.unique(labels)
@@ -175,16 +175,16 @@ def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
         ax.scatter(*points.T, color=BLUE, **style)
         return
     # One scatter in the order of the data: no class lies on top of the others.
-    colours = np.array(CLASSES)[np.searchsorted(classes, labels)]
-    ax.scatter(*points.T, c=colours, **style)
+    colors = np.array(CLASSES)[np.searchsorted(classes, labels)]
+    ax.scatter(*points.T, c=colors, **style)
     dots = [Line2D([], [], marker="o", linestyle="", color=c) for c in CLASSES[: len(classes)]]
     ax.legend(
         dots, classes, title="label", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False,
         handletextpad=0.1, borderaxespad=0.2,
     )  # fmt: skip
-    # Named on the spot too: ten colours are many to look up.
-    centres = np.array([np.median(points[labels == label], axis=0) for label in classes])
-    for (x, y), label in zip(_apart(centres, 0.045 * np.ptp(ax.get_xlim())), classes):
+    # Named on the spot too: ten colors are many to look up.
+    centers = np.array([np.median(points[labels == label], axis=0) for label in classes])
+    for (x, y), label in zip(_apart(centers, 0.045 * np.ptp(ax.get_xlim())), classes):
         ax.text(
             x, y, str(label), fontsize=15, fontweight="bold", ha="center", va="center", zorder=5,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
@@ -210,9 +210,9 @@ def _latent_line(mu: np.ndarray, labels: np.ndarray | None, ax: Axes | None) -> 
         if len(classes) > len(CLASSES):
             ax.plot(mu, labels, ".", color=BLUE, markersize=4, alpha=0.5)
             return label_axes(ax, "Posterior means μ(x)", x_label, "label")
-        for row, (label, colour) in enumerate(zip(classes, CLASSES)):
+        for row, (label, color) in enumerate(zip(classes, CLASSES)):
             values = mu[labels == label]
-            ax.plot(values, np.full(len(values), row), "|", color=colour, markersize=14, alpha=0.5)
+            ax.plot(values, np.full(len(values), row), "|", color=color, markersize=14, alpha=0.5)
         ax.set_yticks(range(len(classes)), classes)
         ax.invert_yaxis()
         return label_axes(ax, "Posterior means μ(x)", x_label, "label")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_count
-from ..memory import keep_freed_memory
+from .checks import check_count
+from .memory import keep_freed_memory
 
 __all__ = ["check_jobs", "over_cores"]
 

@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, gradcheck, jobs
-from .checks import check_count, check_positive, check_weight
-from .estimators import ESTIMATORS
-from .files import atomic_write
-from .layers import ACTIVATIONS
-from .likelihoods import parse_likelihood
-from .optimizers import OPTIMIZERS
+from .. import __version__
+from ..clinic import gradcheck
+from ..core.layers import ACTIVATIONS
+from ..core.likelihoods import parse_likelihood
+from ..core.optimizers import OPTIMIZERS
+from ..core.vae import VAE
+from ..estimators import ESTIMATORS
+from ..support.checks import check_count, check_positive, check_weight
+from ..support.files import atomic_write
+from . import jobs
 from .preparation import DATASETS, prepare
-from .vae import VAE
 
 __all__ = ["main"]
 
@@ -272,7 +274,7 @@ def _sample(args: argparse.Namespace) -> int:
         with atomic_write(args.output) as file:
             np.save(file, x)
     else:
-        from . import plotting
+        from .. import plotting
 
         shape = args.image_shape or _square(vae.data_dim)
         maximum = getattr(vae.likelihood, "n", 1)
@@ -318,7 +320,7 @@ def _gradcheck(args: argparse.Namespace) -> int:
 
 
 def _equations(args: argparse.Namespace) -> int:
-    from . import equations  # here, since it brings SciPy
+    from .. import equations  # here, since it brings SciPy
 
     outcomes = equations.check_equations(equations.make_case(args.model, args.seed))
     failed = [o.equation.number for o in outcomes if not o.passed]
@@ -450,7 +452,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         "--maximum",
         type=_above_zero("maximum"),
         default=1.0,
-        help="largest possible value in a FILE: greys are divided by it or drawn against it",
+        help="largest possible value in a FILE: grays are divided by it or drawn against it",
     )
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .checks import check_count, check_positive, row_blocks, warn_caller
+from ..support.checks import check_count, check_positive, row_blocks, warn_caller
 from .distributions import binomial_logpmf, gaussian_logpdf
 from .layers import sigmoid
 from .parameters import Parameters
@@ -165,19 +165,19 @@ class Bernoulli(Binomial):
         return "bernoulli"
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
-        greys = False
+        grays = False
         for block in row_blocks(x):
             if block.min() < 0 or block.max() > 1:
                 raise ValueError(
                     f"{name}: expected values in [0, 1] for the likelihood bernoulli, got values "
                     f"from {block.min():.10g} to {block.max():.10g}; divide by the largest "
-                    "possible value and binarise (numpyvae.datasets.binarize), or choose "
+                    "possible value and binarize (numpyvae.datasets.binarize), or choose "
                     "binomial:n or gaussian"
                 )
-            greys = greys or bool(((block != 0) & (block != 1)).any())
-        if greys:
+            grays = grays or bool(((block != 0) & (block != 1)).any())
+        if grays:
             warn_caller(
-                f"{name} holds greys, but a Bernoulli outcome is 0 or 1: the objective is then a "
+                f"{name} holds grays, but a Bernoulli outcome is 0 or 1: the objective is then a "
                 "cross-entropy, not log p(x). Pass transform=numpyvae.datasets.binarize to "
                 "draw binary images afresh each epoch, or choose another likelihood"
             )

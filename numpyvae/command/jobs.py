@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bounds import importance_log_likelihood
-from .diagnostics import active_units
-from .elbo import mean_terms
-from .estimators import Estimator, make_estimator, warm_up
-from .fast import CompiledAdam, compiled
-from .fast.model import CompiledVAE
-from .files import atomic_write
-from .likelihoods import parse_likelihood
-from .optimizers import Optimizer, cosine_schedule, make_optimizer
+from ..bounds import importance_log_likelihood
+from ..core.elbo import mean_terms
+from ..core.likelihoods import parse_likelihood
+from ..core.optimizers import Optimizer, cosine_schedule, make_optimizer
+from ..core.training import History, fit
+from ..core.vae import VAE
+from ..diagnostics import active_units
+from ..estimators import Estimator, make_estimator, warm_up
+from ..fast import CompiledAdam, compiled
+from ..fast.model import CompiledVAE
+from ..support.files import atomic_write
+from ..support.versions import provenance
 from .preparation import Prepared, prepare
-from .provenance import provenance
-from .training import History, fit
-from .vae import VAE
 
 if TYPE_CHECKING:
-    from .bounds import Comparison
+    from ..bounds import Comparison
 
 __all__ = ["Settings", "UsageError", "compare", "evaluate", "train"]
 
@@ -195,7 +195,7 @@ def _estimator(s: Settings) -> Estimator:
 
 
 def _optimizer(s: Settings) -> Optimizer:
-    """Return the optimiser that the settings name, compiled if they say so."""
+    """Return the optimizer that the settings name, compiled if they say so."""
     if s.accelerator is None or s.optimizer != "adam":
         return make_optimizer(s.optimizer, s.learning_rate)
     try:
@@ -423,8 +423,8 @@ def compare(
     >>> list(summary["test"]["bounds"]), list(summary["simulated"]["bounds"])
     (['elbo', 'ais'], ['elbo', 'ais', 'reverse-ais'])
     """
-    from .bounds import compare_bounds, simulate
-    from .exact import LinearGaussian, exact_model  # here, since it brings SciPy
+    from ..bounds import compare_bounds, simulate
+    from ..exact import LinearGaussian, exact_model  # here, since it brings SciPy
 
     start = time.perf_counter()
     closed = isinstance(exact_model(vae), LinearGaussian)
@@ -445,7 +445,7 @@ def compare(
     except (TypeError, ValueError) as error:  # model and data have been checked: it is a setting
         raise UsageError(str(error)) from None
     if output is not None:
-        from . import plotting
+        from .. import plotting
 
         plotting.save_figure(plotting.plot_comparisons(parts), output)
     made = next(iter(parts.values()))
@@ -490,7 +490,7 @@ def _as_dict(comparison: Comparison) -> dict[str, Any]:
 
 def pictures(vae: VAE, history: History, data: Prepared, output: Path) -> None:
     """Draw what a reader expects to see beside a trained model, into PNG files."""
-    from . import plotting  # here, since it brings matplotlib
+    from .. import plotting  # here, since it brings matplotlib
 
     plotting.save_figure(plotting.plot_history(history), output / "elbo.png")
     latent = plotting.plot_latent_space(vae, data.x_test, data.labels_test)

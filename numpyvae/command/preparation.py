@@ -4,7 +4,7 @@ Every source is images or rows with values 0 … `maximum`. What a likelihood ma
 
     bernoulli    x/maximum is a probability: drawn afresh in each epoch, the test set once
     binomial:N   the counts themselves, N = maximum
-    gaussian:…   x/maximum, as greys in [0, 1]
+    gaussian:…   x/maximum, as grays in [0, 1]
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from . import datasets
-from .checks import check_rows, row_blocks
-from .likelihoods import Binomial, Likelihood
+from .. import datasets
+from ..core.likelihoods import Binomial, Likelihood
+from ..support.checks import check_rows, row_blocks
 
 __all__ = ["DATASETS", "Prepared", "prepare"]
 
@@ -43,7 +43,7 @@ class Prepared:
     x_train : (N, D) array
         As `fit` reads it, to be passed through `transform` if that is not None.
     x_test : (M, D) array
-        In the support of the likelihood; binarised once, with a fixed seed.
+        In the support of the likelihood; binarized once, with a fixed seed.
     labels_test : (M,) array or None
     image_shape : (h, w) or None
     transform : callable or None

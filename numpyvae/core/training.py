@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import (
+from ..support.checks import (
     check_choice,
     check_count,
     check_positive,
@@ -31,16 +31,16 @@ from .checks import (
     check_vae,
     shown,
 )
+from ..support.memory import keep_freed_memory
+from ..support.progress import progress_line
 from .elbo import mean_terms
 from .likelihoods import Binomial
-from .memory import keep_freed_memory
 from .optimizers import Optimizer, State, make_optimizer
 from .parameters import Parameters
-from .progress import progress_line
 from .vae import VAE
 
 if TYPE_CHECKING:
-    from .estimators import Estimator
+    from ..estimators import Estimator
 
 __all__ = ["History", "NonFiniteError", "fit"]
 
@@ -62,7 +62,7 @@ class NonFiniteError(FloatingPointError):
 
     Examples
     --------
-    >>> from numpyvae.optimizers import SGD
+    >>> from numpyvae.core.optimizers import SGD
     >>> try:
     ...     fit(VAE(4, 2, (3,)), np.eye(4), epochs=5, optimizer=SGD(1e30))
     ... except NonFiniteError as error:
@@ -121,7 +121,7 @@ class History:
         import csv  # here, to keep the import of the package short
         import io
 
-        from .files import atomic_write
+        from ..support.files import atomic_write
 
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
@@ -156,7 +156,7 @@ def fit(
     progress: bool = False,
     resume: History | None = None,
 ) -> History:
-    """Train `vae` in place by maximising the ELBO, Eq. (11), or its kin, on minibatches.
+    """Train `vae` in place by maximizing the ELBO, Eq. (11), or its kin, on minibatches.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def fit(
         λ of "sgvb-b": nats that each latent may carry free of charge.
     transform : callable, optional
         `transform(rows, rng) -> (B, D)` applied to each batch as it is drawn, as
-        `datasets.binarize` for a fresh binarisation in each epoch.
+        `datasets.binarize` for a fresh binarization in each epoch.
     x_valid : (M, D) array_like, optional
         Its ELBO is recorded after each epoch, always with the same noise. Not transformed.
     patience : int, optional
@@ -207,7 +207,7 @@ def fit(
     progress : bool
         Show a line on standard error.
     resume : History, optional
-        Go on where that run ended: its epoch count, its optimiser state, its rows.
+        Go on where that run ended: its epoch count, its optimizer state, its rows.
 
     Returns
     -------
@@ -223,21 +223,21 @@ def fit(
     Warns
     -----
     UserWarning
-        If greys reach a Bernoulli likelihood.
+        If grays reach a Bernoulli likelihood.
 
     Examples
     --------
     >>> from numpyvae import datasets
     >>> digits = datasets.load_digits()
     >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(32,))
-    >>> history = fit(vae, digits.greys("train"), epochs=2, transform=datasets.binarize)
+    >>> history = fit(vae, digits.grays("train"), epochs=2, transform=datasets.binarize)
     >>> history["elbo"].shape
     (2,)
     """
-    from .estimators import (
+    from ..estimators import (  # here, to keep the import of the package short
         make_estimator,
         warm_up,
-    )  # here, to keep the import of the package short
+    )
 
     check_vae(vae)
     x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
@@ -448,13 +448,13 @@ def _check_factor(factor: Any) -> float:
 
 
 def _continued(resume: History, fresh: State) -> History:
-    """Return a copy of an earlier run to append to, if its optimiser state fits this run's."""
+    """Return a copy of an earlier run to append to, if its optimizer state fits this run's."""
     if not isinstance(resume, History):
         raise TypeError(f"resume: expected a History that fit returned, got {shown(resume)}")
     state = resume.optimizer_state
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in fresh.items()}:
         raise ValueError(
-            f"resume: expected an optimiser state with {sorted(fresh)} of this model's size, "
+            f"resume: expected an optimizer state with {sorted(fresh)} of this model's size, "
             f"got {sorted(state)}; resume with the same model, optimizer and update"
         )
     return History(list(resume.rows), {k: v.copy() for k, v in state.items()})

@@ -5,7 +5,7 @@ the posterior, Eq. (5). *Variational EM* alternates it with the M-step, argmax_�
 fixed q. (The notes give the name to the M-step alone.) Each has two kinds of q:
 
     "free"       every datapoint has its own (μ, log σ²): the best diagonal Gaussian there is
-    "amortised"  one encoder, with parameters φ, gives them for all datapoints
+    "amortized"  one encoder, with parameters φ, gives them for all datapoints
 
 `fit(update="phi")` and `fit(update="theta")` do the same stochastically, for data of any size.
 Here the noise is a fixed set of nodes ε with weights, so the ELBO is a deterministic function,
@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from .checks import check_choice, check_count, check_data, check_seed, check_vae
-from .elbo import terms_given_q
-from .vae import VAE
+from ..core.elbo import terms_given_q
+from ..core.vae import VAE
+from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
 
 __all__ = [
     "EMStep",
@@ -142,14 +142,14 @@ def variational_inference(
     nodes: Nodes | None = None,
     max_iterations: int = 1000,
 ) -> Posterior:
-    """Maximise the ELBO over q with the decoder fixed: argmin of KL(q ‖ p_θ(z|x)), Eq. (5).
+    """Maximize the ELBO over q with the decoder fixed: argmin of KL(q ‖ p_θ(z|x)), Eq. (5).
 
     Parameters
     ----------
     vae : VAE
-        Left as it is for `q="free"`; for `q="amortised"` its φ is moved in place.
+        Left as it is for `q="free"`; for `q="amortized"` its φ is moved in place.
     x : (N, D) array_like
-    q : {"free", "amortised"}
+    q : {"free", "amortized"}
     start : Posterior, optional
         Where free q begin; the encoder's otherwise.
     nodes : (eps, weights), optional
@@ -169,16 +169,16 @@ def variational_inference(
     Examples
     --------
     >>> vae = VAE(4, 1, (3,))
-    >>> amortised = variational_inference(vae, np.eye(4), q="amortised")
-    >>> bool(variational_inference(vae, np.eye(4)).elbo > amortised.elbo - 1e-6)
+    >>> amortized = variational_inference(vae, np.eye(4), q="amortized")
+    >>> bool(variational_inference(vae, np.eye(4)).elbo > amortized.elbo - 1e-6)
     True
     """
     x, (eps, weights) = _inputs(vae, x, nodes)
-    check_choice("q", q, ("free", "amortised"))
+    check_choice("q", q, ("free", "amortized"))
     max_iterations = check_count("max_iterations", max_iterations)
-    if q == "amortised":
+    if q == "amortized":
         _ascend(
-            lambda: _amortised(vae, x, eps, weights), vae.parameters.phi, len(x), max_iterations
+            lambda: _amortized(vae, x, eps, weights), vae.parameters.phi, len(x), max_iterations
         )
         mu, logvar = vae.encode(x)
     else:
@@ -209,7 +209,7 @@ def m_step(
     nodes: Nodes | None = None,
     max_iterations: int = 1000,
 ) -> float:
-    """Maximise the ELBO over θ with q fixed, moving the decoder in place (notes, §3.6).
+    """Maximize the ELBO over θ with q fixed, moving the decoder in place (notes, §3.6).
 
     Parameters
     ----------
@@ -273,11 +273,11 @@ def variational_em(
     Parameters
     ----------
     vae : VAE
-        Its decoder is moved in place, and for `q="amortised"` its encoder too.
+        Its decoder is moved in place, and for `q="amortized"` its encoder too.
     x : (N, D) array_like
     rounds : int
         Pairs of half-steps.
-    q : {"free", "amortised"}
+    q : {"free", "amortized"}
     nodes : (eps, weights), optional
     max_iterations : int
         Of each half-step's search.
@@ -341,7 +341,7 @@ def _elbo(vae, x, mu, logvar, eps, weights) -> float:
     return total / len(x)
 
 
-def _amortised(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
+def _amortized(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
     """ELBO and its gradient in φ."""
     (mu, logvar), pull_encoder = vae.encoder(x)
     terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights=weights)

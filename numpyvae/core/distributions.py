@@ -1,6 +1,6 @@
-"""Densities, the Gaussian KL and the reparameterisation, each with its pullback.
+"""Densities, the Gaussian KL and the reparameterization, each with its pullback.
 
-Every log density is *summed over the last axis*, with every normalising constant, in nats: the
+Every log density is *summed over the last axis*, with every normalizing constant, in nats: the
 log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so data x (B, D)
 meets decoder outputs (L, B, D), and a pullback returns each gradient in its argument's own shape.
 """
@@ -266,7 +266,7 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     Parameters
     ----------
     x : (B, D) array
-        Whole numbers in 0 … n; for n = 1 also greys in [0, 1], which gives the (negative)
+        Whole numbers in 0 … n; for n = 1 also grays in [0, 1], which gives the (negative)
         cross-entropy, not a log probability.
     logits : (..., B, D) array
     n : int

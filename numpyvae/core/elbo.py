@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .checks import check_choice, check_count, check_data, check_seed, check_vae
+from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
 from .distributions import gaussian_kl, gaussian_logpdf, reparameterize, sampled_kl
 
 if TYPE_CHECKING:

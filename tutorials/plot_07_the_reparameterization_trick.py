@@ -1,5 +1,5 @@
 """
-The reparameterisation trick
+The reparameterization trick
 ============================
 
 Section 3.7 ends with a remark: to learn, one must differentiate through the random variable z, and
@@ -21,7 +21,7 @@ and what it buys.
 # -----------
 # *Score function*: differentiate the density, ∂/∂μ E_q[f] = E_q[f(z) ∂ log q(z)/∂μ].
 #
-# *Reparameterisation*: write the draw as a function, z = μ + σ ε with ε ~ N(0, 1) that has no
+# *Reparameterization*: write the draw as a function, z = μ + σ ε with ε ~ N(0, 1) that has no
 # parameters, and differentiate f along it: E_ε[f′(z) ∂z/∂μ].
 #
 # For f(z) = z² both can be held against the truth: E_q[f] = μ² + σ², so ∂/∂μ = 2μ, ∂/∂log σ² = σ².
@@ -29,7 +29,7 @@ and what it buys.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from numpyvae.distributions import reparameterize
+from numpyvae.core.distributions import reparameterize
 
 rng = np.random.default_rng(0)
 n = 100_000

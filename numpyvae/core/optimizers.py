@@ -1,6 +1,6 @@
-"""Optimisers on flat vectors, with their state in plain sight.
+"""Optimizers on flat vectors, with their state in plain sight.
 
-An optimiser turns a gradient g into the step that is added to the parameters (we ascend the
+An optimizer turns a gradient g into the step that is added to the parameters (we ascend the
 ELBO): `flat += optimizer.step(g, state)`. Its hyper-parameters never change; what changes is
 `state`, a dict of arrays that can be looked at, saved with `numpy.savez` and handed back.
 """
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .checks import check_choice, check_positive
+from ..support.checks import check_choice, check_positive
 
 __all__ = [
     "OPTIMIZERS",
@@ -277,7 +277,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
-    """Return an optimiser by name; an `Optimizer` passes through.
+    """Return an optimizer by name; an `Optimizer` passes through.
 
     By name each has the default settings of its class.
 
@@ -303,7 +303,7 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
     """
     if isinstance(name, Optimizer):
         if learning_rate is not None:
-            raise ValueError("learning_rate: give it to the optimiser, not beside it")
+            raise ValueError("learning_rate: give it to the optimizer, not beside it")
         return name
     kind = OPTIMIZERS[check_choice("optimizer", name, tuple(OPTIMIZERS))]
     return kind() if learning_rate is None else kind(learning_rate)

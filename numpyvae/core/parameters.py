@@ -5,7 +5,7 @@ The encoder's parameters φ come first and the decoder's θ after them, so that
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
 are slices of one contiguous array. Variational inference moves the first slice, the M-step the
-second (notes, §3.6); an optimiser, a finite difference, a checkpoint and a norm see one vector.
+second (notes, §3.6); an optimizer, a finite difference, a checkpoint and a norm see one vector.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def glorot_uniform(
     fan_in, fan_out : int
         Width of the layer's input, and of one head of its output.
     heads : int
-        Heads side by side in one matrix, as μ and log σ² are; each is initialised for itself.
+        Heads side by side in one matrix, as μ and log σ² are; each is initialized for itself.
 
     Returns
     -------

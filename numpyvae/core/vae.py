@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import (
+from ..support.checks import (
     check_choice,
     check_count,
     check_noise,
@@ -419,7 +419,7 @@ class VAE:
             raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
         import json  # here and below, to keep the import of the package short
 
-        from .files import write_arrays
+        from ..support.files import write_arrays
 
         header = {"format": _FORMAT, **asdict(self.architecture)}
         write_arrays(path, {"header": np.array(json.dumps(header)), **self.parameters})
@@ -437,7 +437,7 @@ class VAE:
         """
         import json
 
-        from .files import ArrayFile
+        from ..support.files import ArrayFile
 
         with ArrayFile(path) as file:
             header = file.read("header", None, "U")

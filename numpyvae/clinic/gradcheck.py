@@ -16,16 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .distributions import (
+from ..core.distributions import (
     binomial_logpmf,
     gaussian_kl,
     gaussian_logpdf,
     reparameterize,
     sampled_kl,
 )
-from .elbo import elbo, elbo_and_grad, sampled_elbo
-from .layers import ACTIVATIONS, dense, mlp
-from .vae import VAE
+from ..core.elbo import elbo, elbo_and_grad, sampled_elbo
+from ..core.layers import ACTIVATIONS, dense, mlp
+from ..core.vae import VAE
 
 __all__ = [
     "Check",

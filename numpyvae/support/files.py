@@ -27,7 +27,7 @@ __all__ = ["ArrayFile", "atomic_write", "write_arrays"]
 def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the place of `path` when the block ends without an error.
 
-    Until then the bytes go to a temporary neighbour, which is removed if anything fails, so a
+    Until then the bytes go to a temporary neighbor, which is removed if anything fails, so a
     reader finds the old file or the new one and never a piece.
 
     Raises
