@@ -20,6 +20,7 @@ from numpyvae.bounds import (
 from numpyvae.bounds.path import Path
 from numpyvae.bounds.streams import RowStreams, decoder_megabytes, log_mean_exp
 from numpyvae.support.memory import keep_freed_memory
+from numpyvae.support.streams import Purpose
 
 SIGMA = 0.5
 LIKELIHOODS = ("bernoulli", "binomial:16", "gaussian:0.3", "gaussian:learned", "gaussian:head")
@@ -101,7 +102,7 @@ def test_without_intermediate_temperatures_it_is_importance_sampling():
     vae = shifted(linear(2, 5))
     x, _ = simulate(vae, 4)
     bounds = annealed_log_likelihood(vae, x, n_chains=200, temperatures=[0, 1], seed=3)
-    eps = RowStreams(3, ais._FORWARD, slice(0, 4), 200, 2, vae.dtype).normal()
+    eps = RowStreams(3, Purpose.ANNEAL_FORWARD, slice(0, 4), 200, 2, vae.dtype).normal()
     log_w = log_weights(vae, x, *vae.encode(x), eps)
     expected = np.log(np.exp(log_w - log_w.max()).mean(axis=0)) + log_w.max()
     np.testing.assert_allclose(bounds.log_lower, expected, rtol=1e-12)

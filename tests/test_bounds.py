@@ -9,9 +9,9 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from numpyvae import VAE, importance_log_likelihood
-from numpyvae.bounds import importance as bounds
 from numpyvae.bounds import log_weights, streams
 from numpyvae.core.elbo import sampled_elbo
+from numpyvae.support.streams import Purpose, stream
 
 LIKELIHOODS = ("bernoulli", "binomial:3", "gaussian:0.5", "gaussian:learned", "gaussian:head")
 
@@ -33,8 +33,7 @@ def data(likelihood="bernoulli", n=4, d=5):
 
 def noise(shape, seed=0, block=0):
     """The draws that block `block` of 20 rows gets."""
-    stream = np.random.SeedSequence([seed, bounds._IMPORTANCE, block])
-    return np.random.default_rng(stream).standard_normal(shape)
+    return stream(seed, Purpose.IMPORTANCE, block).standard_normal(shape)
 
 
 # Its value.

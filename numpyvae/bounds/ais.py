@@ -34,13 +34,12 @@ from ..support.checks import (
 )
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
+from ..support.streams import Purpose, stream
 from .path import Path
 from .streams import RowStreams, log_mean_exp, mean_and_error, row_slices
 from .walk import PILOT_CHAINS, check_temperatures, n_moves, sigmoid_temperatures, tune, walk
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
-
-_PILOT, _FORWARD, _REVERSE, _SIMULATE = 311, 312, 313, 314  # purposes of the random streams
 
 
 @dataclass(frozen=True)
@@ -204,14 +203,16 @@ def annealed_log_likelihood(
         path = Path(vae, x[rows].astype(vae.dtype), initial)
         steps = None
         if walk_moves:
-            steps = tune(path, betas, n_leapfrog, streams(_PILOT, PILOT_CHAINS), advance)
-        draws = streams(_FORWARD, C)
+            steps = tune(
+                path, betas, n_leapfrog, streams(Purpose.ANNEAL_PILOT, PILOT_CHAINS), advance
+            )
+        draws = streams(Purpose.ANNEAL_FORWARD, C)
         point = path.start(0.0, path.draw(draws.normal()))
         log_w, acceptance[rows] = walk(path, point, betas, steps, n_leapfrog, draws, advance)
         lower[rows] = log_mean_exp(log_w)
         if posterior is not None:
             z = np.repeat(posterior[None, rows].astype(vae.dtype), C, axis=0)
-            point, draws = path.start(1.0, z), streams(_REVERSE, C)
+            point, draws = path.start(1.0, z), streams(Purpose.ANNEAL_REVERSE, C)
             log_w, back = walk(path, point, betas[::-1], steps, n_leapfrog, draws, advance)
             upper[rows] = -log_mean_exp(log_w)
             acceptance[rows] = 0.5 * (acceptance[rows] + back)
@@ -303,7 +304,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     check_vae(vae)
     n = check_count("n", n)
-    rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _SIMULATE]))
+    rng = stream(check_seed(seed), Purpose.SIMULATE)
     z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)
     out, _ = vae.decoder(z)
     return vae.likelihood.draw(out[0], vae.parameters, rng), z[0]

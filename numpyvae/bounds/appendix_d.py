@@ -26,13 +26,12 @@ import numpy as np
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.streams import Purpose
 from .hmc import sample
 from .path import Path
 from .streams import RowStreams, log_mean_exp, row_slices
 
 __all__ = ["FittedEstimate", "fitted_log_likelihood"]
-
-_CHAINS = 321  # purpose of the random streams
 
 
 class FittedEstimate(NamedTuple):
@@ -132,7 +131,7 @@ def fitted_log_likelihood(
     with progress_line(len(blocks) * (n_burn + n_samples), "move", progress) as advance:
         for rows in blocks:
             path = Path(vae, x[rows].astype(vae.dtype), "encoder")
-            draws = RowStreams(seed, _CHAINS, rows, C, vae.latent_dim, vae.dtype)
+            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, rows, C, vae.latent_dim, vae.dtype)
             point = path.start(1.0, path.draw(draws.normal()))
             samples = sample(
                 path.density(1.0),

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, shown
+from ..support.streams import Purpose
 from .ais import annealed_log_likelihood
 from .appendix_d import fitted_log_likelihood
 from .importance import ImportanceCurve, importance_curve
@@ -35,7 +36,7 @@ KINDS = {
     "appendix-d": "estimate",
     "exact": "exact",
 }
-_ELBO, _ELBO_SAMPLES = 303, 100  # purpose of the random stream; draws of z for each datapoint
+_ELBO_SAMPLES = 100  # draws of z for each datapoint
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class _Effort(NamedTuple):
 
 
 def _elbo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
-    settings = {"n_samples": _ELBO_SAMPLES, "purpose": _ELBO, "seed": effort.seed}
+    settings = {"n_samples": _ELBO_SAMPLES, "purpose": Purpose.ELBO, "seed": effort.seed}
     if "memory" in effort.budget:
         settings["memory"] = effort.budget["memory"]
     (terms,) = row_terms(vae, x, vae.encode(x), **settings)

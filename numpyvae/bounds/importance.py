@@ -19,11 +19,11 @@ from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
+from ..support.streams import Purpose, stream
 from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
-_IMPORTANCE = 301  # purpose of the random stream
 _ROWS = 20  # datapoints that share a stream; fixed, since it decides which draws they get
 
 
@@ -102,7 +102,7 @@ def importance_log_likelihood(
     K = check_count("n_importance", n_importance)
     seed = check_seed(seed)
     n_jobs = check_jobs(n_jobs)
-    return log_mean_weights(vae, x, K, _IMPORTANCE, seed, memory, n_jobs, progress)
+    return log_mean_weights(vae, x, K, Purpose.IMPORTANCE, seed, memory, n_jobs, progress)
 
 
 def importance_curve(
@@ -163,7 +163,7 @@ def importance_curve(
             groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
             value[rows] = _log_mean([groups], k).mean(axis=0)
 
-    _for_each_block(work, vae, x, K, _IMPORTANCE, seed, memory, n_jobs, progress)
+    _for_each_block(work, vae, x, K, Purpose.IMPORTANCE, seed, memory, n_jobs, progress)
     return ImportanceCurve(sizes, values)
 
 
@@ -207,7 +207,7 @@ def _for_each_block(
     blocks = range(-(-x.shape[0] // _ROWS))
 
     def one(block, advance):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, purpose, block]))
+        rng = stream(seed, purpose, block)
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
         work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
 

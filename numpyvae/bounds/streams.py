@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_positive
+from ..support.streams import stream
 
 __all__ = [
     "RowStreams",
@@ -49,10 +50,7 @@ class RowStreams:
         latent_dim: int,
         dtype: np.dtype,
     ) -> None:
-        self._generators = [
-            np.random.default_rng(np.random.SeedSequence([seed, purpose, row]))
-            for row in range(rows.start, rows.stop)
-        ]
+        self._generators = [stream(seed, purpose, row) for row in range(rows.start, rows.stop)]
         self._shape = n_chains, latent_dim
         self._dtype = dtype
 

@@ -21,12 +21,11 @@ from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_positive, check_rows, check_seed
 from ..support.parallel import check_jobs
 from ..support.progress import progress_line
+from ..support.streams import Purpose
 from .importance import log_mean_weights, log_weights
 from .streams import row_slices
 
 __all__ = ["cubo", "eubo"]
-
-_CUBO = 302  # purpose of the random stream
 
 
 def eubo(
@@ -154,5 +153,7 @@ def cubo(
     if order < 1:
         raise ValueError(f"order: expected at least 1, got {order:g}; below 1 it is a lower bound")
     seed, n_jobs = check_seed(seed), check_jobs(n_jobs)
-    log_mean = log_mean_weights(vae, x, K, _CUBO, seed, memory, n_jobs, progress, power=order)
+    log_mean = log_mean_weights(
+        vae, x, K, Purpose.CUBO, seed, memory, n_jobs, progress, power=order
+    )
     return log_mean / order

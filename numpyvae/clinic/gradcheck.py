@@ -26,6 +26,8 @@ from ..core.distributions import (
 from ..core.elbo import elbo, elbo_and_grad, sampled_elbo
 from ..core.layers import ACTIVATIONS, dense, mlp
 from ..core.vae import VAE
+from ..support.checks import check_seed
+from ..support.streams import Purpose, stream
 
 __all__ = [
     "Check",
@@ -152,7 +154,7 @@ def dot_product_test(f: Callable, x: np.ndarray, seed: int = 0, h: float = 1e-30
     >>> bool(dot_product_test(ACTIVATIONS["tanh"], x) < 1e-14)
     True
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(check_seed(seed), Purpose.GRADIENT_DIRECTIONS)
     y, pull = f(x)
     dy, v = rng.standard_normal(np.shape(y)), rng.standard_normal(np.shape(x))
     forward = np.vdot(dy, np.imag(f(x + 1j * h * v)[0]) / h)
@@ -204,7 +206,7 @@ def check_pullback(name: str, f: Callable, *inputs: np.ndarray, seed: int = 0) -
     With a random w, Σ w·f is a scalar whose gradient must be `pull(w)`.
     """
     y, pull = f(*inputs)
-    w = np.random.default_rng(seed).standard_normal(y.shape)
+    w = stream(seed, Purpose.GRADIENT_DIRECTIONS).standard_normal(y.shape)
     gradients = pull(w)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     stops = np.cumsum([a.size for a in inputs])[:-1]
@@ -240,7 +242,7 @@ def check_all(seed: int = 0) -> Iterator[Check]:
     >>> next(check_all()).name
     'layer tanh'
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(check_seed(seed), Purpose.GRADIENT_CASES)
     draw = rng.standard_normal
     for name, activation in ACTIVATIONS.items():
         yield check_pullback(f"layer {name}", activation, draw((4, 3)))

@@ -25,6 +25,7 @@ from ..estimators import Estimator, make_estimator, warm_up
 from ..fast import CompiledAdam, compiled
 from ..fast.model import CompiledVAE
 from ..support.files import atomic_write
+from ..support.streams import Purpose, stream
 from ..support.versions import provenance
 from .preparation import Prepared, prepare
 
@@ -358,14 +359,11 @@ def _names(vae: VAE, data: Prepared) -> dict[str, Any]:
     }
 
 
-_ROWS = 403  # purpose of the random stream that picks test rows; its seed is 0 for everybody
-
-
 def _pick(x: np.ndarray, n: int | None) -> np.ndarray:
     """Return n rows, always the same; all if there are no more, or n is None."""
     if n is None or n >= len(x):
         return x
-    order = np.random.default_rng(np.random.SeedSequence([0, _ROWS])).permutation(len(x))
+    order = stream(0, Purpose.TEST_ROWS).permutation(len(x))
     return x[np.sort(order[:n])]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from .. import datasets
 from ..core.likelihoods import Binomial, Likelihood
 from ..support.checks import check_rows, row_blocks
+from ..support.streams import Purpose, stream
 
 __all__ = ["DATASETS", "Prepared", "prepare"]
 
@@ -29,8 +30,6 @@ DATASETS: dict[str, Callable[..., datasets.Dataset]] = {
     "mnist": datasets.load_mnist,
     "fashion": datasets.load_fashion_mnist,
 }
-
-_SPLIT, _BINARIZE = 401, 402  # purposes of the random streams; their seed is 0 for everybody
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def prepare(
         likelihood.check(train)
         likelihood.check(test)
         return Prepared(source, train, test, labels, shape, None)
-    rng = np.random.default_rng(np.random.SeedSequence([0, _BINARIZE]))
+    rng = stream(0, Purpose.BINARIZE_TEST)
     test = datasets.binarize(test, rng, maximum)
     transform = partial(datasets.binarize, maximum=maximum)
     transform(train[:1], rng)  # a first draw, so that a wrong maximum is told here
@@ -136,7 +135,7 @@ def _read_file(path: Path):
     shape = train.shape[1:] if train.ndim == 3 else None
     train = _as_rows(train, str(path))
     if test is None:
-        order = np.random.default_rng(np.random.SeedSequence([0, _SPLIT])).permutation(len(train))
+        order = stream(0, Purpose.SPLIT).permutation(len(train))
         held = max(1, len(train) // 10)
         if len(train) < 2:
             raise ValueError(f"{path}: expected at least two rows, one to test on, got 1")

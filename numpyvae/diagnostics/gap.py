@@ -26,13 +26,12 @@ from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.streams import Purpose
 
 if TYPE_CHECKING:
     from ..exact import ExactModel
 
 __all__ = ["GapDecomposition", "decompose_gap"]
-
-_FRESH = 521  # purpose of the random stream
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def decompose_gap(
             best[:, rows] = found[:2]
             advance(f"best q, ELBO {found.elbo:.2f}")
     at_best, at_encoder = row_terms(
-        vae, x, best, start, n_samples=n_samples, purpose=_FRESH, seed=seed, memory=memory
+        vae, x, best, start, n_samples=n_samples, purpose=Purpose.GAP, seed=seed, memory=memory
     )
     return GapDecomposition(log_p, at_best.elbo, at_encoder.elbo, *best, source)
 

@@ -17,10 +17,9 @@ from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.streams import Purpose
 
 __all__ = ["RateDistortion", "rate_distortion"]
-
-_DRAWS = 522  # purpose of the random stream
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def rate_distortion(
         x,
         vae.encode(x),
         n_samples=check_count("n_samples", n_samples),
-        purpose=_DRAWS,
+        purpose=Purpose.RATE,
         seed=check_seed(seed),
         memory=memory,
     )

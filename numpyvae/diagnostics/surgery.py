@@ -40,10 +40,10 @@ from ..core.distributions import gaussian_kl
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.streams import Purpose
 
 __all__ = ["ElboSurgery", "elbo_surgery"]
 
-_DRAWS = 523  # purpose of the random stream
 _TINY = np.finfo(float).tiny
 
 
@@ -146,7 +146,7 @@ def elbo_surgery(
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape
-    eps = RowStreams(seed, _DRAWS, slice(0, N), S, J, np.dtype(float)).normal()
+    eps = RowStreams(seed, Purpose.SURGERY, slice(0, N), S, J, np.dtype(float)).normal()
     z = mu + np.exp(0.5 * logvar) * eps
     log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without the constant of 2π
     log_prior = -0.5 * (z * z).sum(axis=-1)  # likewise

@@ -18,10 +18,10 @@ from scipy import linalg, special
 from ..core.vae import VAE
 from ..exact import ExactModel, FiniteMixture, Gaussian, LinearGaussian, Quadrature
 from ..support.checks import check_choice, check_seed
+from ..support.streams import Purpose, stream
 
 __all__ = ["CASES", "Case", "ContinuousCase", "DiscreteCase", "make_case"]
 
-_CASE = 601  # purpose of the random stream
 _REACH = 10.0  # half-width of a lattice in standard deviations: e^−50 of the mass is outside
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -300,4 +300,4 @@ def make_case(name: str, seed: int = 0) -> Case:
     (2, 3)
     """
     check_choice("model", name, tuple(CASES))
-    return CASES[name](np.random.default_rng(np.random.SeedSequence([check_seed(seed), _CASE])))
+    return CASES[name](stream(check_seed(seed), Purpose.EQUATIONS))

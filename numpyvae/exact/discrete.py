@@ -19,11 +19,11 @@ from scipy.special import gammaln, logsumexp, xlogy
 
 from ..core.likelihoods import LearnedGaussian, Likelihood, parse_likelihood
 from ..support.checks import check_count, check_rows, check_seed
+from ..support.streams import Purpose, stream
 from .model import ExactModel
 
 __all__ = ["FiniteMixture"]
 
-_SAMPLE = 502  # purpose of the random stream
 _MULTISETS = 2_000_000  # sets of draws that `importance_bound` is willing to sum over
 _ELEMENTS = 1 << 20  # table entries alive at a time
 
@@ -232,7 +232,7 @@ class FiniteMixture(ExactModel):
         x : (n, D) array
         """
         n, seed = check_count("n", n), check_seed(seed)
-        rng = np.random.default_rng(np.random.SeedSequence([seed, _SAMPLE]))
+        rng = stream(seed, Purpose.FINITE_MIXTURE)
         z = rng.choice(self.n_components, size=n, p=self.weights)
         return self.likelihood.draw(self.outputs[z], {}, rng)
 

@@ -20,13 +20,13 @@ import numpy as np
 from ..core.likelihoods import FixedGaussian, LearnedGaussian
 from ..core.vae import VAE
 from ..support.checks import check_count, check_rows, check_seed, check_vae
+from ..support.streams import Purpose, stream
 from .gaussian import Gaussian, check_gaussian
 from .model import ExactModel
 
 __all__ = ["ElboGradient", "LinearGaussian", "ppca_maximum_likelihood"]
 
 _LOG_2PI = math.log(2 * math.pi)
-_SAMPLE = 501  # purpose of the random stream
 
 
 class ElboGradient(NamedTuple):
@@ -350,7 +350,7 @@ class LinearGaussian(ExactModel):
         x : (n, D) array
         """
         n, seed = check_count("n", n), check_seed(seed)
-        rng = np.random.default_rng(np.random.SeedSequence([seed, _SAMPLE]))
+        rng = stream(seed, Purpose.LINEAR_GAUSSIAN)
         z = rng.standard_normal((n, self.latent_dim))
         noise = np.sqrt(self._psi) * rng.standard_normal((n, self.data_dim))
         return z @ self.W.T + self.mean + noise

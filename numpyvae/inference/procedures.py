@@ -25,6 +25,7 @@ from scipy.optimize import minimize
 from ..core.elbo import terms_given_q
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
+from ..support.streams import Purpose, stream
 
 __all__ = [
     "EMStep",
@@ -35,7 +36,7 @@ __all__ = [
     "variational_inference",
 ]
 
-_NODES, _ROWS = 511, 100  # purpose of the random stream; datapoints in one quasi-Newton search
+_ROWS = 100  # datapoints in one quasi-Newton search
 
 Nodes = tuple[np.ndarray, np.ndarray]
 
@@ -126,7 +127,7 @@ def noise_nodes(latent_dim: int, n: int = 16, *, seed: int = 0) -> Nodes:
             return t[:, None], w
         eps = np.stack(np.meshgrid(t, t, indexing="ij"), axis=-1).reshape(-1, 2)  # (n, n) → (n²,)
         return eps, np.outer(w, w).ravel()
-    rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _NODES]))
+    rng = stream(check_seed(seed), Purpose.NOISE_NODES)
     half = rng.standard_normal((n * J, J))
     root = np.linalg.cholesky(half.T @ half / len(half))
     half = np.linalg.solve(root, half.T).T  # now Σ ε εᵀ / n = I
