@@ -18,7 +18,7 @@ from numpyvae.bounds import (
     walk,
 )
 from numpyvae.bounds.path import Path
-from numpyvae.bounds.streams import RowStreams, decoder_megabytes, log_mean_exp
+from numpyvae.bounds.streams import RowStreams, decoder_megabytes
 from numpyvae.support.memory import keep_freed_memory
 from numpyvae.support.streams import Purpose
 
@@ -494,10 +494,3 @@ def test_means_come_with_their_standard_errors():
     assert alone.gap is None
     assert alone.lower[0] == 1.0
     assert math.isnan(alone.lower[1])
-
-
-def test_log_mean_exp_does_not_overflow():
-    """Kills exp of a log weight."""
-    assert log_mean_exp(np.array([[-2000.0, 900.0], [-2000.0, 900.0]])) == pytest.approx(
-        [-2000.0, 900.0]
-    )

@@ -314,6 +314,64 @@ def test_log_binomial_coefficient_of_the_most_trials():
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
 
+# The mean of exponentials.
+
+
+def check_log_mean_exp():
+    """Kills a sum for the mean, a mean of logarithms, another axis, float32 kept in the sum."""
+    for shape in ((7,), (7, 4), (1, 4), (7, 3, 4)):
+        for dtype in ("float32", "float64"):
+            a = (10 * draw(*shape)).astype(dtype)
+            found = distributions.log_mean_exp(a)
+            assert found.dtype == np.float64
+            exact = special.logsumexp(a.astype(float), axis=0) - math.log(len(a))
+            np.testing.assert_allclose(found, exact, rtol=1e-14, atol=1e-14)
+
+
+def check_log_mean_exp_in_pieces():
+    """Kills a sum that is not scaled to the new maximum, and a count of the last piece alone."""
+    a = 100 * draw(9, 4)
+    whole = distributions.log_mean_exp(a)
+    for a_part in (a, np.sort(a, axis=0), -np.sort(-a, axis=0)):  # the maximum comes anywhere
+        for stops in ([1], [4, 5], range(1, 9)):
+            found = distributions.log_mean_exp(iter(np.split(a_part, stops)))
+            np.testing.assert_allclose(found, whole, rtol=1e-14)
+
+
+def check_log_mean_exp_of_zero_weights():
+    """Kills NaN from −inf − (−inf), as a column, as a piece or as all there is."""
+    inf = np.inf
+    a = np.array([[-inf, -inf, 3.0], [-inf, 5.0, -inf], [-inf, 6.0, -inf]])
+    exact = [-inf, np.logaddexp(5, 6) - math.log(3), 3 - math.log(3)]
+    for pieces in (a, np.split(a, 3), np.split(a[::-1], 3), np.split(a, [2])):
+        np.testing.assert_allclose(distributions.log_mean_exp(pieces), exact, rtol=1e-14)
+    assert distributions.log_mean_exp(np.array([-inf, -inf])) == -inf
+
+
+def check_log_mean_exp_of_extremes():
+    """Kills exp of a log weight as it is: one overflows, and the others are all zero."""
+    a = np.array([[-2000.0, 900.0, 1e300], [-2000.0, 900.0, -1e300]])
+    for pieces in (a, [a[:1], a[1:]]):
+        found = distributions.log_mean_exp(pieces)
+        np.testing.assert_allclose(found, [-2000.0, 900.0, 1e300], rtol=1e-14)
+
+
+def test_log_mean_exp_against_scipy():
+    check_log_mean_exp()
+
+
+def test_log_mean_exp_in_pieces_is_that_of_the_whole():
+    check_log_mean_exp_in_pieces()
+
+
+def test_log_mean_exp_of_weights_that_are_zero():
+    check_log_mean_exp_of_zero_weights()
+
+
+def test_log_mean_exp_does_not_overflow():
+    check_log_mean_exp_of_extremes()
+
+
 # Extreme values, and the dtype.
 
 

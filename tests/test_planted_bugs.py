@@ -392,21 +392,39 @@ BUGS = [
     ),
     Bug(
         "importance weights averaged in log space",
-        "bounds.importance._log_mean",
-        [("in pieces:", "in (0 * p + p.mean(axis=0) for p in pieces):")],
-        [e.check_importance_weights],
+        "core.distributions.log_mean_exp",
+        [("dtype=float)", "dtype=float)\n        piece = 0 * piece + piece.mean(axis=0)")],
+        [d.check_log_mean_exp, e.check_importance_weights],
     ),
     Bug(
         "importance weights summed",
-        "bounds.importance._log_mean",
+        "core.distributions.log_mean_exp",
         [("total / K", "total")],
-        [e.check_importance_weights],
+        [d.check_log_mean_exp, e.check_importance_weights],
     ),
     Bug(
         "running maximum forgets what was summed",
-        "bounds.importance._log_mean",
-        [("total * np.exp(top - base)", "total")],
-        [e.check_importance_weights],
+        "core.distributions.log_mean_exp",
+        [("total * np.exp(before - m)", "total")],
+        [d.check_log_mean_exp_in_pieces, e.check_importance_weights],
+    ),
+    Bug(
+        "mean over the last piece's draws alone",
+        "core.distributions.log_mean_exp",
+        [("K += len(piece)", "K = len(piece)")],
+        [d.check_log_mean_exp_in_pieces],
+    ),
+    Bug(
+        "weights exponentiated as they are",
+        "core.distributions.log_mean_exp",
+        [("np.maximum(m, piece.max(axis=0))", "0.0")],
+        [d.check_log_mean_exp_of_extremes],
+    ),
+    Bug(
+        "the difference of two infinities where no weight is above zero",
+        "core.distributions.log_mean_exp",
+        [("m, total, K = _LOWEST", "m, total, K = -np.inf")],
+        [d.check_log_mean_exp_of_zero_weights],
     ),
     # Layers.
     Bug(

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.distributions import log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import (
     check_choice,
@@ -36,7 +37,7 @@ from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.streams import Purpose, stream
 from .path import Path
-from .streams import RowStreams, log_mean_exp, mean_and_error, row_slices
+from .streams import RowStreams, mean_and_error, row_slices
 from .walk import PILOT_CHAINS, check_temperatures, n_moves, sigmoid_temperatures, tune, walk
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]

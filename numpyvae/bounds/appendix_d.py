@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.distributions import log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
 from ..support.streams import Purpose
 from .hmc import sample
 from .path import Path
-from .streams import RowStreams, log_mean_exp, row_slices
+from .streams import RowStreams, row_slices
 
 __all__ = ["FittedEstimate", "fitted_log_likelihood"]
 

@@ -9,12 +9,12 @@ L_1 is the ELBO of Eq. (7); L_K never falls with K and tends to log p(x).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.distributions import reparameterize, sampled_kl
+from ..core.distributions import log_mean_exp, reparameterize, sampled_kl
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.parallel import check_jobs, over_cores
@@ -161,7 +161,7 @@ def importance_curve(
             done += len(piece)
         for value, k in zip(values, sizes):
             groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
-            value[rows] = _log_mean([groups], k).mean(axis=0)
+            value[rows] = log_mean_exp(groups).mean(axis=0)
 
     _for_each_block(work, vae, x, K, Purpose.IMPORTANCE, seed, memory, n_jobs, progress)
     return ImportanceCurve(sizes, values)
@@ -182,7 +182,7 @@ def log_mean_weights(
     result = np.empty(x.shape[0])
 
     def work(rows, pieces):
-        result[rows] = _log_mean((power * log_w for log_w in pieces), K)
+        result[rows] = log_mean_exp(power * log_w for log_w in pieces)
 
     _for_each_block(work, vae, x, K, purpose, seed, memory, n_jobs, progress)
     return result
@@ -229,18 +229,6 @@ def _pieces(
         eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
         yield log_weights(vae, x, mu, logvar, eps).astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
-
-
-def _log_mean(pieces: Iterable[np.ndarray], K: int) -> np.ndarray:
-    """Return log (1/K) Σ_k exp(log w_k) over the first axis of all pieces together."""
-    top, total = -np.inf, 0.0  # running maximum of log w; Σ exp(log w − top)
-    for log_w in pieces:
-        new_top = np.maximum(top, log_w.max(axis=0))
-        base = np.where(np.isneginf(new_top), 0.0, new_top)  # all weights zero so far: 0, not NaN
-        total = total * np.exp(top - base) + np.exp(log_w - base).sum(axis=0)
-        top = new_top
-    with np.errstate(divide="ignore"):
-        return np.where(np.isneginf(top), 0.0, top) + np.log(total / K)
 
 
 def log_weights(

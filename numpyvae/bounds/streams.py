@@ -14,7 +14,6 @@ __all__ = [
     "RowStreams",
     "decoder_megabytes",
     "how_many",
-    "log_mean_exp",
     "mean_and_error",
     "row_slices",
     "rows_in_cache",
@@ -132,12 +131,6 @@ def row_slices(
         needed = n_chains * decoder_megabytes(vae) + kept * 8e-6
         most = how_many(memory, needed, f"one datapoint and its {n_chains} draws or chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
-
-
-def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
-    """Return log (1/C) Σ_c exp(log w_c) over the first axis: a mean of weights, not of logs."""
-    top = log_w.max(axis=0)
-    return top + np.log(np.exp(log_w - top).mean(axis=0))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

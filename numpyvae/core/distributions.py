@@ -8,7 +8,7 @@ meets decoder outputs (L, B, D), and a pullback returns each gradient in its arg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "gaussian_kl",
     "gaussian_logpdf",
     "log_binomial_coefficient",
+    "log_mean_exp",
     "reparameterize",
     "sampled_kl",
 ]
@@ -304,3 +305,42 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
         return dlogits
 
     return logp, pull
+
+
+_LOWEST = -1e300  # below any log weight, and finite, since −inf − (−inf) is not a number
+
+
+def log_mean_exp(a: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
+    """Logarithm of the mean of K exponentials, such as importance weights w_k = exp(a_k).
+
+    log (1/K) Σ_k exp(a_k) = m + log (1/K) Σ_k exp(a_k − m),  m = max_k a_k
+
+    The largest exponential on the right is 1, so that nothing overflows and the sum is at least 1.
+    The K terms may come in pieces: m is then the maximum so far, and where it rises to m′ the sum
+    so far is multiplied by exp(m − m′). The memory is that of one piece, whatever K.
+
+    Parameters
+    ----------
+    a : (K, ...) array, or iterable of (k, ...) arrays with K = Σ k
+        Nats; −inf is a weight of zero.
+
+    Returns
+    -------
+    log_mean : (...) array of float64
+        Nats; −inf where every weight is zero.
+
+    Examples
+    --------
+    >>> log_mean_exp(np.array([[0.0, -90.0], [np.log(3), -np.inf]])).round(4)
+    array([  0.6931, -90.6931])
+    >>> log_mean_exp([np.zeros((2, 1)), np.array([[np.log(4)]])]).round(4)   # log (1 + 1 + 4)/3
+    array([0.6931])
+    """
+    m, total, K = _LOWEST, 0.0, 0
+    for piece in [a] if isinstance(a, np.ndarray) else a:
+        piece = np.asarray(piece, dtype=float)
+        before, m = m, np.maximum(m, piece.max(axis=0))
+        total = total * np.exp(before - m) + np.exp(piece - m).sum(axis=0)  # Σ_k exp(a_k − m)
+        K += len(piece)
+    with np.errstate(divide="ignore"):  # log 0 = −inf
+        return m + np.log(total / K)

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..bounds.streams import RowStreams, how_many, mean_and_error
-from ..core.distributions import gaussian_kl
+from ..core.distributions import gaussian_kl, log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
@@ -193,7 +193,4 @@ class _Mixture:
         log_q += self.log_scale
         own = np.arange(len(z))
         log_q[own, first + own] = log_own
-        top = log_q.max(axis=1)
-        log_q -= top[:, None]
-        np.exp(log_q, out=log_q)
-        return top + np.log(log_q.mean(axis=1))
+        return log_mean_exp(log_q.T)

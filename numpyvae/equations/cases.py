@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, special
+from scipy import linalg, special  # its logsumexp is independent of our log_mean_exp
 
 from ..core.vae import VAE
 from ..exact import ExactModel, FiniteMixture, Gaussian, LinearGaussian, Quadrature

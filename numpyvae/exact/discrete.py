@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, xlogy
+from scipy.special import gammaln, logsumexp, xlogy  # independent of our log_mean_exp
 
 from ..core.likelihoods import LearnedGaussian, Likelihood, parse_likelihood
 from ..support.checks import check_count, check_rows, check_seed
