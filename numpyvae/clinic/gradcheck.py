@@ -148,6 +148,11 @@ def dot_product_test(f: Callable, x: np.ndarray, seed: int = 0, h: float = 1e-30
     error : float
         About 1e-16 for a right pullback.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is not a whole number of at least 0.
+
     Examples
     --------
     >>> x = np.linspace(-1, 1, 12).reshape(4, 3)

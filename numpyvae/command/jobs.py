@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from ..bounds import importance_log_likelihood
 from ..core.elbo import mean_terms
 from ..core.likelihoods import parse_likelihood
@@ -266,7 +267,7 @@ def _train(
     history.to_csv(output / "history.csv")
     pictures(vae, history, data, output)
     summary["seconds"] = time.perf_counter() - start
-    summary |= provenance(*([s.accelerator] if s.accelerator else []))
+    summary |= provenance(__version__, *([s.accelerator] if s.accelerator else []))
     with atomic_write(output / "summary.json") as file:
         file.write(json.dumps(summary, indent=2).encode() + b"\n")
     return summary

@@ -1,14 +1,19 @@
-"""What a result was made with: floating point is repeatable only on the same stack."""
+"""The versions and the machine behind a result, to be kept with it.
+
+Floating-point results are equal to the last bit only for the same libraries on the same kind of
+machine. Who repeats a result and finds other digits can see here what differs.
+"""
 
 from __future__ import annotations
 
 import platform
+import sys
 from importlib import metadata
 
 __all__ = ["provenance"]
 
 
-def provenance(*more: str) -> dict[str, object]:
+def provenance(version: str, *more: str) -> dict[str, object]:
     """Return versions, machine type, and the BLAS with its thread count.
 
     Matrix products are not bit-equal across BLAS libraries, thread counts or CPU types, so
@@ -16,22 +21,32 @@ def provenance(*more: str) -> dict[str, object]:
 
     Parameters
     ----------
+    version : str
+        The version of numpyvae, which its caller knows even where it runs without being installed.
     *more : str
         Packages that took part beside those that always do.
     """
     import numpy  # noqa: F401  (its BLAS must be loaded to be seen)
     from threadpoolctl import threadpool_info
 
-    packages = ("numpyvae", "numpy", "scipy", "matplotlib", *more)
+    packages = ("numpy", "scipy", "matplotlib", *more)
     blas = [
         {key: pool.get(key) for key in ("internal_api", "version", "num_threads", "architecture")}
         for pool in threadpool_info()
         if pool["user_api"] == "blas"
     ]
     return {
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in packages},
+        "versions": {"python": platform.python_version(), "numpyvae": version}
+        | {name: _version(name) for name in packages},
         "machine": platform.machine(),
         "blas": blas,
         "blas_threads": max((pool["num_threads"] for pool in blas), default=None),
     }
+
+
+def _version(package: str) -> str:
+    """Return the installed version of a package, or what the loaded module says of itself."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a checkout on the path, or files copied by hand
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))

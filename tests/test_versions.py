@@ -1,0 +1,49 @@
+"""The versions that are kept with a result."""
+
+import json
+import sys
+from importlib import metadata
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import numpyvae
+from numpyvae.command.cli import main
+from numpyvae.support.versions import provenance
+
+
+@pytest.fixture
+def no_metadata(monkeypatch):
+    """No package has metadata, as where all of them are checkouts on the path."""
+
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def test_versions_are_those_of_the_installed_packages():
+    # kills: a package that is left out, and the version of another
+    found = provenance("1.2.3", "pytest")["versions"]
+    assert found["numpyvae"] == "1.2.3"
+    assert found["numpy"] == np.__version__
+    assert found["pytest"] == pytest.__version__
+    assert found.keys() == {"python", "numpyvae", "numpy", "scipy", "matplotlib", "pytest"}
+
+
+def test_without_metadata_a_module_says_its_version(no_metadata, monkeypatch):
+    # kills: "No package metadata was found", and a module without __version__ that raises
+    monkeypatch.setitem(sys.modules, "without_version", ModuleType("without_version"))
+    found = provenance("1.2.3", "without_version", "not_loaded")["versions"]
+    assert found["numpyvae"] == "1.2.3"
+    assert found["numpy"] == np.__version__
+    assert found["without_version"] == found["not_loaded"] == "unknown"
+
+
+def test_train_from_a_checkout_that_is_not_installed(no_metadata, tmp_path, capsys):
+    # kills: a training that is done, and then fails for want of metadata
+    small = ["--epochs", "1", "--hidden", "4", "--n-importance", "2", "--test-rows", "5"]
+    assert main(["train", "--output", str(tmp_path), *small, "--json"]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["versions"]["numpyvae"] == numpyvae.__version__
