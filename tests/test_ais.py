@@ -11,11 +11,11 @@ from numpyvae import VAE, datasets, fit
 from numpyvae.bounds import (
     ais,
     annealed_log_likelihood,
+    annealing,
     log_weights,
     sandwich,
     sigmoid_temperatures,
     simulate,
-    walk,
 )
 from numpyvae.bounds.path import Path
 from numpyvae.bounds.streams import RowStreams, decoder_megabytes
@@ -110,7 +110,7 @@ def test_without_intermediate_temperatures_it_is_importance_sampling():
 
 
 def test_a_schedule_takes_the_place_of_a_count():
-    # kills: `temperatures` that are read by one door alone, or beside the count
+    # kills: `temperatures` that are read by one function alone, or beside the count
     vae = shifted(linear(2, 5))
     counted = sandwich(vae, 4, 7, 3, seed=1)
     given = sandwich(vae, 4, n_chains=3, temperatures=sigmoid_temperatures(7), seed=1)
@@ -321,12 +321,12 @@ def test_progress_counts_every_move(posterior, monkeypatch):
 def test_the_step_is_interpolated_on_its_logarithm():
     # kills: the shares of both neighbors exchanged, a mean of steps, one step for all datapoints
     log_step = np.array([[0.0, 1.0], [2.0, -1.0], [3.0, 0.0]])
-    steps = walk.Steps(np.array([0.1, 0.5, 0.9]), log_step)
+    steps = annealing.Steps(np.array([0.1, 0.5, 0.9]), log_step)
     for beta, expected in ((0.1, log_step[0]), (0.2, [0.5, 0.5]), (0.5, log_step[1])):
         np.testing.assert_allclose(steps.at(beta), np.exp(expected)[:, None], rtol=1e-12)
     np.testing.assert_allclose(steps.at(0.8), np.exp([[2.75], [-0.25]]), rtol=1e-12)
     np.testing.assert_allclose(steps.at(0.9), np.exp([[3.0], [0.0]]), rtol=1e-12)
-    alone = walk.Steps(np.array([0.5]), log_step[:1])
+    alone = annealing.Steps(np.array([0.5]), log_step[:1])
     np.testing.assert_allclose(alone.at(0.5), np.exp(log_step[0])[:, None], rtol=1e-12)
 
 
@@ -335,23 +335,23 @@ def test_acceptance_is_averaged_over_the_moves_that_are_made():
     vae = linear(2, 4)
     x, _ = simulate(vae, 3)
     path, draws = Path(vae, x, "encoder"), RowStreams(0, 1, slice(0, 3), 5, 2, vae.dtype)
-    tiny = walk.Steps(np.array([0.5]), np.full((1, 3), -20.0))  # always accepted
+    tiny = annealing.Steps(np.array([0.5]), np.full((1, 3), -20.0))  # always accepted
     betas = np.array([0.0, 0.3, 0.6, 1.0])
     point = path.start(0.0, path.draw(draws.normal()))
-    _, acceptance = walk.walk(path, point, betas, tiny, 1, draws, lambda note: None)
+    _, acceptance = annealing.anneal(path, point, betas, tiny, 1, draws, lambda note: None)
     np.testing.assert_allclose(acceptance, 1, atol=1e-6)
 
 
 def test_acceptance_is_that_of_both_directions(monkeypatch):
-    # kills: the way back left out, or alone
+    # kills: the reverse direction left out, or alone
     seen = []
 
     def watched(*args):
-        log_w, acceptance = walk.walk(*args)
+        log_w, acceptance = annealing.anneal(*args)
         seen.append(acceptance)
         return log_w, acceptance
 
-    monkeypatch.setattr(ais, "walk", watched)
+    monkeypatch.setattr(ais, "anneal", watched)
     vae = linear(2, 4)
     x, z = simulate(vae, 3)
     bounds = annealed_log_likelihood(vae, x, 5, 2, posterior=z)
@@ -361,27 +361,27 @@ def test_acceptance_is_that_of_both_directions(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 1000])
-def test_the_pilot_visits_both_ends_of_the_walk(n):
+def test_the_pilot_visits_both_ends_of_the_path(n):
     # kills: a temperature where no move is made, an end whose steps are extrapolated
     betas = sigmoid_temperatures(n)
-    chosen = walk.pilot_betas(betas)
+    chosen = annealing.pilot_betas(betas)
     assert len(chosen) == min(n, 100)
     assert (chosen[0], chosen[-1]) == (betas[1], betas[-2])
     assert np.isin(chosen, betas).all()
     assert (np.diff(chosen) > 0).all()
-    assert walk.n_moves(betas) == (len(chosen) - 1 + walk._WARM_UP, n)
-    assert walk.n_moves(np.array([0.0, 1.0])) == (0, 0)
+    assert annealing.n_moves(betas) == (len(chosen) - 1 + annealing._WARM_UP, n)
+    assert annealing.n_moves(np.array([0.0, 1.0])) == (0, 0)
 
 
 def test_steps_are_smoothed_over_five_temperatures():
     # kills: a window that is off its center, datapoints that are mixed, ends padded with zeros
     rows = np.random.default_rng(0).standard_normal((9, 2))
-    smooth = walk._smooth(rows)
+    smooth = annealing._smooth(rows)
     np.testing.assert_allclose(smooth[4], rows[2:7].mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(smooth[0], rows[[0, 0, 0, 1, 2]].mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(smooth[-1], rows[[-3, -2, -1, -1, -1]].mean(axis=0), rtol=1e-12)
     for n in (1, 2, 3, 4):
-        np.testing.assert_allclose(walk._smooth(np.full((n, 2), 0.7)), 0.7, rtol=1e-12)
+        np.testing.assert_allclose(annealing._smooth(np.full((n, 2), 0.7)), 0.7, rtol=1e-12)
 
 
 def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
@@ -394,14 +394,14 @@ def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
     path = Path(vae, x, "encoder")
     betas = sigmoid_temperatures(400)
     draws = (RowStreams(0, i, slice(0, 4), n, 1, vae.dtype) for i, n in ((1, 8), (2, 2000)))
-    steps = walk.tune(path, betas, 3, next(draws), lambda note: None)
+    steps = annealing.tune(path, betas, 3, next(draws), lambda note: None)
     draws = next(draws)
     for beta in betas[[40, 200, -2]]:
         precision = (1 - beta) * np.exp(-x[:, :1]) + 4 * beta  # of f_β, a Gaussian
         mean = beta * x.sum(axis=1, keepdims=True) / precision
         z = mean + draws.normal() / np.sqrt(precision)
         point = path.at(beta, path.start(beta, z))
-        _, acceptance = walk._move(path, beta, point, steps.at(beta), 3, draws)
+        _, acceptance = annealing._move(path, beta, point, steps.at(beta), 3, draws)
         np.testing.assert_allclose(acceptance.mean(axis=0), 0.65, atol=0.2)
         assert 0.5 < acceptance.mean() < 0.8
 
@@ -430,16 +430,16 @@ def test_sigmoid_temperatures():
         ({"n_temperatures": 2.5}, TypeError, "^n_temperatures.*whole number.*2.5"),
         ({"n_temperatures": True}, TypeError, "^n_temperatures.*whole number"),
         ({"n_temperatures": [0, 1]}, TypeError, "^n_temperatures.*whole number"),
-        ({"temperatures": 5}, TypeError, "^temperatures.*got 5; .* is n_temperatures"),
+        ({"temperatures": 5}, TypeError, "^temperatures.*got 5.* use n_temperatures"),
         ({"temperatures": ["a", "b"]}, TypeError, "temperatures.*sequence of numbers, got"),
         ({"temperatures": []}, ValueError, "temperatures.*from 0 to 1"),
         ({"temperatures": [0.0]}, ValueError, "temperatures.*from 0 to 1"),
         ({"temperatures": [[0, 1]]}, ValueError, "temperatures.*shape"),
         ({"temperatures": [0.1, 1]}, ValueError, "temperatures.*from 0.1 to 1"),
         ({"temperatures": [0, 0.9]}, ValueError, "temperatures.*from 0 to 0.9"),
-        ({"temperatures": [0, 0.5, 0.5, 1]}, ValueError, "got 0.5 and then 0.5 at place 2"),
-        ({"temperatures": [0, 0.7, 0.3, 1]}, ValueError, "got 0.7 and then 0.3 at place 2"),
-        ({"temperatures": [0, math.nan, 1]}, ValueError, "above the one before"),
+        ({"temperatures": [0, 0.5, 0.5, 1]}, ValueError, "got 0.5 and then 0.5 at index 2"),
+        ({"temperatures": [0, 0.7, 0.3, 1]}, ValueError, "got 0.7 and then 0.3 at index 2"),
+        ({"temperatures": [0, math.nan, 1]}, ValueError, "increasing numbers"),
         ({"n_chains": 0}, ValueError, "n_chains.*at least 1, got 0"),
         ({"n_chains": 1.5}, TypeError, "n_chains"),
         ({"n_leapfrog": 0}, ValueError, "n_leapfrog.*at least 1, got 0"),

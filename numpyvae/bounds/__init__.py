@@ -1,17 +1,18 @@
-"""How tight is the bound? log p(x) from below, from above, and estimates in between.
+"""Bounds on log p(x) from below and from above, and estimates of it: how tight is the ELBO?
 
 | function | what it is | where |
 |---|---|---|
 | `importance_log_likelihood` | L_K, a lower bound that tightens with K | `importance` |
 | `importance_curve` | L_k for all k up to K, from the same draws | `importance` |
-| `annealed_log_likelihood` | a lower bound by annealing, and an upper one back | `ais` |
-| `sandwich` | both, on data that the model simulates | `ais` |
+| `annealed_log_likelihood` | lower bound by annealing, upper bound by reverse annealing | `ais` |
+| `sandwich` | both bounds, on data that the model simulates | `ais` |
 | `eubo` | an upper bound, from posterior draws | `upper` |
-| `cubo` | a diagnosis of q; an upper bound only as K → ∞ | `upper` |
+| `cubo` | a diagnostic of q; an upper bound only as K → ∞ | `upper` |
 | `fitted_log_likelihood` | an estimate for few latents | `appendix_d` |
 | `compare_bounds` | several of them on the same datapoints | `compare` |
 
-All are in nats per datapoint, and bounds are bounds in expectation.
+All values are in nats per datapoint. The bounds are bounds in expectation: the value from a finite
+number of draws can lie on the wrong side.
 
 Examples
 --------
@@ -29,10 +30,10 @@ from .importance import ImportanceCurve, importance_curve, importance_log_likeli
 
 if TYPE_CHECKING:
     from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate
+    from .annealing import sigmoid_temperatures
     from .appendix_d import FittedEstimate, fitted_log_likelihood
     from .compare import Comparison, Estimate, compare_bounds
     from .upper import cubo, eubo
-    from .walk import sigmoid_temperatures
 
 __all__ = [
     "AnnealedBounds",
@@ -53,7 +54,7 @@ __all__ = [
     "simulate",
 ]
 
-# `import numpyvae` needs importance weights alone; the rest is loaded when it is asked for.
+# `import numpyvae` needs only the importance weights; the other modules are loaded when used.
 _LATER = {
     "AnnealedBounds": "ais",
     "Comparison": "compare",
@@ -65,7 +66,7 @@ _LATER = {
     "eubo": "upper",
     "fitted_log_likelihood": "appendix_d",
     "sandwich": "ais",
-    "sigmoid_temperatures": "walk",
+    "sigmoid_temperatures": "annealing",
     "simulate": "ais",
 }
 

@@ -1,18 +1,19 @@
-"""Annealed importance sampling: log p(x) held between two bounds.
+"""Annealed importance sampling: a lower and an upper bound on log p(x) that are close together.
 
-Chains that are led in many small steps from a Gaussian to the posterior have weights w with
+Chains that are annealed in many small steps from a Gaussian to the posterior have weights w with
 E[w] = p(x) (Neal 2001), so by Jensen's inequality
 
     E[log (1/C) Σ_c w_c] ≤ log p(x)                              the lower bound
 
-Chains that are led back from an exact posterior draw have weights with E[w] = 1/p(x), and
+Chains that are annealed in reverse, from an exact posterior draw to the Gaussian, have weights
+with E[w] = 1/p(x), and
 
     log p(x) ≤ E[−log (1/C) Σ_c w_c]                             the upper bound
 
-Exact posterior draws exist where the data are simulated: if z ~ p(z) and x ~ p(x|z), then z is a
-draw from p(z|x). There the two bounds hold log p(x) between them (bidirectional Monte Carlo,
-Grosse, Ghahramani & Adams 2015; for decoders, Wu et al. 2016). On other data the lower bound
-stands alone, and the gap on simulated data is its calibration, as far as they resemble the data.
+Exact posterior draws exist for simulated data: if z ~ p(z) and x ~ p(x|z), then z is a draw from
+p(z|x). For such data log p(x) lies between the two bounds (bidirectional Monte Carlo, Grosse,
+Ghahramani & Adams 2015; for decoders, Wu et al. 2016). For other data there is only the lower
+bound. The gap on simulated data tells how close it is, if the simulated data resemble the others.
 """
 
 from __future__ import annotations
@@ -36,32 +37,39 @@ from ..support.checks import (
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.streams import Purpose, stream
+from .annealing import (
+    PILOT_CHAINS,
+    anneal,
+    check_temperatures,
+    n_moves,
+    sigmoid_temperatures,
+    tune,
+)
 from .path import Path
 from .streams import RowStreams, mean_and_error, row_slices
-from .walk import PILOT_CHAINS, check_temperatures, n_moves, sigmoid_temperatures, tune, walk
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 
 
 @dataclass(frozen=True)
 class AnnealedBounds:
-    """What `annealed_log_likelihood` and `sandwich` return (Grosse, Ghahramani & Adams 2015).
+    """The result of `annealed_log_likelihood` and `sandwich` (Grosse, Ghahramani & Adams 2015).
 
     Attributes
     ----------
     log_lower : (N,) array
         Nats per datapoint; at most log p(x) in expectation.
     log_upper : (N,) array or None
-        At least log p(x) in expectation; None where no posterior draws were given.
+        At least log p(x) in expectation; None if no posterior draws were given.
     acceptance : (N,) array
-        Mean probability of a move, aimed at 0.65. Far from it, do not trust the row's closeness;
-        the bounds hold all the same.
+        Mean acceptance probability of a move; its target is 0.65. Where it is far from the target
+        the bounds are valid, but may be loose.
     n_temperatures : int
-        Intermediate distributions.
+        The number of intermediate distributions.
     n_chains : int
-        C, for each datapoint and direction.
+        C, the number of chains for each datapoint and direction.
     seconds : float
-        Taken by the walks.
+        The running time.
 
     Examples
     --------
@@ -92,7 +100,7 @@ class AnnealedBounds:
     def gap(self) -> tuple[float, float] | None:
         """Mean of upper − lower, and its standard error over the datapoints.
 
-        The bounds are ordered in expectation: a small gap may come out below zero by chance.
+        The bounds are ordered in expectation: the estimate of a small gap can be negative.
         """
         if self.log_upper is None:
             return None
@@ -133,29 +141,29 @@ def annealed_log_likelihood(
     vae : VAE
     x : (N, D) array_like
     n_temperatures : int
-        Intermediate distributions, spaced as by Wu et al. 2016. More of them make the bounds
-        tighter.
+        The number of intermediate distributions, spaced as in Wu et al. 2016. More of them make
+        the bounds tighter.
     n_chains : int
-        C, for each datapoint and each direction.
+        C, the number of chains for each datapoint and each direction.
     temperatures : sequence of float, optional
-        The inverse temperatures themselves, rising from 0 to 1, in place of `n_temperatures`.
+        Increasing inverse temperatures from 0 to 1, used in place of `n_temperatures`.
     n_leapfrog : int
-        Steps of a Hamiltonian move, each with one gradient through the decoder.
+        The number of leapfrog steps in a Hamiltonian move; each takes one gradient of the decoder.
     initial : {"encoder", "prior"}
-        Where the path begins: q_φ(z|x), or p(z) as in the literature, which does not need an
-        encoder that fits. The bounds hold for both.
+        The distribution at the start of the path: q_φ(z|x), or p(z) as in the literature, which
+        does not depend on the quality of the encoder. The bounds are valid for both.
     posterior : (N, J) array_like, optional
-        An exact draw from p(z|x) for each row: the reverse chains start there.
+        An exact draw from p(z|x) for each row, where the reverse chains start.
     seed : int
     memory : float, optional
-        Megabytes for what the decoder and its gradient need, for each worker; the datapoints are
-        taken in runs that fit. Without it, as much as the processor's cache holds, which is
-        fastest. The result does not depend on it, but for rounding.
+        Megabytes for the arrays of the decoder and its gradient, for each worker; the datapoints
+        are processed in blocks of that size. By default a block fits into the processor's cache,
+        which is fastest. The result depends on it only by rounding.
     n_jobs : int, optional
-        Workers that share the runs, each on one core; by default as many as BLAS has threads.
-        The result is the same to the bit, whatever their number.
+        The number of workers, each on one core; by default the number of BLAS threads. The result
+        does not depend on it, to the last bit.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -164,9 +172,9 @@ def annealed_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
     FloatingPointError
-        If log p(x, z) is not finite where the chains start.
+        If log p(x, z) is not finite at the start of the chains.
 
     Examples
     --------
@@ -195,37 +203,37 @@ def annealed_log_likelihood(
     blocks = row_slices(vae, len(x), max(C, PILOT_CHAINS), memory)
     start = time.perf_counter()
     lower, upper, acceptance = np.empty((3, len(x)))
-    pilot_moves, walk_moves = n_moves(betas)
+    pilot_moves, moves = n_moves(betas)
 
-    def one(rows, advance):
+    def work(rows, advance):
         def streams(purpose, n):
             return RowStreams(seed, purpose, rows, n, vae.latent_dim, vae.dtype)
 
         path = Path(vae, x[rows].astype(vae.dtype), initial)
         steps = None
-        if walk_moves:
+        if moves:
             steps = tune(
                 path, betas, n_leapfrog, streams(Purpose.ANNEAL_PILOT, PILOT_CHAINS), advance
             )
         draws = streams(Purpose.ANNEAL_FORWARD, C)
         point = path.start(0.0, path.draw(draws.normal()))
-        log_w, acceptance[rows] = walk(path, point, betas, steps, n_leapfrog, draws, advance)
+        log_w, acceptance[rows] = anneal(path, point, betas, steps, n_leapfrog, draws, advance)
         lower[rows] = log_mean_exp(log_w)
         if posterior is not None:
             z = np.repeat(posterior[None, rows].astype(vae.dtype), C, axis=0)
             point, draws = path.start(1.0, z), streams(Purpose.ANNEAL_REVERSE, C)
-            log_w, back = walk(path, point, betas[::-1], steps, n_leapfrog, draws, advance)
+            log_w, reverse = anneal(path, point, betas[::-1], steps, n_leapfrog, draws, advance)
             upper[rows] = -log_mean_exp(log_w)
-            acceptance[rows] = 0.5 * (acceptance[rows] + back)
+            acceptance[rows] = 0.5 * (acceptance[rows] + reverse)
 
-    total = len(blocks) * (pilot_moves + walk_moves * (1 if posterior is None else 2))
+    total = len(blocks) * (pilot_moves + moves * (1 if posterior is None else 2))
     with progress_line(total, "move", progress) as advance:
-        over_cores(one, blocks, n_jobs, advance)
+        over_cores(work, blocks, n_jobs, advance)
     return AnnealedBounds(
         lower,
         None if posterior is None else upper,
         acceptance,
-        walk_moves,
+        moves,
         C,
         time.perf_counter() - start,
     )
@@ -240,23 +248,23 @@ def sandwich(
     seed: int = 0,
     **settings,
 ) -> AnnealedBounds:
-    """Hold log p(x) between both annealed bounds, on data that the model itself makes up.
+    """Bound log p(x) from below and from above, on data that the model itself simulates.
 
-    The gap says how close `annealed_log_likelihood` comes with the same settings: bidirectional
-    Monte Carlo (Grosse, Ghahramani & Adams 2015).
+    The gap between the bounds tells how tight `annealed_log_likelihood` is with the same settings:
+    bidirectional Monte Carlo (Grosse, Ghahramani & Adams 2015).
 
     Parameters
     ----------
     vae : VAE
     n : int
-        Datapoints to simulate.
+        The number of datapoints to simulate.
     n_temperatures : int
-        Intermediate distributions.
+        The number of intermediate distributions.
     n_chains : int
-        C, for each datapoint and each direction.
+        C, the number of chains for each datapoint and each direction.
     seed : int
     **settings : dict
-        The others of `annealed_log_likelihood`.
+        Further arguments of `annealed_log_likelihood`.
 
     Returns
     -------
@@ -276,7 +284,7 @@ def sandwich(
 
 
 def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw data together with the latents that they came from.
+    """Draw data together with the latents that generated them.
 
     z ~ p(z), x ~ p_θ(x|z): so (x, z) ~ p_θ(x, z) of Eq. (1), and z is an exact draw from p_θ(z|x).
 
@@ -284,7 +292,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     ----------
     vae : VAE
     n : int
-        Rows.
+        The number of rows.
     seed : int
 
     Returns
@@ -295,7 +303,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError, ValueError
-        If `n` or `seed` is not a whole number in range.
+        If `vae` is not a VAE, or `n` or `seed` is not a whole number in range.
 
     Examples
     --------

@@ -5,14 +5,14 @@ For any normalized density q̂(z), averaging over the posterior gives the invers
     E_{p(z|x)}[q̂(z) / p_θ(x, z)] = ∫ q̂(z) p_θ(x, z) / (p_θ(x) p_θ(x, z)) dz = 1 / p_θ(x)
 
 so that log p(x) ≈ −log (1/S) Σ_s q̂(z_s) / p_θ(x, z_s) with draws z_s from the posterior, made by
-Hamiltonian Monte Carlo. q̂ is a Gaussian with full covariance, fitted to other draws than those
-that are averaged: fitted to the same ones it would flatter itself.
+Hamiltonian Monte Carlo. q̂ is a Gaussian with full covariance. It is fitted to other draws than
+those that are averaged; a fit to the same draws would bias the estimate.
 
-What it is good for: few latents. The average is tame only if q̂ has no mass where the posterior
-has little, and that fails as J grows (the paper uses it for J = 3, and says below 5). Its error is
-upwards by Jensen's inequality, and it inherits the error of chains that have not converged, which
-nothing in it shows. It needs no encoder that fits, which is why the paper used it to compare
-encoders' training methods. For larger J see `sandwich`.
+The estimator is useful for few latents. The variance of the average is small only if q̂ has no
+mass where the posterior has little, which fails as J grows (the paper uses J = 3, and says below
+5). Its bias is upwards, by Jensen's inequality. Chains that have not converged add an error that
+the result does not show. The estimator does not depend on the encoder, so the paper used it to
+compare training methods. For larger J use `sandwich`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = ["FittedEstimate", "fitted_log_likelihood"]
 
 
 class FittedEstimate(NamedTuple):
-    """What `fitted_log_likelihood` returns (Kingma & Welling 2013, appendix D).
+    """The result of `fitted_log_likelihood` (Kingma & Welling 2013, appendix D).
 
     Attributes
     ----------
     log_likelihood : (N,) array of float64
         Nats per datapoint.
     acceptance : (N,) array
-        Mean probability of a Hamiltonian move after the burn-in, aimed at 0.65.
+        Mean acceptance probability of a move after the burn-in; its target is 0.65.
     seconds : float
-        Taken by the chains.
+        The running time.
 
     Examples
     --------
@@ -76,25 +76,25 @@ def fitted_log_likelihood(
 
     −log (1/S) Σ_s q̂(z_s) / p_θ(x, z_s),  z_s ~ p_θ(z|x)   (Kingma & Welling 2013, appendix D)
 
-    Half of the chains give the draws for q̂, the others those that are averaged.
+    The draws of one half of the chains are used to fit q̂, those of the other half are averaged.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
     n_samples : int
-        Draws kept of each chain.
+        The number of draws of each chain.
     n_chains : int
-        At least 2. They start at draws from q_φ(z|x).
+        The number of chains, at least 2. They start at draws from q_φ(z|x).
     n_leapfrog : int
-        Steps of a Hamiltonian move; 4 in the paper.
+        The number of leapfrog steps in a Hamiltonian move; 4 in the paper.
     n_burn : int
-        Moves before the first draw that is kept; the step is adapted during them alone.
+        The number of moves before the first draw; the step size is adapted only during them.
     seed : int
     memory : float
-        Megabytes for what the decoder and its gradient need at a time.
+        Megabytes for the arrays of the decoder and its gradient.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -103,10 +103,10 @@ def fitted_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, the memory is too small, or the draws
-        are too few to fit a Gaussian to.
+        If `x` or a setting is not valid for the model, the memory is too small, or there are too
+        few draws to fit a Gaussian.
     FloatingPointError
-        If log p(x, z) is not finite where the chains start.
+        If log p(x, z) is not finite at the start of the chains.
 
     Examples
     --------
@@ -151,12 +151,12 @@ def fitted_log_likelihood(
 
 
 def _fitted_log_density(to_fit: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Fit a Gaussian to draws (S, C, B, J), one for each datapoint, and evaluate it at others.
+    """Fit a Gaussian to draws (S, C, B, J) of each datapoint, and evaluate it at other draws.
 
     Returns
     -------
     log_q : (S, C′, B) array of float64
-        Nats, at `z` (S, C′, B, J).
+        Nats, for `z` of shape (S, C′, B, J).
     """
     rows = to_fit.reshape(-1, *to_fit.shape[-2:]).astype(float)  # (S, C, B, J) → (S·C, B, J)
     mean = rows.mean(axis=0)
@@ -166,8 +166,8 @@ def _fitted_log_density(to_fit: np.ndarray, z: np.ndarray) -> np.ndarray:
         factor = np.linalg.cholesky(cov)
     except np.linalg.LinAlgError:
         raise ValueError(
-            "n_samples: expected posterior draws that a Gaussian can be fitted to, got some that "
-            "hardly moved; draw more, or lengthen n_burn"
+            "n_samples: expected posterior draws with a covariance of full rank, got chains that "
+            "hardly moved; increase n_samples or n_burn"
         ) from None
     white = np.linalg.solve(factor, (z - mean)[..., None])[..., 0]
     log_scale = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)

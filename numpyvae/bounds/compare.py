@@ -1,7 +1,8 @@
-"""All bounds side by side, on the same datapoints.
+"""Several bounds on log p(x), compared on the same datapoints.
 
-Datapoints differ in log p(x) by far more than bounds do, so the standard errors of the means say
-little about which is tighter. The differences are paired: `above` has the standard error of those.
+log p(x) varies far more between datapoints than between bounds, so the standard errors of the
+means do not tell which bound is tighter. `Estimate.above` has the mean difference over the same
+datapoints, with the standard error of that difference.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ _ELBO_SAMPLES = 100  # draws of z for each datapoint
 
 @dataclass(frozen=True)
 class Estimate:
-    """One bound on log p(x), Eq. (2), or an estimate of it, for each datapoint.
+    """A bound on log p(x), Eq. (2), or an estimate of it, for each datapoint.
 
     Attributes
     ----------
     name : str
-        A key of `KINDS`, which says what it is.
+        A key of `KINDS`, which has its kind.
     values : (N,) array
         Nats per datapoint.
     seconds : float
-        What it took; both AIS bounds share theirs.
+        The running time; for "ais" and "reverse-ais" that of both together.
     acceptance : float or None
-        Of Hamiltonian moves, averaged; aimed at 0.65.
+        Mean acceptance probability of the Hamiltonian moves; its target is 0.65.
     curve : ImportanceCurve or None
-        Of "iwae": L_k for k up to K.
+        L_k for k up to K, if the estimate is "iwae".
 
     Examples
     --------
@@ -71,7 +72,7 @@ class Estimate:
 
     @property
     def kind(self) -> str:
-        """What it is: lower bound, upper bound, estimate, exact, or no bound."""
+        """The kind of the estimate: lower bound, upper bound, estimate, exact, or no bound."""
         return KINDS[self.name]
 
     @property
@@ -86,13 +87,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_bounds` returns: lower ≤ log p(x) ≤ upper, in expectation.
+    """The result of `compare_bounds`: lower ≤ log p(x) ≤ upper, in expectation.
 
     Attributes
     ----------
     estimates : dict of str to Estimate
     n_importance, n_temperatures, n_chains : int
-        The effort of those that were asked for.
+        The settings of "iwae" and "cubo" (K), and of "ais" (T and C).
 
     Examples
     --------
@@ -145,17 +146,17 @@ def compare_bounds(
         "elbo" (Eq. (7), 100 draws in pairs ±ε), "iwae" (L_k up to K), "ais", "eubo", "cubo",
         "appendix-d", "exact" (see `numpyvae.exact.exact_model`).
     posterior : (N, J) array_like, optional
-        An exact draw from p(z|x) for each row, as `simulate` gives: with it, "ais" brings
-        "reverse-ais", the upper bound. "eubo" cannot do without.
+        An exact draw from p(z|x) for each row, as from `simulate`. With it, "ais" adds the upper
+        bound "reverse-ais"; "eubo" requires it.
     n_importance : int
         K of "iwae" and "cubo".
     n_temperatures, n_chains : int
-        Of "ais".
+        T and C of "ais".
     seed : int
     memory : float, optional
-        Megabytes for what the decoder needs at a time; by default what each bound has for its own.
+        Megabytes for the arrays of the decoder; by default each bound has its own default.
     progress : bool
-        Show lines on standard error.
+        Show progress lines on standard error.
 
     Returns
     -------
@@ -164,7 +165,8 @@ def compare_bounds(
     Raises
     ------
     TypeError, ValueError
-        If a name is unknown or cannot be had, or `x` or a setting is not what the model can take.
+        If a name is unknown or not available for the model, or `x` or a setting is not valid for
+        it.
 
     Examples
     --------
@@ -183,7 +185,7 @@ def compare_bounds(
     budget = {"progress": progress} | ({} if memory is None else {"memory": memory})
     effort = _Effort(posterior, K, T, C, seed, budget)
     estimates: dict[str, Estimate] = {}
-    for name in names[::-1]:  # so that what cannot be had is refused before AIS has run
+    for name in names[::-1]:  # so that a bound that is not available raises before AIS runs
         start = time.perf_counter()
         found = _MAKE[name](vae, x, effort)
         seconds = time.perf_counter() - start
@@ -204,7 +206,7 @@ def _check_names(names: Iterable[str]) -> list[str]:
 
 
 class _Effort(NamedTuple):
-    """What the bounds are made with."""
+    """The settings of the bounds."""
 
     posterior: Any
     n_importance: int
@@ -238,8 +240,8 @@ def _ais(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
 def _eubo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
     if effort.posterior is None:
         raise ValueError(
-            "eubo: expected exact posterior draws beside x, got none; they come with data that "
-            "bounds.simulate makes up, and with no others"
+            "eubo: expected exact posterior draws for the rows of x, got none; pass posterior=z "
+            "with data x, z = bounds.simulate(vae, n)"
         )
     return [Estimate("eubo", eubo(vae, x, effort.posterior, **effort.budget))]
 
@@ -256,13 +258,13 @@ def _appendix_d(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
 
 
 def _exact(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
-    from ..exact import exact_model  # here, since it brings SciPy
+    from ..exact import exact_model  # here, since it imports SciPy
 
     model = exact_model(vae)
     if model is None:
         raise ValueError(
             "exact: expected a linear model with Gaussian noise, or at most 2 latents, got "
-            f"{vae!r}; on simulated data its log p(x) is held between ais and reverse-ais"
+            f"{vae!r}; on simulated data its log p(x) lies between ais and reverse-ais"
         )
     return [Estimate("exact", model.log_evidence(x))]
 

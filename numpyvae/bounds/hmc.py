@@ -1,15 +1,16 @@
 """Hamiltonian Monte Carlo for many chains and many datapoints at once (Neal 2011).
 
-A transition moves z as a particle of unit mass would move in the potential −log p(z), by the
-leapfrog rule, and then accepts or refuses the place it came to. It leaves p invariant exactly,
-whatever the step. C chains for B datapoints are one array (C, B, J): no loop runs over either.
+A transition moves z like a particle of unit mass in the potential −log p(z), by the leapfrog
+rule, and then accepts or rejects the new z. It leaves p invariant exactly, for any step size. The
+C chains of B datapoints are one array (C, B, J), without a loop over either. Annealing and the
+estimator of appendix D both need such moves.
 
 A density is a function of z (C, B, J)
 
     log_p, gradient, *kept = density(z)
 
-with the log density (C, B), up to a constant, its gradient (C, B, J), and any further arrays
-(C, B) or (C, B, J) that the caller wants to have at the place where the chain stands.
+that returns the log density (C, B), up to a constant, its gradient (C, B, J), and any further
+arrays (C, B) or (C, B, J) that the caller needs at the current z.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from .streams import RowStreams
 __all__ = ["TARGET_ACCEPTANCE", "Point", "Samples", "adapted", "point_at", "sample", "transition"]
 
 TARGET_ACCEPTANCE = 0.65  # the best in many dimensions (Neal 2011, §4.4); Wu et al. 2016 use it
-_GAIN = 1.0  # how far log step moves if the acceptance misses its target by 1
+_GAIN = 1.0  # change of log step for each unit of acceptance above the target
 
 Density = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 class Point(NamedTuple):
-    """Where the chains stand, and what the density said there: it is not asked twice."""
+    """The current z of the chains, with the values of the density there."""
 
     z: np.ndarray
     log_p: np.ndarray
@@ -39,7 +40,7 @@ class Point(NamedTuple):
 
 
 def point_at(density: Density, z: np.ndarray) -> Point:
-    """Ask the density at z, (C, B, J)."""
+    """Evaluate the density at z, (C, B, J)."""
     log_p, gradient, *kept = density(z)
     return Point(z, log_p, gradient, tuple(kept))
 
@@ -51,7 +52,8 @@ def leapfrog(
 
     v ← v + ½ h ∇log p(z),   z ← z + h v,   v ← v + ½ h ∇log p(z)
 
-    Where two half-kicks meet they are one whole kick, so that each step costs one gradient.
+    The last half-step of v and the first one of the next step are added together, so that each
+    step needs one gradient.
 
     Parameters
     ----------
@@ -81,19 +83,19 @@ def transition(
 ) -> tuple[Point, np.ndarray]:
     """Make one Hamiltonian move, which leaves the density invariant.
 
-    go to z′ if log u < (log p(z′) − ½ |v′|²) − (log p(z) − ½ |v|²), else stay
+    accept z′ if log u < (log p(z′) − ½ |v′|²) − (log p(z) − ½ |v|²), else keep z
 
-    A place where that is not finite is refused, as one of density zero.
+    If the difference is not finite, z′ is rejected, as if its density were zero.
 
     Parameters
     ----------
     density : callable
     point : Point
     step : array that broadcasts to (C, B, J)
-        It must not depend on where these very chains have been.
+        It must not depend on earlier states of these chains.
     n_leapfrog : int
     eps : (C, B, J) array
-        The velocities to start with: standard normal.
+        The initial velocities, standard normal.
     log_u : (C, B) array
         Logarithms of uniform draws.
 
@@ -101,7 +103,7 @@ def transition(
     -------
     point : Point
     acceptance : (C, B) array
-        The probability of the move.
+        The acceptance probability of the move.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         proposal, velocity = leapfrog(density, point, eps, step, n_leapfrog)
@@ -120,20 +122,20 @@ def transition(
 
 
 def adapted(log_step: np.ndarray, acceptance: np.ndarray, gain: float = _GAIN) -> np.ndarray:
-    """Move log step (B,) towards the target by the chains' mean acceptance, (C, B)."""
+    """Return log step (B,), adapted to the mean over the chains of the acceptance, (C, B)."""
     return log_step + gain * (acceptance.mean(axis=0, dtype=float) - TARGET_ACCEPTANCE)
 
 
 class Samples(NamedTuple):
-    """What `sample` returns.
+    """The result of `sample`.
 
     Attributes
     ----------
     z : (S, C, B, J) array
     log_p : (S, C, B) array
-        What the density said there.
+        The log density at z.
     acceptance : (B,) array
-        Mean probability of a move after the burn-in.
+        Mean acceptance probability after the burn-in.
     step : (B,) array
     """
 
@@ -156,23 +158,23 @@ def sample(
 ) -> Samples:
     """Draw from a density by C chains on each of B datapoints.
 
-    The step, one for each datapoint, is adapted towards an acceptance of 0.65 while the chains
-    burn in, by ever smaller amounts, averaged over the second half, and then frozen: a step that
-    goes on following the chain would no longer leave the density invariant.
+    During the burn-in the step size of each datapoint is adapted to an acceptance of 0.65, by
+    decreasing amounts. Its average over the second half of the burn-in is used for the draws: with
+    a step that depends on the chain, the moves would not leave the density invariant.
 
     Parameters
     ----------
     density : callable
     z : (C, B, J) array
-        Where the chains start.
+        The initial states of the chains.
     n_samples : int
-        S, the moves after the burn-in; each is kept.
+        S, the number of moves after the burn-in; each gives a draw.
     draws : RowStreams
     n_leapfrog, n_burn : int
     step : float
-        The first step.
+        The initial step size.
     advance : callable
-        Called after each move with a note, to show progress.
+        Function called with a note after each move, to show progress.
 
     Returns
     -------

@@ -1,10 +1,11 @@
 """The importance-weighted bound (Burda, Grosse & Salakhutdinov 2015, §3).
 
-It averages K weights of draws from the approximate posterior
+It averages the weights of K draws from the approximate posterior,
 
     w_k = p_θ(x, z_k) / q_φ(z_k|x),   L_K = E[log (1/K) Σ_k w_k] ≤ log p(x)
 
-L_1 is the ELBO of Eq. (7); L_K never falls with K and tends to log p(x).
+L_1 is the ELBO of Eq. (7). L_K does not decrease with K, and tends to log p(x). It needs nothing
+but the model and its encoder, so it is the usual estimate of log p(x) in the literature.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
-_ROWS = 20  # datapoints that share a stream; fixed, since it decides which draws they get
+_ROWS = 20  # datapoints that share a stream; another number would change their draws
 
 
 class ImportanceCurve(NamedTuple):
@@ -33,7 +34,7 @@ class ImportanceCurve(NamedTuple):
     Attributes
     ----------
     n_importance : (M,) array of int
-        k, rising.
+        The values of k, in increasing order.
     values : (M, N) array
         Nats per datapoint.
 
@@ -62,25 +63,24 @@ def importance_log_likelihood(
 
     log p(x) ≈ log (1/K) Σ_k exp(log p(x|z_k) + log p(z_k) − log q(z_k|x)),  z_k ~ q_φ(z|x)
 
-    The exponentials are summed with a running maximum, so that memory does not grow with K and
-    nothing overflows. The average is of weights, not of their logarithms.
+    The mean is that of the weights, not of their logarithms. It is computed by `log_mean_exp` in
+    pieces, so that the memory does not grow with K.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
     n_importance : int
-        K, draws per datapoint.
+        K, the number of draws per datapoint.
     seed : int
     memory : float, optional
-        Megabytes for what the decoder needs at a time, for each worker. Without it, as much as
-        the processor's cache holds, which is fastest. The result does not depend on it, but for
-        rounding.
+        Megabytes for the arrays of the decoder, for each worker. By default they fit into the
+        processor's cache, which is fastest. The result depends on it only by rounding.
     n_jobs : int, optional
-        Workers that share the datapoints, each on one core; by default as many as BLAS has
-        threads. The result is the same to the bit, whatever their number.
+        The number of workers, each on one core; by default the number of BLAS threads. The result
+        does not depend on it, to the last bit.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def importance_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -117,8 +117,9 @@ def importance_curve(
 ) -> ImportanceCurve:
     """Estimate L_k for k = 1, 2, 5, 10, … up to K, all from the same K draws.
 
-    The draws are cut into K // k groups of k, and their L_k averaged: the few draws of a small k
-    are repeated often, and the curve is smooth. The last point is `importance_log_likelihood`.
+    The draws are split into K // k groups of k, and the estimates of L_k from all groups are
+    averaged, so that the noise is small for small k too. The last value is that of
+    `importance_log_likelihood`.
 
     Parameters
     ----------
@@ -127,8 +128,8 @@ def importance_curve(
     n_importance : int
         K.
     seed, memory, n_jobs, progress : int, float, int, bool
-        As `importance_log_likelihood` takes them. The K weights of 20 datapoints are kept beside
-        the memory of the decoder.
+        As in `importance_log_likelihood`. The K weights of 20 datapoints need memory in addition
+        to `memory`.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def importance_curve(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -154,7 +155,7 @@ def importance_curve(
     values = np.empty((len(sizes), x.shape[0]))
 
     def work(rows, pieces):
-        log_w = np.empty((K, values[:, rows].shape[1]))  # a K too large fails here, at once
+        log_w = np.empty((K, values[:, rows].shape[1]))  # too large a K fails here
         done = 0
         for piece in pieces:
             log_w[done : done + len(piece)] = piece
@@ -199,20 +200,20 @@ def _for_each_block(
     n_jobs: int | None,
     progress: bool,
 ) -> None:
-    """Call work(rows, pieces) for each block of rows; `pieces` are its K log weights, (k, B)."""
+    """Call work(rows, pieces) for each block of rows; `pieces` yields its log weights, (k, B)."""
     B = min(_ROWS, x.shape[0])
     most = max(1, rows_in_cache(vae) // B)
     if memory is not None:
         most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
     blocks = range(-(-x.shape[0] // _ROWS))
 
-    def one(block, advance):
+    def weigh(block, advance):
         rng = stream(seed, purpose, block)
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
         work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
 
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
-        over_cores(one, blocks, n_jobs, advance)
+        over_cores(weigh, blocks, n_jobs, advance)
 
 
 def _pieces(

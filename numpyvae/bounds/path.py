@@ -2,12 +2,12 @@
 
     f_β(z) = p₀(z)^(1−β) p_θ(x, z)^β,   0 ≤ β ≤ 1
 
-f₀ = p₀ is a normalized Gaussian, and f₁ = p_θ(x, z) is p_θ(z|x) but for its unknown integral,
-p_θ(x) of Eq. (2). With the log ratio r(z) = log p_θ(x, z) − log p₀(z),
+f₀ = p₀ is a normalized Gaussian, and f₁ = p_θ(x, z) is proportional to p_θ(z|x); its unknown
+integral is p_θ(x) of Eq. (2). With the log ratio r(z) = log p_θ(x, z) − log p₀(z),
 
     log f_β = log p₀ + β r
 
-so that a change of temperature needs no new evaluation of the decoder.
+so that the decoder is not evaluated again when the temperature changes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Path:
     def log_ratio(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return r(z), (C, B), and its gradient in z, (C, B, J): one pass through the decoder.
 
-        r = log p(x|z) + ½ Σ_j ((z_j − μ_j)²/σ_j² + log σ_j² − z_j²), exactly log p(x|z) if p₀ is
+        r = log p(x|z) + ½ Σ_j ((z_j − μ_j)²/σ_j² + log σ_j² − z_j²), which is log p(x|z) if p₀ is
         the prior.
         """
         log_px, pull = self.vae.log_likelihood(self.x, z)
@@ -59,27 +59,27 @@ class Path:
         return log_px, gradient
 
     def density(self, beta: float) -> Callable:
-        """Return log f_β as `hmc` reads it; it keeps r and its gradient."""
+        """Return log f_β as a density of `hmc`, with r and its gradient as the further arrays."""
         return lambda z: self._tempered(beta, z, *self.log_ratio(z))
 
     def at(self, beta: float, point: Point) -> Point:
-        """Return the same point as f_β sees it, from the r and the gradient it has kept."""
+        """Return the same z with log f_β and its gradient, from the stored r and its gradient."""
         log_p, gradient, *kept = self._tempered(beta, point.z, *point.kept)
         return Point(point.z, log_p, gradient, tuple(kept))
 
     def start(self, beta: float, z: np.ndarray) -> Point:
-        """Return the first point of a chain.
+        """Return the initial point of the chains.
 
         Raises
         ------
         FloatingPointError
-            If r is not finite there.
+            If log f_β or its gradient is not finite there.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             point = point_at(self.density(beta), z)
         if not (np.isfinite(point.log_p).all() and np.isfinite(point.gradient).all()):
             raise FloatingPointError(
-                "expected a finite log p(x, z) where the chains start, got NaN or infinity; "
+                "expected a finite log p(x, z) at the start of the chains, got NaN or infinity; "
                 "check the model's parameters"
             )
         return point
@@ -89,7 +89,7 @@ class Path:
         return self.mu + np.exp(0.5 * self.logvar) * eps
 
     def _tempered(self, beta, z, log_ratio, ratio_gradient):
-        """Return log f_β = log p₀ + β r, its gradient, and what they were made of."""
+        """Return log f_β = log p₀ + β r and its gradient, then r and its gradient."""
         beta = float(beta)  # a NumPy scalar would turn float32 into float64
         deviation = z - self.mu
         scaled = deviation * self.precision

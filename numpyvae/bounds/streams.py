@@ -1,4 +1,8 @@
-"""What the chains share: a random stream for each datapoint, and how many fit into memory."""
+"""Random streams for each datapoint, and the number of datapoints that fit into memory.
+
+A bound processes the datapoints in blocks. A result must not depend on the size of a block, so
+each datapoint has random streams of its own, and the block is as large as the memory allows.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +23,25 @@ __all__ = [
     "rows_in_cache",
 ]
 
-_CACHE = 1 << 19  # bytes of the widest layer at a time
+_CACHE = 1 << 19  # bytes of the widest layer in a block
 _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
 
 
 class RowStreams:
     """Draws for C chains on each of B datapoints, from one random stream per datapoint.
 
-    A datapoint's draws depend on the seed, the purpose and its place in the data alone: not on
-    its company, and not on how many datapoints the memory holds at a time.
+    The draws of a datapoint depend only on the seed, the purpose and its index in the data, not
+    on the other datapoints in its block.
 
     Parameters
     ----------
     seed, purpose : int
     rows : slice
-        Which datapoints.
+        The indices of the B datapoints.
     n_chains, latent_dim : int
         C and J.
     dtype : numpy.dtype
-        Of the draws; the model's.
+        The dtype of the draws.
     """
 
     def __init__(
@@ -59,25 +63,26 @@ class RowStreams:
         return np.stack(draws, axis=1)
 
     def log_uniform(self) -> np.ndarray:
-        """Return logarithms of uniform draws, (C, B): the negatives of exponential ones."""
+        """Return logarithms of uniform draws, (C, B), as negative exponential draws."""
         draws = [g.standard_exponential(self._shape[0], self._dtype) for g in self._generators]
         return -np.stack(draws, axis=1)
 
     def jitter(self) -> np.ndarray:
         """Return factors for the step, uniform in 1 ± 0.2, (C, B, 1).
 
-        Without it a trajectory whose length is near a period of the motion goes nowhere, again
-        and again (Neal 2011, §3.2). Drawn without regard to the state, it keeps p invariant.
+        With a constant step, a trajectory whose length is near a period of the motion returns to
+        its start in every move (Neal 2011, §3.2). The factors do not depend on the state of the
+        chain, so that the moves leave p invariant.
         """
         draws = [g.random(self._shape[0], self._dtype) for g in self._generators]
         return (1 - _JITTER + 2 * _JITTER * np.stack(draws, axis=1))[..., None]
 
 
 def decoder_megabytes(vae: VAE) -> float:
-    """Return what one row of z needs on its way through the decoder and back, in 10⁶ bytes.
+    """Return the memory for one row of z in the decoder and its gradient, in 10⁶ bytes.
 
-    An upper estimate: eight arrays as wide as the outputs, seven of each hidden layer (softplus;
-    tanh makes three), and what the chain itself holds.
+    It is an upper estimate: eight arrays of the width of the outputs, seven for each hidden layer
+    (softplus; tanh needs three), and the arrays of the chain.
     """
     a = vae.architecture
     values = 8 * vae.likelihood.heads * a.data_dim + 7 * sum(a.hidden) + 30 * a.latent_dim
@@ -85,7 +90,9 @@ def decoder_megabytes(vae: VAE) -> float:
 
 
 def how_many(memory: float, needed: float, what: str) -> int:
-    """Return how often `needed` megabytes go into the budget `memory`, at least once.
+    """Return how many parts of `needed` megabytes fit into `memory`, which must be at least 1.
+
+    The error message names `what` as the part that does not fit.
 
     Raises
     ------
@@ -96,15 +103,15 @@ def how_many(memory: float, needed: float, what: str) -> int:
     if most == 0:
         raise ValueError(
             f"memory: expected at least {needed:.2g} megabytes, for {what}, got {memory:g}; "
-            "allow more, or ask for less at a time"
+            "increase memory"
         )
     return most
 
 
 def rows_in_cache(vae: VAE) -> int:
-    """Return how many rows of z go through the decoder fastest at a time.
+    """Return the number of rows of z for which the decoder is fastest, per row.
 
-    Larger arrays leave the second-level cache; with smaller ones the matrix products slow down.
+    Larger arrays do not fit into the second-level cache; smaller matrix products are slower.
     """
     a = vae.architecture
     widest = max(vae.likelihood.heads * a.data_dim, *a.hidden, a.latent_dim)
@@ -114,16 +121,16 @@ def rows_in_cache(vae: VAE) -> int:
 def row_slices(
     vae: VAE, n_rows: int, n_chains: int, memory: float | None, kept: int = 0
 ) -> list[slice]:
-    """Cut the datapoints into runs whose chains fit into the memory.
+    """Split the datapoints into blocks whose chains fit into the memory.
 
     Parameters
     ----------
     n_rows, n_chains : int
-        N, and the chains or samples that each datapoint has at a time.
+        N, and the number of chains or draws of each datapoint.
     memory : float, optional
-        Megabytes, 10⁶ bytes; without it, what the cache holds.
+        Megabytes (10⁶ bytes); by default a block fits into the processor's cache.
     kept : int
-        Numbers of float64 that each datapoint keeps beside.
+        How many float64 results are kept for each datapoint.
     """
     if memory is None:
         most = max(1, rows_in_cache(vae) // n_chains)

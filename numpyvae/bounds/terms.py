@@ -1,4 +1,8 @@
-"""Both terms of Eq. (11) for each datapoint, averaged over noise that nothing was fitted to."""
+"""Both terms of Eq. (11) for each datapoint, averaged over fresh noise.
+
+Diagnostics and comparisons need the ELBO of each datapoint with a small error, for one or several
+q at the same datapoints, and with noise that was not used to fit those q.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +28,24 @@ def row_terms(
 ) -> list[Terms]:
     """Return reconstruction and KL of each datapoint, (N,), for each given q = N(μ, σ²).
 
-    Every datapoint has draws of its own, so that the standard error of a mean over datapoints
-    holds the noise of the draws too; the several q share them, so that it leaves their difference.
-    The draws come in pairs ±ε, which takes out all odd powers of ε. And the ELBO is that of
-    Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies with z where q is near
-    the posterior; the KL is in closed form, and the reconstruction is ELBO + KL.
+    Each datapoint has independent draws, so that the standard error of a mean over datapoints
+    includes the noise of the draws. All q use the same draws, so that most of the noise cancels in
+    their differences. The draws come in pairs ±ε, which removes all odd powers of ε. The ELBO is
+    that of Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies with z if q is
+    near the posterior; the KL is in closed form, and the reconstruction is ELBO + KL.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array
     *qs : (mu, logvar)
-        Two (N, J) arrays each.
+        The parameters of each q: two (N, J) arrays.
     n_samples : int
-        Draws of z for each datapoint; an odd number is rounded up.
+        The number of draws of z for each datapoint; an odd number is rounded up.
     purpose, seed : int
-        Of the random streams.
+        These identify the random streams.
     memory : float
-        Megabytes for what the decoder needs at a time.
+        Megabytes for the arrays of the decoder.
     """
     pairs = -(-n_samples // 2)
     result = [Terms(*np.empty((2, len(x)))) for _ in qs]

@@ -1,14 +1,14 @@
-"""Bounds on log p(x) from above, and what their estimates are worth.
+"""Upper bounds on log p(x), and how well they can be estimated.
 
-With the weight w(z) = p_θ(x, z) / q_φ(z|x), two integrals lie above log p(x) as the ELBO lies
-below it:
+With the weight w(z) = p_θ(x, z) / q_φ(z|x), two integrals are at least log p(x), as the ELBO is at
+most log p(x):
 
     EUBO   = E_{p(z|x)}[log w]         = log p(x) + KL(p_θ(z|x) ‖ q_φ(z|x))
     CUBO_n = (1/n) log E_q[w^n], n ≥ 1 = log p(x) + (1/n) log E_q[(p_θ(z|x)/q_φ(z|x))^n]
 
-The EUBO needs draws from the posterior, and its average over them is then a fair estimate. The
-CUBO (Dieng, Tran, Ranganath, Paisley & Blei 2017) needs draws from q alone, but the logarithm of
-an average lies too low on average, by Jensen's inequality: see `cubo`.
+The EUBO needs draws from the posterior; the average over them is an unbiased estimate. The CUBO
+(Dieng, Tran, Ranganath, Paisley & Blei 2017) needs only draws from q, but the logarithm of an
+average is biased downwards, by Jensen's inequality: see `cubo`.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ def eubo(
 ) -> np.ndarray:
     """Estimate the evidence upper bound E_{p(z|x)}[log p_θ(x, z) − log q_φ(z|x)] ≥ log p(x).
 
-    It exceeds log p(x) by KL(p_θ(z|x) ‖ q_φ(z|x)), the other way round from Eq. (8): where q is
-    too narrow, or misses a mode of the posterior, the ELBO hardly shows it and the EUBO does.
+    It exceeds log p(x) by KL(p_θ(z|x) ‖ q_φ(z|x)), which has the arguments of Eq. (8) exchanged.
+    If q is too narrow, or misses a mode of the posterior, the EUBO is far from log p(x), while the
+    ELBO may be near it.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
     posterior : (N, J) or (L, N, J) array_like
-        Exact draws from p_θ(z|x), as `simulate` gives along with x: from anything else, such as
-        q or a chain that has not converged, the result bounds nothing.
+        Exact draws from p_θ(z|x), as `simulate` returns them with x. With other draws, from q or
+        from a chain that has not converged, the result is not a bound.
     memory : float
-        Megabytes for what the decoder needs at a time.
+        Megabytes for the arrays of the decoder.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
     eubo : (N,) array of float64
-        Nats per datapoint; at least log p(x) in expectation, while a single draw can be below.
+        Nats per datapoint; at least log p(x) in expectation. The value from one draw can be lower.
 
     Raises
     ------
     TypeError, ValueError
-        If `x` or `posterior` is not what the model can take, or the memory is too small.
+        If `x` or `posterior` is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def eubo(
 
 
 def _posterior_draws(posterior: Any, rows: int, vae: VAE) -> np.ndarray:
-    """Return draws as (L, N, J), or say what was expected."""
+    """Return the posterior draws as an array (L, N, J), after a check."""
     expected = f"({rows}, {vae.latent_dim}) or (L, {rows}, {vae.latent_dim})"
     try:
         shape = np.shape(posterior)
@@ -112,24 +113,24 @@ def cubo(
     CUBO_2 = ½ log E_q[w²] = log p(x) + ½ log(1 + χ²(p_θ(z|x) ‖ q_φ(z|x)))
 
     **The estimate is not an upper bound.** The logarithm of an average of K terms is too low in
-    expectation, and E_q[w²] lives on rare draws, where q is small and p(x, z) is not. The
-    estimate climbs towards the bound from below as K grows, often for longer than one can wait;
-    at K = 1 it is the ELBO, a lower bound. Read it as a diagnosis of q: where it still rises with
-    K, q misses part of the posterior. `sandwich` bounds from above at any effort.
+    expectation, and most of E_q[w²] comes from rare draws, where q is small and p(x, z) is not.
+    The estimate increases with K and tends to the bound, but often needs far more draws than are
+    possible; at K = 1 it is the ELBO, a lower bound. Use it as a diagnostic of q: if it still
+    increases with K, q misses part of the posterior. `sandwich` gives an upper bound at any cost.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
     n_importance : int
-        K, draws per datapoint.
+        K, the number of draws per datapoint.
     order : float
-        n, at least 1. A larger one is a looser bound, and worse to estimate.
+        n, at least 1. A larger n gives a looser bound, which is harder to estimate.
     seed : int
     memory, n_jobs : optional
-        As `importance_log_likelihood` takes them.
+        As in `importance_log_likelihood`.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def cubo(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------

@@ -1,3 +1,3 @@
-"""What every folder may use: argument checks, files, progress, random streams, parallel maps."""
+"""Tools for all folders: argument checks, files, progress, random streams, parallel work."""
 
 __all__: list[str] = []

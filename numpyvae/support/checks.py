@@ -1,7 +1,7 @@
-"""Bad input gets one clear line: what was expected, what came, what to do.
+"""Argument checks: a bad argument gets one line with what was expected, what came, what to do.
 
-These functions stand at the public doors (`VAE`, `elbo`, `fit`, ...). Inside the doors arrays
-are clean and the mathematics is free of defensive code.
+Public functions (`VAE`, `elbo`, `fit`, …) validate their arguments with these checks. Private
+functions rely on that, so that the mathematics is free of defensive code.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _BLOCK_BYTES = 1 << 22  # values are read in 4 MiB pieces, so that a memmap stay
 
 
 def shown(value: Any) -> str:
-    """Return `repr(value)` on one line, cut where it gets long."""
+    """Return `repr(value)` on one line of at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def warn_caller(message: str) -> None:
-    """Warn at the line outside this package from which it was called, through any door."""
+    """Show a UserWarning at the line of the caller's code that called into this package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("numpyvae."):
         frame, level = frame.f_back, level + 1
@@ -72,7 +72,7 @@ def check_weight(name: str, value: Any) -> float:
 
 
 def _check_real(name: str, value: Any, where: str, lies_there: Callable[[float], bool]) -> float:
-    """Return `value` as a finite float that lies where it should."""
+    """Return `value` as a finite float for which `lies_there` is true."""
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
             raise TypeError
@@ -99,7 +99,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-    """Walk over the rows of `x` in pieces of a few megabytes.
+    """Yield the rows of `x` in blocks of about 4 megabytes.
 
     Parameters
     ----------
@@ -122,16 +122,17 @@ def check_rows(
     columns : int, optional
         The required number of columns.
     name : str
-        What the message calls `x`.
+        Name of `x` in the error message.
     dtype : floating dtype, optional
         Values too large for it are refused; `x` itself is not converted.
 
     Raises
     ------
     TypeError
-        For masked, complex, object, text and other arrays that are not of real numbers.
+        If `x` is masked, or its values are not real numbers (complex, object, text, …).
     ValueError
-        For another number of dimensions or columns, no rows, no columns, NaN or infinity.
+        If `x` has another number of dimensions or columns, no rows or no columns, or contains NaN
+        or infinity.
     """
     if np.ma.isMaskedArray(x):
         raise TypeError(
@@ -172,14 +173,14 @@ def check_rows(
                 )
             if narrower and np.abs(block).max() > np.finfo(dtype).max:
                 raise ValueError(
-                    f"{name}: expected values that {np.dtype(dtype)} can hold, got "
+                    f"{name}: expected values within the range of {np.dtype(dtype)}, got "
                     f"{np.abs(block).max():g}; scale the data or use dtype='float64'"
                 )
     return array
 
 
 def check_vae(vae: Any) -> None:
-    """Raise TypeError unless `vae` has what a `VAE` has; one that only looks like it will do."""
+    """Raise TypeError unless `vae` has the attributes of a `VAE`; its class does not matter."""
     if not all(hasattr(vae, name) for name in ("encoder", "decoder", "likelihood", "parameters")):
         raise TypeError(
             f"vae: expected a VAE, got {shown(vae)}; make one with VAE(data_dim, latent_dim), "
@@ -188,13 +189,13 @@ def check_vae(vae: Any) -> None:
 
 
 def check_data(vae: Any, x: Any) -> np.ndarray:
-    """Return `x` as `check_rows` does, if the model `vae` can take it: its width and its values.
+    """Return `x` as `check_rows` does, after a check that it is data for the model `vae`.
 
     Raises
     ------
     TypeError, ValueError
-        If `vae` is no model, or `x` is not rows of `vae.data_dim` values in the support of its
-        likelihood that its dtype can hold.
+        If `vae` is not a VAE, or `x` is not an array of `vae.data_dim` columns whose values are
+        finite in its dtype and in the support of its likelihood.
     """
     check_vae(vae)
     x = check_rows(x, vae.data_dim, dtype=vae.dtype)
@@ -203,7 +204,7 @@ def check_data(vae: Any, x: Any) -> np.ndarray:
 
 
 def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:
-    """Return the noise `eps`, or another array called `name`, if its shape is (L, B, J)."""
+    """Return the noise `eps`, or another array called `name`, if its shape is (L, rows, J)."""
     if np.ma.isMaskedArray(eps):
         raise TypeError(f"{name}: expected a plain array, got a masked array")
     try:

@@ -1,7 +1,9 @@
-"""Files that are whole or not there: written beside their place, flushed, then renamed.
+"""Atomic file writes, and safe reading of npz archives.
 
-Model files are plain npz archives without pickle. They are read with suspicion: names, shapes,
-dtypes and declared sizes are compared with what they must be before anything is allocated.
+A run that is interrupted must not leave half a file: a file is written under a temporary name in
+the same folder, flushed to disk, and then renamed. Model files are npz archives without pickle. A
+file may be damaged or malicious, so names, shapes, dtypes and declared sizes are compared with
+the expected ones before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -25,17 +27,17 @@ __all__ = ["ArrayFile", "atomic_write", "write_arrays"]
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """Open a binary file that takes the place of `path` when the block ends without an error.
+    """Open a binary file that replaces `path` when the block ends without an error.
 
-    Until then the bytes go to a temporary neighbor, which is removed if anything fails, so a
-    reader finds the old file or the new one and never a piece.
+    Until then the bytes go to a temporary file in the same folder, which is removed if anything
+    fails. A reader finds either the complete old file or the complete new one.
 
     Raises
     ------
     OSError
         If the folder does not exist or cannot be written.
     """
-    path = Path(os.path.realpath(path))  # behind a link, the file that it names
+    path = Path(os.path.realpath(path))  # if it is a link, the file that it points to
     if path.exists() and not path.is_file() and not path.is_dir():
         with open(path, "wb") as device:  # a pipe or a device is written to, not replaced
             yield device
@@ -69,7 +71,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
     Parameters
     ----------
     path : path
-        Written exactly as named: no suffix is added.
+        The name of the file as it is; no suffix is added.
     arrays : mapping of str to array
     """
     with atomic_write(path) as file:
@@ -77,7 +79,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
 
 
 class ArrayFile:
-    """An npz archive opened for careful reading; use it in a `with` block.
+    """An npz archive whose arrays are checked before they are read; use it in a `with` block.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ class ArrayFile:
             raise FileNotFoundError(f"{self.path}: no such file; check the path") from None
         try:
             self._zip = zipfile.ZipFile(file)
-        except Exception:  # a crafted directory raises what its parsers raise
+        except Exception:  # a malicious directory can raise anything
             file.close()
             raise self._error("an npz archive", "something else or a truncated file") from None
         self._file = file
@@ -113,28 +115,28 @@ class ArrayFile:
         self._file.close()
 
     def expect(self, names: set[str]) -> None:
-        """Raise ValueError unless the archive holds exactly the arrays `names`."""
+        """Raise ValueError unless the archive contains exactly the arrays `names`."""
         wanted, found = sorted(f"{name}.npy" for name in names), sorted(self._zip.namelist())
         if found != wanted:
             odd = sorted(set(found) ^ set(wanted)) or found
             raise self._error(f"the arrays {shown(wanted)}", f"a difference in {shown(odd)}")
 
     def read(self, name: str, shape: tuple[int, ...] | None, kind: str) -> np.ndarray:
-        """Read one array after its header and size have been found right.
+        """Read one array, after a check of its header and size.
 
         Parameters
         ----------
         name : str
         shape : tuple of int, or None
-            The shape it must have; None takes a scalar.
+            The shape that it must have; None for a scalar.
         kind : str
-            Letters of `dtype.kind` that are accepted.
+            The accepted values of `dtype.kind`, as in "fi".
 
         Raises
         ------
         ValueError
-            If the array is missing, of another shape or dtype, damaged, or larger or smaller
-            than its header says.
+            If the array is missing or damaged, has another shape or dtype, or its size is not
+            the one in its header.
         """
         what = f"an array {name!r} of shape {shape or ()}"
         try:
@@ -163,17 +165,17 @@ class ArrayFile:
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, order and dtype of a .npy stream; anything unusual raises."""
+    """Read shape, order and dtype of a .npy stream; raise if its header is not a standard one."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a header that needs mending is not ours
+        warnings.simplefilter("error")  # NumPy warns if it has to repair a header
         return readers[np.lib.format.read_magic(member)](member)
 
 
 def _as_array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
-    """Return the bytes of a .npy stream as an array of its own, in native byte order."""
+    """Return the bytes of a .npy stream as a new array in native byte order."""
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="))

@@ -1,8 +1,8 @@
-"""Work spread over the processor's cores, with results that do not depend on their number.
+"""Parallel work on several cores, with results that do not depend on the number of cores.
 
-Threads, not processes: NumPy lets go of the interpreter's lock while it computes, so that pieces
-of a few milliseconds run side by side, and nothing is copied or started anew. Each worker has one
-BLAS thread: a product that BLAS itself shares out is summed in another order.
+The workers are threads, not processes: NumPy releases the interpreter's lock while it computes,
+so that tasks of a few milliseconds run in parallel, and no data are copied. Each worker has one
+BLAS thread, because a matrix product on several BLAS threads is summed in another order.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def over_cores(
 ) -> None:
     """Call work(task, advance) for each task, on `n_jobs` threads with one BLAS thread each.
 
-    What one task writes must not be read by another. An exception, Ctrl-C among them, ends every
-    worker where it next calls `advance`, and is raised here.
+    No task may read what another one writes. After an exception, or Ctrl-C, every worker stops at
+    its next call of `advance`, and the exception is raised here.
 
     Parameters
     ----------
     work : callable
     tasks : sequence
     n_jobs : int, optional
-        As many as BLAS has threads if None, so that what limits the one limits the other.
+        By default the number of BLAS threads, so that a limit on those limits the workers too.
     advance : callable
-        Of a `progress_line`; it is never called twice at the same time.
+        The function that `progress_line` yields. Two threads never call it at the same time.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -59,12 +59,12 @@ def over_cores(
 
 
 def _on_threads(work, tasks, n_jobs, advance) -> None:
-    """Do what `over_cores` says on more than one thread."""
+    """Do the work of `over_cores` on more than one thread."""
     import threading
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
     lock, ended = threading.Lock(), threading.Event()
-    errors = np.geterr()  # a new thread would begin with the default
+    errors = np.geterr()  # a new thread starts with NumPy's default settings
 
     def advance_if_wanted(note: str) -> None:
         if ended.is_set():

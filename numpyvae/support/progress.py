@@ -1,4 +1,4 @@
-"""A line on standard error that says how far training has come."""
+"""A progress line on standard error, since training and annealing can take minutes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ __all__ = ["progress_line"]
 
 @contextmanager
 def progress_line(total: int, unit: str, shown: bool) -> Iterator:
-    """Yield a function `advance(note)`: tqdm's bar if tqdm is installed, else one plain line.
+    """Yield a function `advance(note)` that counts one step, and shows the count and the note.
+
+    The line is the progress bar of tqdm if that is installed, else plain text.
 
     Parameters
     ----------
     total : int
-        How many advances there will be.
+        The number of steps.
     unit : str
-        What is counted, as in "epoch".
+        The name of a step, as in "epoch".
     shown : bool
-        False yields a function that does nothing.
+        If False, the function does nothing.
     """
     if not shown:
         yield lambda note: None

@@ -1,8 +1,8 @@
-"""The random streams: which draws are made for which purpose, so that no two share their numbers.
+"""The random streams: each purpose has draws of its own, so that no two purposes share noise.
 
-A stream is named by a seed, a purpose, and where needed more whole numbers (an epoch, a block of
-rows, a datapoint). The same name always gives the same draws, whatever was drawn before. Streams
-that differ in any part of their names are independent.
+A stream is identified by a seed, a purpose, and where needed more integers (an epoch, a block of
+rows, a datapoint). The same integers always give the same draws, whatever was drawn before, and
+streams that differ in any of them are independent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Purpose", "stream"]
 
 @unique
 class Purpose(IntEnum):
-    """What a stream draws. To change a value is to change every result that was drawn with it.
+    """What a stream draws. A member with another value would change all results drawn with it.
 
     Examples
     --------
@@ -66,14 +66,14 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
-    """Return the random generator of the stream that is named by all arguments together.
+    """Return the random generator of the stream that all arguments together identify.
 
     Parameters
     ----------
     seed : int
     purpose : Purpose
     *more : int
-        Further parts of the name, such as an epoch or a datapoint.
+        Further integers, such as an epoch or a datapoint.
 
     Returns
     -------

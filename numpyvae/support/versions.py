@@ -1,7 +1,7 @@
 """The versions and the machine behind a result, to be kept with it.
 
 Floating-point results are equal to the last bit only for the same libraries on the same kind of
-machine. Who repeats a result and finds other digits can see here what differs.
+machine. If a result cannot be reproduced exactly, this record shows what differs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def provenance(version: str, *more: str) -> dict[str, object]:
     Parameters
     ----------
     version : str
-        The version of numpyvae, which its caller knows even where it runs without being installed.
+        The version of numpyvae. The caller knows it even if the package is not installed.
     *more : str
-        Packages that took part beside those that always do.
+        Further packages that were used.
     """
     import numpy  # noqa: F401  (its BLAS must be loaded to be seen)
     from threadpoolctl import threadpool_info
@@ -45,8 +45,8 @@ def provenance(version: str, *more: str) -> dict[str, object]:
 
 
 def _version(package: str) -> str:
-    """Return the installed version of a package, or what the loaded module says of itself."""
+    """Return the installed version of a package, or the `__version__` of its loaded module."""
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a checkout on the path, or files copied by hand
+    except metadata.PackageNotFoundError:  # files on the path that are not installed
         return str(getattr(sys.modules.get(package), "__version__", "unknown"))

@@ -15,7 +15,7 @@ from numpyvae.bounds import annealed_log_likelihood, cubo, importance_curve
 from numpyvae.bounds import importance_log_likelihood as importance
 from numpyvae.support.parallel import over_cores
 
-DOORS = {
+BOUNDS = {
     "importance": lambda vae, x, n: importance(vae, x, 30, n_jobs=n),
     "curve": lambda vae, x, n: importance_curve(vae, x, 30, n_jobs=n).values,
     "cubo": lambda vae, x, n: cubo(vae, x, 30, n_jobs=n),
@@ -32,13 +32,13 @@ def quiet(note):
     """Show no progress."""
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_number_of_workers_changes_no_bit(door):
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_the_number_of_workers_changes_no_bit(bound):
     # kills: a stream shared by workers, pieces cut by n_jobs, results put in order of arrival
     vae, x = case()
-    alone = DOORS[door](vae, x, 1)
+    alone = BOUNDS[bound](vae, x, 1)
     for n_jobs in (2, 3, 50, None):
-        assert np.array_equal(DOORS[door](vae, x, n_jobs), alone)
+        assert np.array_equal(BOUNDS[bound](vae, x, n_jobs), alone)
 
 
 def test_workers_really_run_side_by_side():
@@ -107,11 +107,11 @@ def test_ctrl_c_ends_the_workers(endless):
 @pytest.mark.parametrize(
     ("n_jobs", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError), ("2", TypeError)]
 )
-@pytest.mark.parametrize("door", DOORS)
-def test_n_jobs_that_is_no_count_gets_one_line(door, n_jobs, error):
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_n_jobs_that_is_no_count_gets_one_line(bound, n_jobs, error):
     # kills: n_jobs that reaches the pool, whose message names max_workers
     with pytest.raises(error, match=r"^n_jobs: expected a whole number of at least 1, got .*$"):
-        DOORS[door](*case(2, 4), n_jobs)
+        BOUNDS[bound](*case(2, 4), n_jobs)
 
 
 def test_memory_is_that_of_the_workers_alone():

@@ -1,4 +1,8 @@
-"""Annealing from one end of a path to the other: temperatures, steps, and the walk itself."""
+"""Chains that are annealed along a path, and the weights that they collect.
+
+The bounds of `ais` need chains in both directions with the same temperatures and step sizes. This
+module has all three: the temperatures, the step sizes, and the annealed chain itself.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,16 @@ from .streams import RowStreams
 __all__ = [
     "PILOT_CHAINS",
     "Steps",
+    "anneal",
     "check_temperatures",
     "n_moves",
     "sigmoid_temperatures",
     "tune",
-    "walk",
 ]
 
 PILOT_CHAINS = 8
 _PILOT_TEMPERATURES = 100
-_WARM_UP = 30  # moves at the pilot's first temperature, where its step is not yet right
+_WARM_UP = 30  # moves at the pilot's first temperature, to adapt its first step
 _SMOOTHED = 5  # neighboring temperatures whose log steps are averaged after the pilot
 
 
@@ -37,7 +41,7 @@ def sigmoid_temperatures(n: int, steepness: float = 4.0) -> np.ndarray:
     Parameters
     ----------
     n : int
-        Intermediate distributions.
+        The number of intermediate distributions.
     steepness : float
         δ.
 
@@ -67,7 +71,7 @@ def check_temperatures(temperatures: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If they are not numbers that rise from 0 to 1.
+        If they are not numbers that increase from 0 to 1.
     """
     try:
         betas = np.asarray(temperatures, dtype=float)
@@ -78,7 +82,7 @@ def check_temperatures(temperatures: Any) -> np.ndarray:
     if betas.ndim == 0:
         raise TypeError(
             f"temperatures: expected a sequence from 0 to 1, got {shown(temperatures)}; "
-            "how many there are is n_temperatures"
+            "to give their number, use n_temperatures"
         )
     if betas.ndim != 1 or betas.size < 2 or betas[0] != 0 or betas[-1] != 1:
         ends = f"from {betas[0]:g} to {betas[-1]:g}" if betas.ndim == 1 and betas.size else "none"
@@ -90,14 +94,14 @@ def check_temperatures(temperatures: Any) -> np.ndarray:
     if falls.size:
         i = falls[0]
         raise ValueError(
-            "temperatures: expected each to be above the one before, "
-            f"got {betas[i]} and then {betas[i + 1]} at place {i + 1}"
+            "temperatures: expected increasing numbers, "
+            f"got {betas[i]} and then {betas[i + 1]} at index {i + 1}"
         )
     return betas
 
 
 class Steps(NamedTuple):
-    """The leapfrog step as a function of β, one for each datapoint: tuned once, then frozen.
+    """The leapfrog step as a function of β, one for each datapoint: tuned once, then constant.
 
     Attributes
     ----------
@@ -109,7 +113,7 @@ class Steps(NamedTuple):
     log_step: np.ndarray
 
     def at(self, beta: float) -> np.ndarray:
-        """Return the step at β, (B, 1): its logarithm is linear between the tuned ones."""
+        """Return the step at β, (B, 1): its logarithm is interpolated linearly in β."""
         above = int(np.clip(np.searchsorted(self.betas, beta), 0, len(self.betas) - 1))
         below = max(above - 1, 0)
         span = self.betas[above] - self.betas[below]
@@ -119,14 +123,14 @@ class Steps(NamedTuple):
 
 
 def pilot_betas(betas: np.ndarray) -> np.ndarray:
-    """Return the temperatures that the pilot visits: 100 of the intermediate ones, or all."""
+    """Return the temperatures of the pilot run: 100 of the intermediate ones, or all."""
     n = len(betas) - 2
     chosen = np.unique(np.linspace(1, n, min(n, _PILOT_TEMPERATURES)).round().astype(int))
     return betas[chosen]
 
 
 def n_moves(betas: np.ndarray) -> tuple[int, int]:
-    """Return how many moves the pilot makes, and how many a walk."""
+    """Return the number of moves of the pilot run, and of an annealed chain."""
     n = len(betas) - 2
     return (len(pilot_betas(betas)) - 1 + _WARM_UP if n else 0), n
 
@@ -134,13 +138,13 @@ def n_moves(betas: np.ndarray) -> tuple[int, int]:
 def tune(
     path: Path, betas: np.ndarray, n_leapfrog: int, draws: RowStreams, advance: Callable
 ) -> Steps:
-    """Find the steps by a pilot run, whose chains are then thrown away.
+    """Find the steps by a pilot run, whose chains are then discarded.
 
-    The pilot anneals chains of its own along the path, and moves log step by the acceptance just
-    seen, as Wu et al. 2016 do. They do it within the run that is measured; but there the step
-    knows where the chains have been, which bends their transitions: E[w] is no longer p(x), and
-    the bounds no longer hold. Steps of another run with other noise are constants to the chains
-    that are measured, forward and reverse.
+    The pilot run anneals separate chains along the path, and adapts log step after each move to
+    the acceptance of that move, as Wu et al. 2016 do. They adapt it within the run that gives the
+    weights. But then the step depends on where the chains have been, the moves no longer leave f_β
+    invariant, E[w] is no longer p(x), and the bounds are not valid. A pilot run with other noise
+    gives steps that are constants for the chains that give the weights, in both directions.
     """
     chosen = pilot_betas(betas)
     point = path.start(0.0, path.draw(draws.normal()))
@@ -157,7 +161,7 @@ def tune(
     return Steps(chosen, _smooth(found))
 
 
-def walk(
+def anneal(
     path: Path,
     point: Point,
     betas: np.ndarray,
@@ -170,9 +174,9 @@ def walk(
 
     log w = Σ_t log f_{β_t}(z_{t−1}) − log f_{β_{t−1}}(z_{t−1}) = Σ_t (β_t − β_{t−1}) r(z_{t−1})
 
-    and z_t comes from z_{t−1} by a move that leaves f_{β_t} invariant. From z₀ ~ p₀ and β rising,
-    E[w] = p(x). From z₀ ~ p(z|x) and β falling, the same lines give E[w] = 1/p(x): each
-    Hamiltonian move is its own reversal.
+    where z_t comes from z_{t−1} by a move that leaves f_{β_t} invariant. If z₀ ~ p₀ and β
+    increases, E[w] = p(x). If z₀ ~ p(z|x) and β decreases, the same formula gives E[w] = 1/p(x),
+    because a Hamiltonian move is reversible.
 
     Parameters
     ----------
@@ -180,9 +184,9 @@ def walk(
     point : Point
         Draws from the distribution at `betas[0]`.
     betas : (T,) array
-        Rising from 0 to 1, or falling from 1 to 0.
+        Increasing from 0 to 1, or decreasing from 1 to 0.
     steps : Steps, optional
-        None if there is no temperature between the two ends.
+        None if there is no temperature between 0 and 1.
     n_leapfrog : int
     draws : RowStreams
     advance : callable
@@ -191,7 +195,7 @@ def walk(
     -------
     log_w : (C, B) array of float64
     acceptance : (B,) array
-        Mean over temperatures and chains; NaN without a move.
+        Mean over temperatures and chains; NaN if there is no move.
     """
     log_w = np.zeros(point.log_p.shape)
     total = np.zeros(log_w.shape[1])
