@@ -448,7 +448,11 @@ def test_sigmoid_temperatures():
         ({"memory": 0}, ValueError, "memory.*above 0"),
         ({"memory": "lots"}, TypeError, "memory"),
         ({"memory": 1e-4}, ValueError, "memory.*at least .*8 draws or chains.*got 0.0001"),
-        ({"posterior": np.zeros((2, 2))}, ValueError, "posterior.*3 rows of x, got 2"),
+        (
+            {"posterior": np.zeros((2, 2))},
+            ValueError,
+            "posterior.*3 rows, as many as x, got 2",
+        ),
         ({"posterior": np.zeros((3, 5))}, ValueError, "posterior.*2 columns, got 5"),
         ({"posterior": np.full((3, 2), np.nan)}, ValueError, "posterior.*finite"),
     ],

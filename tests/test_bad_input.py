@@ -64,6 +64,7 @@ NEED_A_MODEL = {
     "cubo": lambda vae: bounds.cubo(vae, GOOD),
     "appendix D": lambda vae: bounds.fitted_log_likelihood(vae, GOOD),
     "compare_bounds": lambda vae: bounds.compare_bounds(vae, GOOD),
+    "log_weights": lambda vae: bounds.log_weights(vae, GOOD, EPS[0], EPS[0], EPS),
     "decompose_gap": lambda vae: diagnostics.decompose_gap(vae, GOOD),
     "rate_distortion": lambda vae: diagnostics.rate_distortion(vae, GOOD),
     "elbo_surgery": lambda vae: diagnostics.elbo_surgery(vae, GOOD),
@@ -114,6 +115,7 @@ DOORS = {
     "sampled_elbo": lambda vae, x: sampled_elbo(vae, x, EPS),
     "mean_terms": lambda vae, x: mean_terms(vae, x),
     "importance": lambda vae, x: importance_log_likelihood(vae, x, 3),
+    "log_weights": lambda vae, x: bounds.log_weights(vae, x, EPS[0], EPS[0], EPS),
     "fit": lambda vae, x: fit(vae, x, epochs=1),
 }
 
@@ -241,7 +243,11 @@ def test_variational_inference_refuses_what_float32_cannot_hold():
 # The noise ε and the latent z.
 
 
-@pytest.mark.parametrize("door", [elbo, elbo_and_grad, elbo_terms, sampled_elbo])
+def log_weights(vae, x, eps):
+    return bounds.log_weights(vae, x, *vae.encode(x), eps)
+
+
+@pytest.mark.parametrize("door", [elbo, elbo_and_grad, elbo_terms, sampled_elbo, log_weights])
 @pytest.mark.parametrize(
     ("eps", "error", "word"),
     [
@@ -264,6 +270,25 @@ def test_bad_noise(eps, error, word, door):
     """Kills noise that broadcasts: one ε for the whole batch is a classic bug."""
     vae = model()
     refuses(error, lambda: door(vae, GOOD, eps), "eps:", word, vae=vae)
+
+
+@pytest.mark.parametrize("name", ["mu", "logvar"])
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (EPS[0, :1], ValueError, "expected 6 rows, as many as x, got 1"),
+        (EPS[0, :, :1], ValueError, "expected 2 columns, got 1"),
+        (EPS[0] * np.nan, ValueError, "finite"),
+        (EPS[0] + 1e300, ValueError, "float32"),
+        (EPS[0] + 0j, TypeError, "complex128"),
+        (EPS, ValueError, "(1, 6, 2)"),
+    ],
+)
+def test_bad_posterior_of_log_weights(name, value, error, words):
+    # kills: one row of q broadcast to all rows of x, and weights that are NaN
+    q = {"mu": EPS[0], "logvar": EPS[0]} | {name: value}
+    call = lambda: bounds.log_weights(model(), GOOD, **q, eps=EPS)  # noqa: E731
+    refuses(error, call, f"{name}:", words)
 
 
 def test_bad_latents():

@@ -120,6 +120,44 @@ def test_dataset_prints_in_one_line_and_compares_by_identity(tiny):
     assert tiny != dataclasses.replace(tiny)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"maximum": 0}, ValueError, ["maximum: expected", "at least 1, got 0"]),
+        ({"maximum": 2.5}, TypeError, ["maximum: expected a whole number", "2.5"]),
+        ({"maximum": 8}, ValueError, ["x_train: expected values in [0, 8], got", "0 to 16"]),
+        ({"image_shape": (2, 2)}, ValueError, ["x_train: expected 4 columns, got 3"]),
+        ({"image_shape": 3}, TypeError, ["image_shape: expected (height, width), got 3"]),
+        ({"image_shape": (1, 3, 1)}, TypeError, ["image_shape: expected (height, width), got"]),
+        ({"image_shape": (-1, -3)}, ValueError, ["image_shape: expected", "got -1"]),
+        ({"x_test": np.zeros((1, 1, 3), "u1")}, ValueError, ["x_test: expected", "(1, 1, 3)"]),
+        ({"x_test": np.zeros((0, 3), "u1")}, ValueError, ["x_test: expected", "(0, 3)"]),
+        ({"x_test": np.array([[0, -1, 0]])}, ValueError, ["x_test: expected", "-1 to 0"]),
+        ({"x_train": np.full((2, 3), 0.5)}, TypeError, ["x_train: expected whole", "float64"]),
+        ({"x_train": np.full((2, 3), np.nan)}, ValueError, ["x_train: expected finite"]),
+        ({"y_train": np.zeros(3, "u1")}, ValueError, ["y_train: expected shape (2,)", "(3,)"]),
+        ({"y_train": [[0], [0, 1]]}, ValueError, ["y_train: expected shape (2,)", "ragged"]),
+        ({"y_test": np.zeros(1)}, TypeError, ["y_test: expected class labels", "float64"]),
+        ({"y_test": np.ma.zeros(1, int)}, TypeError, ["y_test: expected", "masked array"]),
+        ({"y_test": None}, ValueError, ["y_test: expected shape (1,)", "()"]),
+    ],
+)
+def test_a_data_set_refuses_parts_that_do_not_agree(tiny, change, error, words):
+    # Kills: grays that are NaN or above 1, images of another size, labels of other rows.
+    with pytest.raises(error) as caught:
+        dataclasses.replace(tiny, **change)
+    one_line(caught, *words)
+
+
+def test_a_data_set_takes_lists():
+    # Kills: a list that is kept as it is, and has no shape.
+    data = Dataset("lists", [[0, 4]], [1], [[2, 3]], [0], 4, [1, 2])
+    assert data.x_train.shape == (1, 2)
+    assert data.grays("test").tolist() == [[0.5, 0.75]]
+    with pytest.raises(ValueError, match="read-only"):
+        data.y_train[0] = 3
+
+
 # ------------------------------------------------------------------ binarize
 
 

@@ -193,12 +193,7 @@ def annealed_log_likelihood(
     check_choice("initial", initial, ("encoder", "prior"))
     seed = check_seed(seed)
     if posterior is not None:
-        posterior = check_rows(posterior, vae.latent_dim, "posterior", vae.dtype)
-        if len(posterior) != len(x):
-            raise ValueError(
-                f"posterior: expected one draw for each of the {len(x)} rows of x, "
-                f"got {len(posterior)}"
-            )
+        posterior = check_rows(posterior, vae.latent_dim, "posterior", vae.dtype, len(x))
     n_jobs = check_jobs(n_jobs)
     blocks = row_slices(vae, len(x), max(C, PILOT_CHAINS), memory)
     start = time.perf_counter()

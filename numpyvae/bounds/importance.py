@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.distributions import log_mean_exp, reparameterize, sampled_kl
 from ..core.vae import VAE
-from ..support.checks import check_count, check_data, check_seed
+from ..support.checks import check_count, check_data, check_noise, check_rows, check_seed
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.streams import Purpose, stream
@@ -207,13 +207,13 @@ def _for_each_block(
         most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
     blocks = range(-(-x.shape[0] // _ROWS))
 
-    def weigh(block, advance):
+    def work_on(block, advance):
         rng = stream(seed, purpose, block)
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
         work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
 
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
-        over_cores(weigh, blocks, n_jobs, advance)
+        over_cores(work_on, blocks, n_jobs, advance)
 
 
 def _pieces(
@@ -228,26 +228,32 @@ def _pieces(
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
         eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
-        yield log_weights(vae, x, mu, logvar, eps).astype(float)
+        yield weigh(vae, x, mu, logvar, eps).astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
 
 
-def log_weights(
-    vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray
-) -> np.ndarray:
+def log_weights(vae: VAE, x: Any, mu: Any, logvar: Any, eps: Any) -> np.ndarray:
     """Log importance weights log p_θ(x, z) − log q_φ(z|x) at z = μ + σ ε.
 
     Parameters
     ----------
     vae : VAE
-    x : (B, D) array
-    mu, logvar : (B, J) array
-    eps : (L, B, J) array
+    x : (B, D) array_like
+    mu, logvar : (B, J) array_like
+        The parameters of q for each row of x, as from `vae.encode`.
+    eps : (L, B, J) array_like
+        Standard normal noise.
 
     Returns
     -------
     log_w : (L, B) array
-        Nats.
+        Nats, in the dtype of the model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not valid for the model, or `mu`, `logvar` or `eps` has another shape or is not
+        finite.
 
     Examples
     --------
@@ -256,6 +262,17 @@ def log_weights(
     >>> log_weights(vae, x, zeros, zeros, np.zeros((5, 1, 2))).shape
     (5, 1)
     """
+    x = check_data(vae, x)
+    mu = check_rows(mu, vae.latent_dim, "mu", vae.dtype, len(x))
+    logvar = check_rows(logvar, vae.latent_dim, "logvar", vae.dtype, len(x))
+    eps = check_noise(eps, len(x), vae.latent_dim)
+    return weigh(vae, *(np.asarray(a, vae.dtype) for a in (x, mu, logvar, eps)))
+
+
+def weigh(
+    vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray
+) -> np.ndarray:
+    """Return what `log_weights` does, for arguments that have been checked."""
     z, _ = reparameterize(mu, logvar, eps)
     log_px, _ = vae.log_likelihood(x, z)
     log_ratio, _ = sampled_kl(z, logvar, eps)

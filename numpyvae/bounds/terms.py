@@ -11,7 +11,7 @@ import numpy as np
 from ..core.distributions import gaussian_kl
 from ..core.elbo import Terms
 from ..core.vae import VAE
-from .importance import log_weights
+from .importance import weigh
 from .streams import RowStreams, row_slices
 
 __all__ = ["row_terms"]
@@ -55,7 +55,7 @@ def row_terms(
         block = x[rows].astype(vae.dtype, copy=False)
         for terms, (mu, logvar) in zip(result, qs):
             kl, _ = gaussian_kl(mu[rows], logvar[rows])
-            log_w = log_weights(vae, block, mu[rows], logvar[rows], eps)
+            log_w = weigh(vae, block, mu[rows], logvar[rows], eps)
             terms.kl[rows] = kl
             terms.reconstruction[rows] = log_w.mean(axis=0, dtype=float) + kl
     return result

@@ -22,7 +22,7 @@ from ..support.checks import check_count, check_data, check_positive, check_rows
 from ..support.parallel import check_jobs
 from ..support.progress import progress_line
 from ..support.streams import Purpose
-from .importance import log_mean_weights, log_weights
+from .importance import log_mean_weights, weigh
 from .streams import row_slices
 
 __all__ = ["cubo", "eubo"]
@@ -76,7 +76,7 @@ def eubo(
             block = x[rows].astype(vae.dtype)
             (mu, logvar), _ = vae.encoder(block)
             eps = (z[:, rows].astype(vae.dtype) - mu) * np.exp(-0.5 * logvar)
-            result[rows] = log_weights(vae, block, mu, logvar, eps).mean(axis=0, dtype=float)
+            result[rows] = weigh(vae, block, mu, logvar, eps).mean(axis=0, dtype=float)
             advance("")
     return result
 

@@ -1,8 +1,8 @@
-"""What every loader returns, and the one draw that turns grays into outcomes.
+"""The type that every loader returns, and the draw that turns gray values into binary ones.
 
-A pixel is stored as it was measured: a count of ink, 0 ... maximum. A likelihood needs an
-outcome, so the count is read either as Binomial(maximum, p) data, unchanged, or as the
-probability of a Bernoulli outcome, drawn by `binarize`.
+A pixel is stored as it was measured: a whole number 0 ... maximum. It is used either as a count,
+the outcome of a Binomial(maximum, p), or x / maximum is the probability of a Bernoulli outcome,
+which `binarize` draws.
 """
 
 from __future__ import annotations
@@ -12,28 +12,40 @@ from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, check_positive, check_rows
+from ..support.checks import (
+    check_choice,
+    check_count,
+    check_labels,
+    check_positive,
+    check_rows,
+    shown,
+)
 
 __all__ = ["Dataset", "binarize"]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels, cut into a training and a test part. The arrays are read-only.
+    """Images and labels, split into a training and a test part. The arrays are read-only.
 
     Parameters
     ----------
     name : str
-    x_train : (N, D) array of uint8
-        One image a row, row by row from the top, values 0 ... maximum.
-    y_train : (N,) array of uint8
+    x_train : (N, D) array of int
+        An image in each row, its pixels in row-major order, with values 0 ... maximum.
+    y_train : (N,) array of int
         Class labels.
-    x_test : (N_test, D) array of uint8
-    y_test : (N_test,) array of uint8
+    x_test : (N_test, D) array of int
+    y_test : (N_test,) array of int
     maximum : int
-        The value of full ink: 16 for the digits, 255 for MNIST and its kin.
+        The maximum value of a pixel: 16 for the digits, 255 for MNIST and similar data sets.
     image_shape : (h, w)
         D = h * w.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not agree, or values are not whole numbers from 0 to `maximum`.
 
     Examples
     --------
@@ -51,8 +63,20 @@ class Dataset:
     image_shape: tuple[int, int]
 
     def __post_init__(self) -> None:
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            array.flags.writeable = False
+        maximum = check_count("maximum", self.maximum)
+        h, w = _check_image_shape(self.image_shape)
+        for part in ("train", "test"):
+            x = check_rows(getattr(self, f"x_{part}"), h * w, f"x_{part}")
+            if x.dtype.kind == "f":
+                raise TypeError(
+                    f"x_{part}: expected whole numbers 0 ... maximum, got dtype {x.dtype}; "
+                    "convert counts with x.astype('uint8')"
+                )
+            _check_range(x, maximum, f"x_{part}")
+            y = check_labels(getattr(self, f"y_{part}"), len(x), f"y_{part}")
+            for name, array in ((f"x_{part}", x), (f"y_{part}", y)):
+                array.flags.writeable = False
+                object.__setattr__(self, name, array)
 
     def __repr__(self) -> str:
         h, w = self.image_shape
@@ -86,18 +110,18 @@ class Dataset:
 def binarize(
     x: np.ndarray, rng: np.random.Generator, maximum: float = 1, dtype: Any = "float32"
 ) -> np.ndarray:
-    """Draw each pixel: 1 with probability x / maximum, else 0.
+    """Draw each pixel as 1 with probability x / maximum, else 0.
 
     A pixel of 0 always gives 0 and a pixel of `maximum` always gives 1. As a `transform` for
-    `fit`, `functools.partial(binarize, maximum=16)` draws the digits afresh in every epoch.
+    `fit`, `functools.partial(binarize, maximum=16)` draws the digits anew in every epoch.
 
     Parameters
     ----------
     x : (B, D) array of real numbers in [0, maximum]
     rng : numpy.random.Generator
-        Gives one uniform number for each pixel.
+        It draws one uniform number for each pixel.
     maximum : float
-        The value of full ink.
+        The maximum value of a pixel.
     dtype : dtype
         The dtype of the result.
 
@@ -124,14 +148,27 @@ def binarize(
             f"rng: expected a numpy Generator, got {type(rng).__name__}; "
             "make one with numpy.random.default_rng(seed)"
         )
-    low, high = x.min(), x.max()
-    if low < 0 or high > maximum:
-        raise ValueError(
-            f"x: expected values in [0, {maximum:g}], got values from {low} to {high}; "
-            "pass the value of full ink as maximum (16 for the digits, 255 for MNIST)"
-        )
+    _check_range(x, maximum, "x")
     # u lies in [0, 1), so that u < 0 never holds and u < 1 always does: both ends are exact.
     # Integers need no more than float32: its uniform numbers have 24 bits.
     work = np.float64 if x.dtype.kind == "f" and x.itemsize > 4 else np.float32
     p = np.divide(x, maximum, dtype=work)
     return (rng.random(x.shape, dtype=work) < p).astype(dtype)
+
+
+def _check_range(x: np.ndarray, maximum: float, name: str) -> None:
+    """Raise ValueError unless all values lie in [0, maximum]."""
+    low, high = x.min(), x.max()
+    if low < 0 or high > maximum:
+        raise ValueError(
+            f"{name}: expected values in [0, {maximum:g}], got values from {low} to {high}; "
+            "pass the maximum value of a pixel as maximum (16 for the digits, 255 for MNIST)"
+        )
+
+
+def _check_image_shape(shape: Any) -> tuple[int, int]:
+    """Return (h, w), two whole numbers above 0."""
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise TypeError(f"image_shape: expected (height, width), got {shown(shape)}")
+    h, w = (check_count("image_shape", side) for side in shape)
+    return h, w

@@ -18,6 +18,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_data",
+    "check_labels",
     "check_noise",
     "check_positive",
     "check_rows",
@@ -111,7 +112,11 @@ def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def check_rows(
-    x: Any, columns: int | None = None, name: str = "x", dtype: np.dtype | None = None
+    x: Any,
+    columns: int | None = None,
+    name: str = "x",
+    dtype: np.dtype | None = None,
+    rows: int | None = None,
 ) -> np.ndarray:
     """Return `x` as a real, finite (rows, columns) array; nothing is copied if it is one.
 
@@ -125,14 +130,16 @@ def check_rows(
         Name of `x` in the error message.
     dtype : floating dtype, optional
         Values too large for it are refused; `x` itself is not converted.
+    rows : int, optional
+        The required number of rows, which is that of the data x.
 
     Raises
     ------
     TypeError
         If `x` is masked, or its values are not real numbers (complex, object, text, …).
     ValueError
-        If `x` has another number of dimensions or columns, no rows or no columns, or contains NaN
-        or infinity.
+        If `x` has another number of dimensions, columns or rows, no rows or no columns, or
+        contains NaN or infinity.
     """
     if np.ma.isMaskedArray(x):
         raise TypeError(
@@ -163,6 +170,8 @@ def check_rows(
         )
     if columns is not None and array.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} columns, got {array.shape[1]}")
+    if rows is not None and array.shape[0] != rows:
+        raise ValueError(f"{name}: expected {rows} rows, as many as x, got {array.shape[0]}")
     if array.dtype.kind == "f":
         narrower = dtype is not None and np.dtype(dtype).itemsize < array.dtype.itemsize
         for block in row_blocks(array):
@@ -176,6 +185,20 @@ def check_rows(
                     f"{name}: expected values within the range of {np.dtype(dtype)}, got "
                     f"{np.abs(block).max():g}; scale the data or use dtype='float64'"
                 )
+    return array
+
+
+def check_labels(labels: Any, rows: int, name: str = "labels") -> np.ndarray:
+    """Return class labels as an array (rows,) of whole numbers."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise ValueError(f"{name}: expected shape ({rows},), got a ragged list") from None
+    if array.shape != (rows,):
+        raise ValueError(f"{name}: expected shape ({rows},), one label a row, got {array.shape}")
+    if array.dtype.kind not in "bui" or np.ma.isMaskedArray(labels):
+        kind = "a masked array" if np.ma.isMaskedArray(labels) else f"dtype {array.dtype}"
+        raise TypeError(f"{name}: expected class labels as whole numbers, got {kind}")
     return array
 
 
