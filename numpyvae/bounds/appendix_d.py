@@ -11,7 +11,7 @@ those that are averaged; a fit to the same draws would bias the estimate.
 The estimator is useful for few latents. The variance of the average is small only if q̂ has no
 mass where the posterior has little, which fails as J grows (the paper uses J = 3, and says below
 5). Its bias is upwards, by Jensen's inequality. Chains that have not converged add an error that
-the result does not show. The estimator does not depend on the encoder, so the paper used it to
+the result does not show. The estimator does not need a good encoder, so the paper used it to
 compare training methods. For larger J use `sandwich`.
 """
 

@@ -47,7 +47,7 @@ class Estimate:
     Attributes
     ----------
     name : str
-        A key of `KINDS`, which has its kind.
+        A key of `KINDS`, which gives its kind.
     values : (N,) array
         Nats per datapoint.
     seconds : float

@@ -4,8 +4,8 @@ It averages the weights of K draws from the approximate posterior,
 
     w_k = p_θ(x, z_k) / q_φ(z_k|x),   L_K = E[log (1/K) Σ_k w_k] ≤ log p(x)
 
-L_1 is the ELBO of Eq. (7). L_K does not decrease with K, and tends to log p(x). It needs nothing
-but the model and its encoder, so it is the usual estimate of log p(x) in the literature.
+L_1 is the ELBO of Eq. (7). L_K does not decrease with K, and tends to log p(x). Its
+estimate needs only the model and its encoder, and is the usual one in the literature.
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ def cubo(
     expectation, and most of E_q[w²] comes from rare draws, where q is small and p(x, z) is not.
     The estimate increases with K and tends to the bound, but often needs far more draws than are
     possible; at K = 1 it is the ELBO, a lower bound. Use it as a diagnostic of q: if it still
-    increases with K, q misses part of the posterior. `sandwich` gives an upper bound at any cost.
+    increases with K, q misses part of the posterior. `sandwich` gives an upper bound
+    with any settings.
 
     Parameters
     ----------
