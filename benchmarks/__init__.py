@@ -1,11 +1,11 @@
-"""Measurements, apart from the package: each of these is a command, `python -m benchmarks.NAME`.
+"""Benchmarks, which are not part of the package; run each with `python -m benchmarks.NAME`.
 
-    step         one training step, and a whole job, beside PyTorch, JAX and HIPS autograd
-    evaluate     L_K beside PyTorch and JAX, at one memory budget
-    scale        how time and memory grow with N, D, H, J, L and K
-    importance   whether training with more importance samples gives a better model
+    step         compare a training step and a whole job with PyTorch, JAX and HIPS autograd
+    evaluate     compare the evaluation of L_K with PyTorch and JAX at the same memory limit
+    scale        measure how time and memory grow with N, D, H, J, L and K
+    importance   test whether training with more importance samples gives a better model
 
-Run them on an idle machine, from the root of the repository. The peers come with the extra
-`bench`: `pip install -e ".[bench,fast]"`. Read ratios, not milliseconds: times belong to one
-machine.
+Run them on an idle machine, from the root of the repository. Install the other libraries with
+the extra `bench`: `pip install -e ".[bench,fast]"`. Compare ratios, not milliseconds, because
+times depend on the machine.
 """

@@ -1,12 +1,13 @@
-"""The same network, the same step, in each library: what `benchmarks.step` times.
+"""The training step of the same network in each library, as timed by `benchmarks.step`.
 
     encoder x → tanh layers → (μ, log σ²);  z = μ + σ ε;  decoder z → tanh layers → logits
     objective: the ELBO, Eq. (11), or L_K = E[log (1/K) Σ w_k], all terms sampled
     Adam, learning rate 1e-3, float32
 
-A builder takes the workload and returns `step(x, eps) -> objective`, which moves its own copy of
-the weights; the objective of each step is read out, so no library may run ahead. Every library
-is written as its users write it when they care for speed.
+A builder takes the workload and the initial weights and returns `step(x, eps) -> objective`, which
+updates its own copy of the weights. The objective of each step is converted to a Python float, so
+that asynchronous libraries must finish the step. The code for each library follows the usual
+practice of its users for fast code.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ Step = Callable[[np.ndarray, np.ndarray], float]
 
 
 def numpyvae_step(w: Workload, flat: np.ndarray, compiled: bool = False) -> Step:
-    """Ours, through the loop that `fit` runs, with its checks for NaN and its averages."""
+    """numpyvae: the training loop of `fit`, including its checks for NaN and its averages."""
     from importlib import import_module
 
     from numpyvae import VAE, fast
     from numpyvae.core.optimizers import Adam
     from numpyvae.estimators import IWAE, SGVBB
+    from numpyvae.support.history import History
     from numpyvae.support.memory import keep_freed_memory
 
     training = import_module("numpyvae.core.training")
@@ -59,26 +61,26 @@ def numpyvae_step(w: Workload, flat: np.ndarray, compiled: bool = False) -> Step
     adam = Adam(RATE)
     if compiled:
         vae, adam = fast.compiled(vae), fast.CompiledAdam(RATE)
-    state = adam.init(vae.parameters.flat)
+    history = History(optimizer_state=adam.init(vae.parameters.flat))
     rule = SGVBB() if w.K is None else IWAE(w.K)
     keep_freed_memory()
 
     def step(x, eps):
-        row = training._run_epoch(
-            vae, [(x, eps)], 1, adam, state, None, "both", lambda _: rule, None
-        )
-        return row["objective"]
+        run = training._Run(vae, x, len(x), adam, None, rule, "both", None, 0)
+        run.batches = lambda epoch: [(x, eps)]
+        run.snapshot = lambda history: None  # it is taken once an epoch
+        return run.epoch(history)["objective"]
 
     return step
 
 
 def numba_step(w: Workload, flat: np.ndarray) -> Step:
-    """Ours with tanh, log p and Adam compiled by Numba, the extra `fast`."""
+    """numpyvae with tanh, log p and Adam compiled by Numba (the extra `fast`)."""
     return numpyvae_step(w, flat, compiled=True)
 
 
 def floor_step(w: Workload, flat: np.ndarray) -> Step:
-    """The matrix products of a step alone, in NumPy: no biases, no tanh, no Adam, nothing."""
+    """Only the matrix products of a step, in NumPy, without any other operation."""
     rng = np.random.default_rng(0)
     products = []
     for widths, rows in zip(w.widths(), (w.batch_size, w.batch_size * w.draws)):
@@ -103,7 +105,7 @@ def floor_step(w: Workload, flat: np.ndarray) -> Step:
 
 
 def autograd_step(w: Workload, flat: np.ndarray) -> Step:
-    """HIPS autograd: gradients traced afresh at each step, Adam in place on each array."""
+    """HIPS autograd: gradients are traced again in each step; Adam updates each array in place."""
     import autograd.numpy as anp
     from autograd import value_and_grad
 
@@ -157,7 +159,7 @@ def autograd_step(w: Workload, flat: np.ndarray) -> Step:
 def torch_step(
     w: Workload, flat: np.ndarray, compiled: bool = False, fused: bool | None = True
 ) -> Step:
-    """PyTorch: linear layers as addmm, the stable losses, Adam fused or as it comes."""
+    """PyTorch: linear layers by addmm, numerically stable losses, and Adam fused or by default."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -201,17 +203,17 @@ def torch_step(
 
 
 def torch_compiled_step(w: Workload, flat: np.ndarray) -> Step:
-    """PyTorch through torch.compile."""
+    """PyTorch with torch.compile."""
     return torch_step(w, flat, compiled=True)
 
 
 def torch_default_step(w: Workload, flat: np.ndarray) -> Step:
-    """PyTorch with the optimizer that `torch.optim.Adam(parameters)` gives."""
+    """PyTorch with the default optimizer `torch.optim.Adam(parameters)`."""
     return torch_step(w, flat, fused=None)
 
 
 def jax_step(w: Workload, flat: np.ndarray) -> Step:
-    """JAX: the whole step jitted, weights and moments donated."""
+    """JAX: jit compiles the whole step; the buffers of weights and moments are donated."""
     import jax
     import jax.numpy as jnp
 
@@ -258,7 +260,7 @@ def jax_step(w: Workload, flat: np.ndarray) -> Step:
 
 
 def _split(w: Workload, flat: np.ndarray) -> tuple[list, list]:
-    """The flat vector as two lists of (W, b), in our order of storage; copies."""
+    """Return the flat vector as two lists of copies (W, b), in the storage order of numpyvae."""
     parts, start = [], 0
     for widths in w.widths():
         layers = []
@@ -273,7 +275,7 @@ def _split(w: Workload, flat: np.ndarray) -> tuple[list, list]:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A library: its builder, the module that it needs, and how its threads are set."""
+    """A library: its name, its builder, the module that it needs, and its label in the tables."""
 
     name: str
     build: Callable[[Workload, np.ndarray], Step]
@@ -285,7 +287,7 @@ CONTESTANTS = {
     c.name: c
     for c in (
         Contestant("numpyvae", numpyvae_step, "numpyvae", "numpyvae"),
-        Contestant("numba", numba_step, "numba", "numpyvae, by Numba"),
+        Contestant("numba", numba_step, "numba", "numpyvae with Numba"),
         Contestant("torch", torch_step, "torch", "PyTorch eager, fused Adam"),
         Contestant(
             "torch-compile", torch_compiled_step, "torch", "PyTorch torch.compile, fused Adam"
@@ -293,6 +295,6 @@ CONTESTANTS = {
         Contestant("torch-default", torch_default_step, "torch", "PyTorch eager, default Adam"),
         Contestant("jax", jax_step, "jax", "JAX jit, donated buffers"),
         Contestant("autograd", autograd_step, "autograd", "HIPS autograd, NumPy Adam"),
-        Contestant("floor", floor_step, "numpy", "matrix products alone, NumPy"),
+        Contestant("floor", floor_step, "numpy", "matrix products only, NumPy"),
     )
 }

@@ -1,11 +1,12 @@
-"""L_K beside PyTorch and JAX at one memory budget: `python -m benchmarks.evaluate`.
+"""Compare L_K with PyTorch and JAX at the same memory limit: `python -m benchmarks.evaluate`.
 
     L_K = E[log (1/K) Σ_k w_k],  log w = log p_θ(x|z) + log p(z) − log q_φ(z|x),  z ~ q_φ(z|x)
 
-The peers are written as their users write it: draws × datapoints in one array, as many at a time
-as the budget holds, without gradients, jitted in JAX, on all cores. Each has a process of its own,
-and they take turns; peak memory is that of the process. The floor is the decoder's matrix products
-alone, on as many cores.
+The code for PyTorch and JAX follows the usual practice of their users: one array contains draws ×
+datapoints, with as many draws at a time as the memory limit allows. It computes no gradients, uses
+all cores, and is compiled by jit in JAX. Each library runs in its own process, and the processes
+take turns. Peak memory is the peak of the process. The matrix products of the decoder, on the same
+number of cores, give a lower limit of the time.
 """
 
 from __future__ import annotations
@@ -34,25 +35,25 @@ Contestant = Callable[[np.ndarray, int], np.ndarray]
 
 
 def ours(vae: VAE, rows_of_z: int) -> Contestant:
-    """`importance_log_likelihood` as it comes; its pieces are smaller than the budget."""
+    """`importance_log_likelihood` with its default memory, which is less than the limit."""
     return lambda x, K: importance_log_likelihood(vae, x, K)
 
 
 def with_numba(vae: VAE, rows_of_z: int) -> Contestant:
-    """The same of the model that `fast.compiled` makes."""
+    """`importance_log_likelihood` of the model that `fast.compiled` returns."""
     from numpyvae.fast import compiled
 
     return ours(compiled(vae), rows_of_z)
 
 
 def with_torch(vae: VAE, rows_of_z: int) -> Contestant:
-    """Eager PyTorch in inference mode."""
+    """PyTorch in eager mode and inference mode."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
     encoder, decoder = (
-        [tuple(map(torch.tensor, pair)) for pair in vae.parameters.layers(name)]
-        for name in ("encoder", "decoder")
+        [tuple(map(torch.tensor, pair)) for pair in network]
+        for network in (vae.parameters.encoder, vae.parameters.decoder)
     )
     draw = torch.Generator().manual_seed(1)
 
@@ -83,13 +84,13 @@ def with_torch(vae: VAE, rows_of_z: int) -> Contestant:
 
 
 def with_jax(vae: VAE, rows_of_z: int) -> Contestant:
-    """JAX, with the log weights of one piece jitted."""
+    """JAX; jit compiles the function that computes the log weights of one block of draws."""
     import jax
     import jax.numpy as jnp
 
     encoder, decoder = (
-        [tuple(map(jnp.asarray, pair)) for pair in vae.parameters.layers(name)]
-        for name in ("encoder", "decoder")
+        [tuple(map(jnp.asarray, pair)) for pair in network]
+        for network in (vae.parameters.encoder, vae.parameters.decoder)
     )
 
     def mlp(x, layers):
@@ -129,8 +130,8 @@ PRODUCTS = "matrix products"
 
 
 def products(vae: VAE, rows_of_z: int) -> Contestant:
-    """The decoder's matrix products alone, in place, on as many cores."""
-    weights = [W for W, _ in vae.parameters.layers("decoder")]
+    """Only the matrix products of the decoder, in place, on the same number of cores."""
+    weights = [W for W, _ in vae.parameters.decoder]
     rows = rows_in_cache(vae)
     rng = np.random.default_rng(0)
 
@@ -149,10 +150,10 @@ def products(vae: VAE, rows_of_z: int) -> Contestant:
 
 
 def serve(end: Connection, name: str, flat: np.ndarray, x: np.ndarray, K: int, z: int) -> None:
-    """Evaluate in one library each time the other end asks; say how long it took."""
+    """Evaluate L_K in one library for each request from the other process; send the seconds."""
     vae = VAE(784, 20, (500,)).with_flat(flat)
     evaluate = (LIBRARIES | {PRODUCTS: products})[name](vae, z)
-    end.send(evaluate(x, K))  # the first call, compilation included
+    end.send(evaluate(x, K))  # the first call, which includes compilation
     while end.recv():
         start = time.perf_counter()
         evaluate(x, K)
@@ -161,15 +162,25 @@ def serve(end: Connection, name: str, flat: np.ndarray, x: np.ndarray, K: int, z
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, check that the values agree, and print."""
+    """Measure all libraries, check that their values agree, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--rows", type=whole, default=100, help="datapoints (default: 100)")
-    add("--n-importance", type=whole, default=1000, metavar="K", help="default: 1000")
-    add("--repeats", type=whole, default=5, help="turns of each library (default: 5)")
-    add("--memory", type=above_zero, default=16.0, help="megabytes for the decoder (default: 16)")
-    add("--model", help="evaluated on MNIST's test images; else 784-500-20, untrained")
-    add("--json", action="store_true", help="print the figures as JSON")
+    add("--rows", type=whole, default=100, help="number of datapoints (default: 100)")
+    add(
+        "--n-importance", type=whole, default=1000, metavar="K",
+        help="number of importance samples per datapoint (default: 1000)",
+    )  # fmt: skip
+    add("--repeats", type=whole, default=5, help="number of runs of each library (default: 5)")
+    add(
+        "--memory", type=above_zero, default=16.0,
+        help="memory limit for the arrays of the decoder, in megabytes (default: 16)",
+    )  # fmt: skip
+    add(
+        "--model",
+        help="file of a trained 784-500-20 model, evaluated on the test images of MNIST "
+        "(default: an untrained model and data simulated from it)",
+    )
+    add("--json", action="store_true", help="print the results as JSON")
     args = parser.parse_args(argv)
     if args.model:
         try:
@@ -224,7 +235,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.json:
         print(json.dumps({"rows": args.rows, "K": K, "results": report, "missing": missing}))
         return
-    print(f"L_{K} of {len(x)} rows, {vae}, {args.repeats} turns, {rows_of_z} rows of z at a time")
+    print(f"L_{K} of {len(x)} rows, {vae}, {args.repeats} runs, {rows_of_z} rows of z at a time")
     print(f"{'':16}{'seconds':>9}{'/ numpyvae':>24}{'/ products':>12}{'peak MB':>9}{'L_K':>10}")
     for name, r in report.items():
         spread = "{:.2f} ({:.2f} … {:.2f})".format(r["ratio_to_numpyvae"], *r["spread"])
@@ -233,7 +244,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         print(f"{name:16}{r['seconds']:9.2f}{spread:>24}{r['ratio_to_products']:12.2f}{rest}")
     for name in missing:
-        print(f"{name} is not installed: left out")
+        print(f"{name} is not installed and was not measured")
 
 
 if __name__ == "__main__":

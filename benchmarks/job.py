@@ -1,9 +1,9 @@
-"""A whole job: from the start of the process to the last of 100 epochs of digits, 64-128-8.
+"""Train a 64-128-8 network on the digits in one library; `benchmarks.step` times the process.
 
     python -m benchmarks.job NAME grays.npy EPOCHS
 
-Every library draws what it needs as its users would: order, binarization and noise afresh in
-each epoch. Prints the mean ELBO of the last epoch, nats per datapoint, and the peak memory in MB.
+In each epoch every library draws a new order of the rows, a new binarization and new noise. The
+command prints the mean ELBO of the last epoch, in nats per datapoint, and the peak memory in MB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types for argparse: a bad number, or a picture that cannot be drawn, is refused at once."""
+"""Argument types for argparse: invalid numbers and file names are rejected before measuring."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 
 
 def whole(text: str) -> int:
-    """A whole number of at least 1."""
+    """Return the text as an integer of at least 1."""
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
 
 
 def above_zero(text: str) -> float:
-    """A finite number above 0."""
+    """Return the text as a finite number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -25,7 +25,7 @@ def above_zero(text: str) -> float:
 
 
 def picture(text: str) -> str:
-    """A file for a picture, in a folder that can be written."""
+    """Return the text if it names an image file in a writable folder."""
     folder = os.path.dirname(text) or "."
     if not text.endswith((".png", ".svg", ".pdf")) or not os.access(folder, os.W_OK):
         raise argparse.ArgumentTypeError(

@@ -1,4 +1,4 @@
-"""Peak memory of a process."""
+"""The peak memory of a process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def peak_megabytes() -> float:
-    """Peak memory of this process so far, in MB.
+    """Return the peak memory of this process so far, in MB.
 
-    Linux counts it afresh when a program is executed; `getrusage` does not, and tells of the
-    parent from which the process was forked.
+    On Linux, `VmHWM` is reset when a new program is executed. The value of `getrusage` is not
+    reset, so it can be the peak of the parent process; it is used only where `VmHWM` is missing.
     """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):

@@ -1,14 +1,15 @@
-"""How time and memory grow: `python -m benchmarks.scale [--json] [--chart FILE]`.
+"""Measure how time and memory grow: `python -m benchmarks.scale [--json] [--chart FILE]`.
 
-One size at a time is varied, the others stay at D = 256, H = 200, J = 10, L = 1, B = 100:
+One size is varied at a time; the other sizes are D = 256, H = 200, J = 10, L = 1 and B = 100.
 
-    N          `fit`, one pass over rows of 64 bytes in a memmap on disk
-    D, H, J, L a training step within `fit`
-    K          `importance_log_likelihood` of 20 rows
+    N            one epoch of `fit` over rows of 64 bytes in a memmap on disk
+    D, H, J, L   a training step of `fit`
+    K            `importance_log_likelihood` of 20 rows
 
-Time is processor time with one BLAS thread, the median of a few runs; memory is the peak of what
-Python and NumPy allocate beside data and model. The pages of the memmap are not in it: they are
-the system's cache. An exponent is the slope of log time, or log memory, against log size.
+Time is processor time with one BLAS thread, the median of a few runs. Memory is the peak of the
+memory that Python and NumPy allocate in addition to the data and the model; it does not include
+the pages of the memmap, which belong to the file cache of the operating system. An exponent is the
+slope of log time, or of log memory, against log size.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.options import picture
-from numpyvae import VAE, fit, importance_log_likelihood
+from numpyvae import VAE, Estimator, fit, importance_log_likelihood
 
 BASE = {"D": 256, "H": 200, "J": 10, "L": 1}
 SIZES = {
@@ -42,7 +43,7 @@ STEPS, B = 5, 100
 
 
 def passes_over_disk(N: int, folder: Path) -> Callable[[], Any]:
-    """One epoch over N rows that were never in memory together."""
+    """Return a function that trains for one epoch on N rows that are stored on disk."""
     path = folder / f"{N}.u8"
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
@@ -55,29 +56,29 @@ def passes_over_disk(N: int, folder: Path) -> Callable[[], Any]:
 
 
 def step_of(**size: int) -> Callable[[], Any]:
-    """STEPS training steps."""
+    """Return a function that makes STEPS training steps."""
     s = BASE | size
     x = np.random.default_rng(0).integers(0, 2, (STEPS * B, s["D"])).astype(np.float32)
     vae = VAE(s["D"], s["J"], (s["H"],))
-    return lambda: fit(vae, x, epochs=1, batch_size=B, n_samples=s["L"])
+    return lambda: fit(vae, x, epochs=1, batch_size=B, estimator=Estimator(n_samples=s["L"]))
 
 
 def evaluation(K: int) -> Callable[[], Any]:
-    """L_K of 20 rows."""
+    """Return a function that evaluates L_K of 20 rows."""
     x = np.random.default_rng(0).integers(0, 2, (20, BASE["D"])).astype(np.float32)
     vae = VAE(BASE["D"], BASE["J"], (BASE["H"],))
     return lambda: importance_log_likelihood(vae, x, K, n_jobs=1)
 
 
 def job_of(name: str, size: int, folder: Path) -> Callable[[], Any]:
-    """Return the work of one point."""
+    """Return the function that is measured for one size."""
     if name == "N":
         return passes_over_disk(size, folder)
     return evaluation(size) if name == "K" else step_of(**{name: size})
 
 
 def measure(job: Callable[[], Any]) -> tuple[float, float]:
-    """Return seconds, a median, and megabytes at the peak."""
+    """Return the median time in seconds and the peak memory in megabytes."""
     tracemalloc.start()
     try:
         start = time.process_time()
@@ -94,12 +95,12 @@ def measure(job: Callable[[], Any]) -> tuple[float, float]:
 
 
 def slope(sizes: list[float], values: list[float]) -> float:
-    """Return the exponent that fits best, in logarithms."""
+    """Return the slope of the least-squares line of log value against log size."""
     return round(float(np.polyfit(np.log(sizes), np.log(values), 1)[0]), 3) + 0.0  # no −0.00
 
 
 def draw(report: dict[str, Any], path: str) -> None:
-    """Draw time and memory against each size, relative to the smallest."""
+    """Plot time and memory against each size, relative to the smallest size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -120,22 +121,23 @@ def draw(report: dict[str, Any], path: str) -> None:
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
-        axis.set_ylabel("relative to the smallest")
+        axis.set_ylabel("relative to smallest size")
     axes[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure every point and print the table."""
+    """Measure all sizes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
-        "--chart", type=picture, metavar="FILE", help="draw them as well: .png, .svg or .pdf"
-    )
+        "--chart", type=picture, metavar="FILE",
+        help="also plot the results and write the plot to this .png, .svg or .pdf file",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     report = {}
     with threadpool_limits(1, "blas"), tempfile.TemporaryDirectory() as folder:
-        step_of()()  # what is made once for a process stays out of the first point
+        step_of()()  # one-time setup of the process is excluded from the first measurement
         evaluation(1)()
         for name, sizes in SIZES.items():
             points = [measure(job_of(name, size, Path(folder))) for size in sizes]

@@ -1,19 +1,20 @@
-"""One training step, and a whole job, beside PyTorch, JAX and HIPS autograd.
+"""Compare a training step and a whole job with PyTorch, JAX and HIPS autograd.
 
     python -m benchmarks.step [--json] [--chart FILE] [--workload NAME …] [--only NAME …]
                                  [--rounds N] [--no-job]
 
-Each library has a process of its own: in one process the thread pools of OpenBLAS, OpenMP and
-XLA would wait actively for one another's cores, and memory could not be told apart. The processes
-live as long as the run. They take turns, a short block of steps each, so that whatever else the
-machine does meets all of them alike; ratios are formed round by round. A process that is not at
-its turn sleeps on its pipe.
+Each library runs in its own process. In a single process, the thread pools of OpenBLAS, OpenMP and
+XLA would compete for the cores, and the memory of each library could not be measured. The
+processes run until the end of the benchmark. They take turns, with a short block of steps in each
+turn, so that other load on the machine affects all of them equally; ratios are computed for each
+round. A process that waits for its turn sleeps.
 
-Every library starts from the same weights and sees the same batches and the same noise. The
-objectives of the first 20 steps must agree. Each runs with the better of one and two threads,
-found in a few probes before the rounds. JAX fixes its threads when it starts: it gets a process
-for each. The ELBO is computed and read in each step; drawing data and noise is no part of a
-step, but of the job. Compilation starts with empty caches.
+Every library starts from the same weights and uses the same batches and the same noise. The
+objectives of the first 20 steps must agree. Each library runs with one or two threads, whichever
+is faster in a few short tests before the rounds. JAX fixes its number of threads when it starts,
+so it has one process for each number. The ELBO is computed and read in each step. The time of a
+step does not include drawing data and noise; the time of a job does. Compilation starts with empty
+caches.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ WORKLOADS = {
     )
 }
 ROOT = Path(__file__).parents[1]
-ROUNDS, BLOCK, PAUSE = 7, 0.25, 0.05  # rounds; seconds of steps in a turn, and of rest before it
-AGREE = 1e-4  # relative; in float32 the curves of 20 steps drift apart by some 1e-6
-PROBES = 5  # of each number of threads, half a turn each
+ROUNDS, BLOCK, PAUSE = 7, 0.25, 0.05  # rounds; seconds of a turn; seconds of pause before a turn
+AGREE = 1e-4  # relative tolerance; float32 objectives differ by about 1e-6 after 20 steps
+PROBES = 5  # short tests of each number of threads, each for half the time of a turn
 EPOCHS, JOBS = 100, 3
 
 
 class Worker:
-    """A process that runs `benchmarks.worker`."""
+    """A subprocess that runs `benchmarks.worker`."""
 
     def __init__(self, name: str, cores: int, scratch: Path) -> None:
         self.name, self.cores = name, cores
@@ -100,14 +101,14 @@ class Worker:
         self.threads = n
 
     def block(self, seconds: float) -> tuple[float, float]:
-        """Run steps for so long; return their median, in seconds, and the peak memory, in MB."""
+        """Run steps for this time; return their median in seconds and the peak memory in MB."""
         time.sleep(PAUSE)
         answer = self.ask(do="run", seconds=seconds)
         return statistics.median(answer["seconds"]), answer["memory"]
 
 
 def environment(scratch: Path, cores: int) -> dict[str, str]:
-    """The environment of a process: threads, and compilers' caches that are empty."""
+    """Return the environment variables of a process: threads and empty compiler caches."""
     caches = {
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
         "NUMBA_CACHE_DIR": str(scratch / "numba"),
@@ -120,14 +121,17 @@ def environment(scratch: Path, cores: int) -> dict[str, str]:
 
 
 def pinned(name: str, cores: int):
-    """Keep a JAX that is to have one thread on one core: XLA counts the cores it may use."""
+    """Return a function that restricts JAX to one core if it must use one thread, else None.
+
+    XLA starts one thread for each core that the process may use.
+    """
     if name == "jax" and cores == 1 and hasattr(os, "sched_setaffinity"):
         return lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     return None
 
 
 def data_for(w: Workload, path: Path) -> None:
-    """Write weights, batches and noise: the embedded digits, for 784 pixels enlarged to 28×28."""
+    """Write weights, batches and noise; for 784 pixels the digits are enlarged to 28×28."""
     from numpyvae import VAE, datasets
 
     rng = np.random.default_rng(0)
@@ -144,7 +148,7 @@ def data_for(w: Workload, path: Path) -> None:
 
 
 def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> dict[str, Any]:
-    """Time one workload: the table's rows by contestant, each at its best number of threads."""
+    """Time one workload; return the rows of the table, each with the best number of threads."""
     path = scratch / "data.npz"
     data_for(w, path)
     rows: dict[str, dict[str, Any]] = {}
@@ -152,7 +156,7 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
     failed: dict[str, str] = {}
     for worker in workers:
         if worker.name == "torch-compile" and "torch" in rows:
-            worker.use_threads(rows["torch"]["threads"])  # compiled for a number of threads
+            worker.use_threads(rows["torch"]["threads"])  # compiled code depends on this number
         first = worker.ask(do="setup", workload=asdict(w), data=str(path))
         if "error" in first:
             failed[worker.name] = first["error"]
@@ -166,7 +170,7 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
                 probes.setdefault(n, []).append(worker.block(BLOCK / 2)[0])
         speed = {
             n: min(times) for n, times in probes.items()
-        }  # a disturbed probe counts for nothing
+        }  # the minimum is not affected by tests that other load slowed down
         best = min(speed, key=speed.__getitem__)
         if worker.name in rows and rows[worker.name]["probe"] <= speed[best]:
             continue
@@ -190,7 +194,7 @@ def measure(w: Workload, workers: list[Worker], scratch: Path, rounds: int) -> d
 
 
 def summarize(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Medians, ratios with their spread, and whether the curves agree."""
+    """Add medians, ratios with quartiles, and the agreement of the objectives to the rows."""
     ours, floor = rows.get("numpyvae"), rows.get("floor")
     for name, row in rows.items():
         row["step_seconds"] = statistics.median(row["rounds"])
@@ -209,12 +213,12 @@ def summarize(w: Workload, rows: dict[str, dict[str, Any]]) -> dict[str, dict[st
 
 
 def quartiles(values: list[float]) -> list[float]:
-    """The median of some ratios between their quartiles: [lower, median, upper]."""
+    """Return the lower quartile, the median and the upper quartile of the values."""
     return [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))]
 
 
 def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
-    """Time whole jobs in fresh processes, in turn; the better of one and two threads."""
+    """Time whole jobs in new processes, in turn, with the faster of one and two threads."""
     from numpyvae import datasets
 
     grays = scratch / "grays.npy"
@@ -245,7 +249,7 @@ def jobs(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
 
 
 def job(name: str, cores: int, grays: Path, scratch: Path) -> dict[str, float]:
-    """Run one job."""
+    """Run one job in a new process; return its time, peak memory and ELBO."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.job", name, str(grays), str(EPOCHS)],
@@ -272,7 +276,7 @@ def run(
     show: Callable[[str], None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Do it all; return what `--json` prints. Tables are shown as they are done."""
+    """Run the benchmark and return what `--json` prints; show each table when it is finished."""
     start = time.perf_counter()
     present = {n: importlib.util.find_spec(c.module) is not None for n, c in CONTESTANTS.items()}
     wanted = [name for name in CONTESTANTS if only is None or name in ("numpyvae", *only)]
@@ -297,7 +301,7 @@ def run(
             show(table(result["workloads"][-1]))
     if whole_jobs:
         with tempfile.TemporaryDirectory() as folder:
-            say(f"whole jobs, {EPOCHS} epochs of digits")
+            say(f"whole jobs, {EPOCHS} epochs on the digits")
             able = [name for name in names if name in ("numpyvae", "torch", "jax")]
             result["job"] = jobs(able, Path(folder))
     result["seconds"] = time.perf_counter() - start
@@ -306,7 +310,7 @@ def run(
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know to compare: processor, cores, versions, the kernels of OpenBLAS."""
+    """Return the processor, its cores, the versions of the libraries and the OpenBLAS kernel."""
     from importlib import metadata
 
     from threadpoolctl import threadpool_info
@@ -333,19 +337,19 @@ def machine() -> dict[str, Any]:
 
 
 def heading(result: dict[str, Any]) -> str:
-    """What was measured on, and what was not measured."""
+    """Return the text above the tables: the machine, the columns, and missing libraries."""
     m = result["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     lines = [
         f"{m['processor']}, {m['cores']} cores, OpenBLAS kernels {m['blas_kernel']}; "
-        f"Python {m['python']}, {versions}; load at the start {m['load']:.1f}",
-        "float32, tanh, Adam. ratio: time over numpyvae's, median (quartiles) over the rounds; "
-        "above 1 is slower than numpyvae.",
-        "/floor: time over that of the matrix products alone. first step: building and "
-        "compiling included. peak MB: of the process so far.",
+        f"Python {m['python']}, {versions}; system load at the start {m['load']:.1f}",
+        "float32, tanh, Adam. ratio: time divided by the time of numpyvae, median (quartiles) "
+        "over the rounds; values above 1 are slower than numpyvae.",
+        "/floor: time divided by the time of the matrix products only. first step: includes "
+        "building and compiling. peak MB: peak memory of the process so far.",
     ]
     lines += [
-        f"not measured: {CONTESTANTS[name].label}, since {module} is not installed "
+        f"not measured: {CONTESTANTS[name].label}, because {module} is not installed "
         '(pip install "numpyvae[bench,fast]")'
         for name, module in result["missing"].items()
     ]
@@ -353,7 +357,7 @@ def heading(result: dict[str, Any]) -> str:
 
 
 def table(entry: dict[str, Any]) -> str:
-    """One workload, the fastest first."""
+    """Return the table of one workload, with the fastest library first."""
     lines = [
         "",
         entry["workload"]["name"],
@@ -378,14 +382,14 @@ def table(entry: dict[str, Any]) -> str:
 
 
 def job_table(result: dict[str, Any]) -> str:
-    """Imports and whole jobs."""
-    lines = ["", f"Import, in a fresh process: {imports(result)}"]
+    """Return the table of import times and whole jobs."""
+    lines = ["", f"Import time in a new process: {imports(result)}"]
     if "job" not in result:
-        return "\n".join([*lines, f"{result['seconds']:.0f} s in all"])
+        return "\n".join([*lines, f"total time {result['seconds']:.0f} s"])
     lines.append("")
     lines.append(
-        f"Whole job: start of the process, import, compilation, {EPOCHS} epochs of digits, "
-        f"64-128-8; median (range) of {JOBS}"
+        f"Whole job: start of the process, import, compilation, {EPOCHS} epochs on the digits, "
+        f"64-128-8; median (range) of {JOBS} runs"
     )
     ours = result["job"].get("numpyvae", {"seconds": math.nan})["seconds"]
     for row in sorted(result["job"].values(), key=lambda r: r["seconds"]):
@@ -395,12 +399,12 @@ def job_table(result: dict[str, Any]) -> str:
             f"({low:.2f} – {high:.2f})  ratio {row['seconds'] / ours:.2f}  "
             f"peak {row['memory_MB']:.0f} MB  ELBO {row['elbo']:.2f} nats"
         )
-    lines.append(f"\n{result['seconds']:.0f} s in all")
+    lines.append(f"\ntotal time {result['seconds']:.0f} s")
     return "\n".join(lines)
 
 
 def imports(result: dict[str, Any]) -> str:
-    """Import times, a process each; torch's variants import the same."""
+    """Return the import times, each from its own process; variants of torch are listed once."""
     seen = {}
     for entry in result["workloads"]:
         for name, row in entry["rows"].items():
@@ -410,7 +414,7 @@ def imports(result: dict[str, Any]) -> str:
 
 
 def chart(result: dict[str, Any], path: str) -> None:
-    """Draw the ratios to ours, a row of bars for each workload."""
+    """Plot the times divided by the time of numpyvae, with one panel for each workload."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -455,7 +459,7 @@ def chart(result: dict[str, Any], path: str) -> None:
     axes[-1, 0].set_xscale("log", base=2)
     axes[-1, 0].set_xlim(0.8 * min(r[0] for r in ratios), 2.2 * max(r[2] for r in ratios))
     axes[-1, 0].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes[-1, 0].set_xlabel("time of a training step over that of numpyvae: median and quartiles")
+    axes[-1, 0].set_xlabel("time of a step divided by that of numpyvae: median and quartiles")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
 
@@ -464,15 +468,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--json", action="store_true", help="print JSON; tables go to standard error"
-    )
+        "--json", action="store_true",
+        help="print the results as JSON; the tables are printed to standard error",
+    )  # fmt: skip
     parser.add_argument(
-        "--chart", type=picture, metavar="FILE", help="draw the ratios: .png, .svg or .pdf"
-    )
-    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, metavar="NAME")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
-    parser.add_argument("--rounds", type=whole, default=ROUNDS)
-    parser.add_argument("--no-job", action="store_true", help="leave the whole jobs out")
+        "--chart", type=picture, metavar="FILE",
+        help="plot the ratios and write the plot to this .png, .svg or .pdf file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workload", nargs="+", choices=WORKLOADS, metavar="NAME",
+        help="measure only these workloads: " + "; ".join(WORKLOADS),
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTESTANTS, metavar="NAME",
+        help="compare numpyvae only with these: " + ", ".join(CONTESTANTS),
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=whole, default=ROUNDS,
+        help=f"number of rounds, each with one turn per library (default: {ROUNDS})",
+    )  # fmt: skip
+    parser.add_argument("--no-job", action="store_true", help="do not measure the whole jobs")
     options = parser.parse_args(argv)
     result = run(
         options.workload or list(WORKLOADS),

@@ -1,8 +1,8 @@
-"""A process for one library: it waits for orders on standard input, a line of JSON each.
+"""The process of one library: it reads requests from standard input, one line of JSON each.
 
-{"do": "setup", "workload": {…}, "data": "file.npz"}    build; take the first steps
-{"do": "threads", "n": 1}
-{"do": "run", "seconds": 0.25}                          seconds of each step in so long
+{"do": "setup", "workload": {…}, "data": "file.npz"}    build the step and run the first steps
+{"do": "threads", "n": 1}                               set the number of threads
+{"do": "run", "seconds": 0.25}                          time steps for this number of seconds
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np  # noqa: E402
 from benchmarks.contestants import CONTESTANTS, Workload  # noqa: E402
 from benchmarks.peak import peak_megabytes  # noqa: E402
 
-FIRST = 20  # steps whose objectives are compared
-WARM = 2  # steps of a turn that are not counted: another process has had the caches
+FIRST = 20  # number of steps whose objectives are compared
+WARM = 2  # first steps of a turn, not counted: the caches still contain data of other processes
 
 
 def main(name: str) -> None:
     contestant = CONTESTANTS[name]
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints goes to standard error
+    os.dup2(2, 1)  # the output of the library goes to standard error
     __import__(contestant.module)
     reply(out, {"import_seconds": time.perf_counter() - START})
     step, batches, at = None, [], 0
@@ -41,7 +41,7 @@ def main(name: str) -> None:
             try:
                 step = contestant.build(w, flat)
                 objectives = [step(*batches[0])]
-            except Exception as error:  # a compiler that is not there, say: the others go on
+            except Exception as error:  # for example, no compiler: the other libraries continue
                 reply(out, {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
                 continue
             first = time.perf_counter() - start
@@ -61,7 +61,7 @@ def main(name: str) -> None:
 
 
 def set_threads(name: str, n: int) -> None:
-    """Set the threads of a library that can change them while it runs; JAX cannot."""
+    """Set the number of threads of a library; JAX cannot change it in a running process."""
     if name.startswith("torch"):
         import torch
 

@@ -1,10 +1,11 @@
-"""The drawings of the site, each a function of a `Look`, in a light and a dark version.
+"""The figures of the site, each a function of a `Look`, in a light and a dark version.
 
-    python docs/figures.py               write the README's picture, docs/computation.svg
-    python docs/figures.py FOLDER        write them all as SVG
+    python docs/figures.py               write the figure of the README, docs/computation.svg
+    python docs/figures.py FOLDER        write all figures as SVG files
 
-Two schematics (the graphical models of the notes' Figure 1 and section 3.7; the computation with
-its forward and backward paths) and four pictures of things that the code on the pages computes.
+There are three diagrams (the graphical models of the notes' Figure 1 and section 3.7, and the
+computation with its forward and backward paths) and four plots of results that the code on the
+pages of the site computes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ README_PICTURE = Path(__file__).with_name("computation.svg")
 
 @dataclass(frozen=True)
 class Look:
-    """Colors: of text, of the ground, of what is seen, and of the two sets of parameters."""
+    """Colors of text, background, observed variables, and the two sets of parameters."""
 
     name: str
     ink: str
@@ -54,7 +55,7 @@ Node = tuple[float, float]
 
 
 def _figure(width: float, height: float):
-    """Return a figure whose axes fill it, a unit being an inch."""
+    """Return a figure and axes that fill it; one unit of the axes is one inch."""
     figure = Figure(figsize=(width, height))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
@@ -108,12 +109,12 @@ def _plate_model(look: Look, *, with_q: bool) -> Figure:
 
 
 def graphical_model(look: Look) -> Figure:
-    """The notes' Figure 1: x is seen N times, z is not, θ is what both depend on."""
+    """Draw the notes' Figure 1: x is observed N times, z is latent, and both depend on θ."""
     return _plate_model(look, with_q=False)
 
 
 def both_models(look: Look) -> Figure:
-    """Section 3.7: the generative model, and q_φ(z|x) on its way back."""
+    """Draw the model of section 3.7: the generative model and the encoder q_φ(z|x)."""
     return _plate_model(look, with_q=True)
 
 
@@ -121,7 +122,7 @@ def both_models(look: Look) -> Figure:
 
 
 def computation(look: Look) -> Figure:
-    """From x to the ELBO, and the gradient back through the same boxes."""
+    """Draw the computation from x to the ELBO, and the gradient back through the same boxes."""
     figure, ax = _figure(6.9, 4.5)
     boxes = {
         "x": ((0.75, 3.7), (0.9, 0.62), r"$\mathbf{x}$", look.ink),
@@ -156,7 +157,7 @@ def computation(look: Look) -> Figure:
         return np.array([cx + dx * w / 2, cy + dy * h / 2])
 
     def join(tail, head, side, back=True):
-        """Draw the way forward, and beside it the way of the gradient."""
+        """Draw an arrow for the value and, next to it, an arrow for the gradient."""
         (dx, dy) = side
         a, b = edge(tail, dx, dy), edge(head, -dx, -dy)
         shift = 0.13 * np.array([abs(dy), abs(dx)])
@@ -170,10 +171,10 @@ def computation(look: Look) -> Figure:
     join("z", "decoder", (-1, 0))
     join("decoder", "logp", (0, -1))
     join("logp", "elbo", (1, 0))
-    # x itself is what log p(x|z) scores.
+    # log p(x|z) also depends on x directly.
     ax.plot([0.75, 0.75], [3.34, 0.8], color=look.ink, lw=1.8)
     _arrow(ax, (0.75, 0.8), (1.55, 0.8), look.ink, gap=0.0)
-    # The KL goes from q to the ELBO without z, and its gradient straight back.
+    # The KL depends on q and not on z, so its arrows connect q and the ELBO directly.
     right = edge("q", 1, 0)[0] + 0.28
     for offset, color, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
         x0, top, bottom = right + offset, 3.7 - offset / 2, 0.8 + offset / 2
@@ -201,7 +202,7 @@ def computation(look: Look) -> Figure:
     return figure
 
 
-# Pictures of what the pages compute
+# Plots of results that the pages compute
 
 
 def _axes(look: Look, width: float, height: float, columns: int = 1):
@@ -224,7 +225,7 @@ def _plane() -> numpyvae.VAE:
 
 
 def manifold(look: Look) -> Figure:
-    """The plane of a two-dimensional latent space, decoded (Kingma & Welling 2013, Figure 4)."""
+    """Plot decoded points of a two-dimensional latent space (Kingma & Welling 2013, Figure 4)."""
     figure = Figure(figsize=(4.2, 4.2))
     ax = figure.add_axes((0, 0, 1, 1))
     plotting.plot_manifold(_plane(), (8, 8), ax=ax, n=12)
@@ -237,10 +238,10 @@ def manifold(look: Look) -> Figure:
 
 
 def cost(look: Look) -> Figure:
-    """What log p(x) of a digit costs, by a grid and by draws from the prior, against J."""
+    """Plot the cost of log p(x) of a digit, on a grid and by draws from the prior, against J."""
     latents, grid, draws = cost_table()
     figure, ax = _axes(look, 6.0, 3.4)
-    ax.semilogy(latents, grid, "o-", color=look.phi, label="points of a grid")
+    ax.semilogy(latents, grid, "o-", color=look.phi, label="equally spaced grid")
     ax.semilogy(latents, draws, "s-", color=look.theta, label="draws from the prior")
     ax.semilogy(
         latents, np.ones(len(latents)), "^-", color=look.faint, label="draws from the posterior"
@@ -251,11 +252,12 @@ def cost(look: Look) -> Figure:
 
 
 def cost_table(latents=(1, 2, 4, 8, 16, 32)):
-    """Evaluations that put log p(x) of one digit to about 0.1 nats, for probabilistic PCA.
+    """Return the evaluations of p(x|z) that give log p(x) of a digit to about 0.1 nats, for PPCA.
 
-    The lattice: the posterior's covariance is diagonal here, so a lattice sum is a product of J
-    sums in one dimension, and its error is known without walking over its n^J points. The prior:
-    the variance of the weight p(x|z), z ~ p(z), is known in closed form.
+    On an equally spaced grid: the covariance of the posterior is diagonal here, so the sum over
+    the grid is a product of J sums in one dimension, and its error is known without evaluating
+    all n^J points. With draws from the prior: the variance of the weight p(x|z), z ~ p(z), is
+    known in closed form.
     """
     x = datasets.load_digits().grays("train", "float64")
     grid, draws = [], []
@@ -270,7 +272,10 @@ def cost_table(latents=(1, 2, 4, 8, 16, 32)):
 
 
 def _lattice_error(mean, sd, n: int) -> float:
-    """Most that log p̂(x) of n points a side on [−5, 5]^J can be wrong by: Σ_j of each side's."""
+    """Return a bound of the error of log p̂(x) on a grid with n points per axis on [−5, 5]^J.
+
+    The bound is the sum over j of the absolute errors of the one-dimensional sums.
+    """
     axis = np.linspace(-5, 5, n)[:, None]
     density = np.exp(-0.5 * ((axis - mean) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
     with np.errstate(divide="ignore"):
@@ -278,14 +283,17 @@ def _lattice_error(mean, sd, n: int) -> float:
 
 
 def _log_square(model: LinearGaussian, x) -> np.ndarray:
-    """log E_p(z)[p(x|z)²] − 2 log p(x): a squared Gaussian is a Gaussian of half the variance."""
+    """Return log E_p(z)[p(x|z)²] − 2 log p(x).
+
+    The square of a Gaussian density is proportional to a Gaussian density of half the variance.
+    """
     narrow = LinearGaussian(model.W, model.mean, model.sigma2 / 2)
     log_constant = -0.5 * model.data_dim * np.log(4 * np.pi * model.sigma2)
     return log_constant + narrow.log_evidence(x) - 2 * model.log_evidence(x)
 
 
 def two_gaps(look: Look) -> Figure:
-    """A diagonal q against a posterior that it can match, and against one that it cannot."""
+    """Plot the best diagonal q for a diagonal posterior and for a correlated posterior."""
     figure, axes = _axes(look, 6.4, 3.2, columns=2)
     x = np.array([[1.0, 0.6]])
     for ax, W in zip(axes, ([[1.5, 0.0], [0.0, 1.5]], [[1.5, 1.2], [1.2, 1.5]])):
@@ -312,7 +320,7 @@ def _on_a_grid(density: Gaussian):
 
 
 def em_steps(look: Look) -> Figure:
-    """The bound after each half-step of variational EM, below the maximum likelihood."""
+    """Plot the ELBO after each half-step of variational EM, and log p(x) of the final model."""
     x = em_data()
     vae = numpyvae.VAE(5, 1, (), likelihood="gaussian:learned", dtype="float64")
     _, steps = variational_em(vae, x, rounds=12)
@@ -324,8 +332,8 @@ def em_steps(look: Look) -> Figure:
         name = "after variational inference (φ)" if half == "phi" else "after the M-step (θ)"
         ax.plot(1 + np.array(at), elbos[at], mark, color=color, label=name)
     evidence = LinearGaussian.from_vae(vae).log_evidence(x).mean()
-    ax.axhline(evidence, color=look.ink, lw=1, ls=":", label="log p(x) of the last model")
-    ax.set(xlabel="half-step", ylabel="ELBO, nats per datapoint")
+    ax.axhline(evidence, color=look.ink, lw=1, ls=":", label="log p(x) of the final model")
+    ax.set(xlabel="half-step", ylabel="ELBO (nats per datapoint)")
     ax.legend(frameon=False)
     return figure
 
@@ -343,13 +351,13 @@ DRAWINGS: dict[str, Callable[[Look], Figure]] = {
 
 
 def draw(name: str, folder: Path, looks=(LIGHT, DARK)) -> None:
-    """Write one drawing as NAME-light.svg and NAME-dark.svg."""
+    """Write one figure as NAME-light.svg and NAME-dark.svg."""
     for look in looks:
         _write(name, look, folder / f"{name}-{look.name}.svg", transparent=True)
 
 
 def draw_for_readme(path: Path = README_PICTURE) -> None:
-    """Write the computation on a ground of its own: a README is read on light and on dark."""
+    """Write the computation with a background color: a README is shown on light and dark pages."""
     _write("computation", LIGHT, path, facecolor=LIGHT.ground)
 
 

@@ -6,18 +6,48 @@ Start with `core/elbo.py`: value and gradient of the evidence lower bound, Eq. (
 """
 
 from .bounds import importance_log_likelihood
-from .core.elbo import elbo, elbo_and_grad
-from .core.training import History, NonFiniteError, fit
+from .core.elbo import (
+    Estimate,
+    Estimator,
+    elbo,
+    elbo_and_grad,
+    elbo_terms,
+    log_joint,
+    sampled_elbo,
+)
+from .core.layers import register_activation
+from .core.likelihoods import Likelihood, register_likelihood
+from .core.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
+from .core.training import EarlyStopping, fit, mean_terms
 from .core.vae import VAE
+from .support.history import History, NonFiniteError
+from .support.progress import Progress
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
     "VAE",
+    "Adagrad",
+    "Adam",
+    "EarlyStopping",
+    "Estimate",
+    "Estimator",
     "History",
+    "Likelihood",
+    "Momentum",
     "NonFiniteError",
+    "Optimizer",
+    "Progress",
+    "RMSProp",
     "elbo",
     "elbo_and_grad",
+    "elbo_terms",
     "fit",
     "importance_log_likelihood",
+    "log_joint",
+    "mean_terms",
+    "register_activation",
+    "register_likelihood",
+    "sampled_elbo",
 ]

@@ -12,6 +12,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from numpyvae import VAE
+from numpyvae.core import likelihoods
+from numpyvae.core.layers import ACTIVATIONS
 from numpyvae.core.parameters import Parameters
 
 # Small products: a second BLAS thread costs more than it gives, most of all on a busy machine.
@@ -23,19 +25,29 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def room_for_gradients_holds_nan():
+def empty_gradients_contain_nan():
     """Fill with NaN what a pullback must write: what it leaves out cannot pass for a number."""
-    room_for_gradient = Parameters.room_for_gradient
+    empty_gradient = Parameters.empty_gradient
 
-    @functools.wraps(room_for_gradient)
-    def filled(self, wrt="both"):
-        room = room_for_gradient(self, wrt)
-        {"both": room.flat, "phi": room.phi, "theta": room.theta}[wrt][:] = np.nan
-        return room
+    @functools.wraps(empty_gradient)
+    def filled(self, update="both"):
+        gradient = empty_gradient(self, update)
+        gradient.part(update)[:] = np.nan
+        return gradient
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Parameters, "room_for_gradient", filled)
+        patch.setattr(Parameters, "empty_gradient", filled)
         yield
+
+
+@pytest.fixture(autouse=True)
+def registries_stay_as_they_are():
+    """Forget what a test, or an example on a page, has registered."""
+    before = [(table, dict(table)) for table in (ACTIVATIONS, likelihoods.LIKELIHOODS)]
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
 
 
 @pytest.fixture(autouse=True)

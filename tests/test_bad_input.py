@@ -7,6 +7,9 @@ import pytest
 
 from numpyvae import (
     VAE,
+    Adam,
+    EarlyStopping,
+    Estimator,
     History,
     bounds,
     diagnostics,
@@ -19,8 +22,9 @@ from numpyvae import (
     inference,
     plotting,
 )
-from numpyvae.core.elbo import elbo_terms, log_joint, mean_terms, sampled_elbo
+from numpyvae.core.elbo import elbo_terms, log_joint, sampled_elbo
 from numpyvae.core.optimizers import OPTIMIZERS, make_optimizer
+from numpyvae.core.training import mean_terms
 
 D, J, N = 4, 2, 6
 GOOD = np.random.default_rng(0).integers(0, 2, (N, D)).astype(float)
@@ -344,7 +348,8 @@ def test_bad_dimensions_of_a_model(name, value, error):
         ({"activation": "Tanh"}, ValueError),
         ({"activation": None}, ValueError),
         ({"activation": np.tanh}, ValueError),
-        ({"likelihood": "poisson"}, ValueError),
+        ({"activation": lambda x: (x, x)}, ValueError),
+        ({"likelihood": "poison"}, ValueError),
         ({"likelihood": ""}, ValueError),
         ({"likelihood": None}, ValueError),
         ({"likelihood": "bernoulli:2"}, ValueError),
@@ -381,20 +386,26 @@ def test_bad_settings_of_a_model(settings, error):
     refuses(error, lambda: VAE(D, J, **settings), next(iter(settings)))
 
 
+PARTS = {
+    "n_samples": lambda value: {"estimator": Estimator(n_samples=value)},
+    "patience": lambda value: {"callbacks": [EarlyStopping(value)]},
+}
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
         (name, value, error)
         for name in ("epochs", "batch_size", "n_samples", "patience")
         for value, error in WHOLE
-        if value is not None or name in ("epochs", "n_samples")  # None leaves the others out
+        if value is not None or name != "batch_size"  # which None leaves out
     ],
 )
 def test_bad_counts_in_fit(name, value, error):
     """Kills zero epochs, half a batch, and a training that has begun before it is refused."""
-    vae = model()
-    settings = {"epochs": 1, "x_valid": GOOD} | {name: value}
-    refuses(error, lambda: fit(vae, GOOD, **settings), f"{name}:", vae=vae)
+    vae, part = model(), PARTS.get(name, lambda value: {name: value})
+    call = lambda: fit(vae, GOOD, **{"epochs": 1, "x_valid": GOOD} | part(value))  # noqa: E731
+    refuses(error, call, f"{name}:", vae=vae)
 
 
 BAD_FIT = [
@@ -405,32 +416,13 @@ BAD_FIT = [
     ({"update": "encoder"}, ValueError, "phi"),
     ({"update": None}, ValueError, "phi"),
     ({"update": np.zeros((2, 2))}, ValueError, "phi"),
-    ({"estimator": "exact"}, ValueError, "sgvb-b"),
-    ({"estimator": None}, ValueError, "sgvb-b"),
-    ({"estimator": "score-loo"}, ValueError, "n_samples: expected at least 2"),
-    ({"n_importance": 5}, ValueError, "n_importance"),
-    ({"estimator": "iwae", "n_importance": 0}, ValueError, "n_importance"),
-    ({"estimator": "iwae", "n_importance": 2.5}, TypeError, "n_importance"),
-    ({"estimator": "iwae", "beta": 2}, ValueError, "beta"),
-    ({"beta": -1}, ValueError, "beta"),
-    ({"beta": np.nan}, ValueError, "beta"),
-    ({"beta": "1"}, TypeError, "beta"),
-    ({"free_bits": -0.1}, ValueError, "free_bits"),
-    ({"kl_warmup": 0}, ValueError, "kl_warmup"),
-    ({"kl_warmup": "2"}, TypeError, "kl_warmup"),
-    ({"estimator": "stl", "kl_warmup": 2}, ValueError, "kl_warmup"),
+    ({"estimator": "sgvb-b"}, TypeError, "make_estimator"),
+    ({"estimator": estimators.SGVBB}, TypeError, "make_estimator"),
+    ({"estimator": 3}, TypeError, "make_estimator"),
     ({"seed": -1}, ValueError, "seed"),
     ({"seed": 1.5}, TypeError, "seed"),
     ({"seed": None}, TypeError, "seed"),
-    ({"clip_norm": 0}, ValueError, "clip_norm"),
-    ({"clip_norm": -1}, ValueError, "clip_norm"),
-    ({"clip_norm": np.nan}, ValueError, "clip_norm"),
-    ({"clip_norm": np.inf}, ValueError, "clip_norm"),
-    ({"clip_norm": 10**400}, ValueError, "clip_norm"),
-    ({"clip_norm": "1"}, TypeError, "clip_norm"),
-    ({"clip_norm": True}, TypeError, "clip_norm"),
-    ({"clip_norm": 1j}, TypeError, "clip_norm"),
-    ({"patience": 3}, ValueError, "x_valid"),
+    ({"callbacks": [EarlyStopping(3)]}, ValueError, "x_valid"),
     ({"x_valid": []}, ValueError, "x_valid"),
     ({"x_valid": GOOD[0]}, ValueError, "x_valid"),
     ({"x_valid": GOOD[:, :3]}, ValueError, "x_valid"),
@@ -458,6 +450,38 @@ def test_bad_settings_of_fit(settings, error, word):
     """Kills a setting that fails in the first epoch, or after it, in Python's own words."""
     vae = model()
     refuses(error, lambda: fit(vae, GOOD, **{"epochs": 1} | settings), word, vae=vae)
+
+
+BAD_PARTS = [
+    (lambda: estimators.make_estimator("exact"), ValueError, "sgvb-b"),
+    (lambda: estimators.make_estimator(None), ValueError, "sgvb-b"),
+    (lambda: estimators.make_estimator("score-loo", n_samples=1), ValueError, "at least 2"),
+    (lambda: estimators.make_estimator("sgvb-b", n_importance=5), ValueError, "n_importance"),
+    (lambda: estimators.make_estimator("iwae", n_importance=0), ValueError, "n_importance"),
+    (lambda: estimators.make_estimator("iwae", n_importance=2.5), TypeError, "n_importance"),
+    (lambda: estimators.make_estimator("iwae", beta=2), ValueError, "beta"),
+    (lambda: estimators.make_estimator("stl", kl_warmup=2), ValueError, "kl_warmup"),
+    (lambda: estimators.SGVBB(beta=-1), ValueError, "beta"),
+    (lambda: estimators.SGVBB(beta=np.nan), ValueError, "beta"),
+    (lambda: estimators.SGVBB(beta="1"), TypeError, "beta"),
+    (lambda: estimators.SGVBB(free_bits=-0.1), ValueError, "free_bits"),
+    (lambda: estimators.SGVBB(kl_warmup=-1), ValueError, "kl_warmup"),
+    (lambda: estimators.SGVBB(kl_warmup="2"), TypeError, "kl_warmup"),
+    (lambda: Adam(clip_norm=0), ValueError, "clip_norm"),
+    (lambda: Adam(clip_norm=-1), ValueError, "clip_norm"),
+    (lambda: Adam(clip_norm=np.nan), ValueError, "clip_norm"),
+    (lambda: Adam(clip_norm=np.inf), ValueError, "clip_norm"),
+    (lambda: Adam(clip_norm=10**400), ValueError, "clip_norm"),
+    (lambda: Adam(clip_norm="1"), TypeError, "clip_norm"),
+    (lambda: Adam(clip_norm=True), TypeError, "clip_norm"),
+    (lambda: Adam(clip_norm=1j), TypeError, "clip_norm"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "word"), BAD_PARTS, ids=range(len(BAD_PARTS)))
+def test_bad_settings_of_an_estimator_or_an_optimizer(call, error, word):
+    """Kills a setting that only fails once training has begun."""
+    refuses(error, call, word)
 
 
 @pytest.mark.parametrize("bad", [lambda rows: rows + 1, lambda rows: rows[:, :3]])

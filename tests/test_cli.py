@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from numpyvae import VAE, datasets
-from numpyvae.command import jobs
+from numpyvae.command import cli, jobs, measuring, settings
 from numpyvae.command.cli import main
+from numpyvae.command.parser import parse
+from numpyvae.command.preparation import prepare
 from numpyvae.core import layers
 
-SMALL = ["--epochs", "2", "--hidden", "16", "--n-importance", "5", "--test-rows", "40"]
+SMALL = ["--epochs", "2", "--hidden", "16", "--eval-importance", "5", "--test-rows", "40"]
 
 
 def train(output, *extra):
@@ -51,6 +56,7 @@ def test_train_writes_what_it_says(tmp_path, capsys):
     for name in names:
         assert name in out
     assert "log p(x)" in out
+    assert "Trained by" not in out  # the objective was the ELBO
     rows = list(csv.DictReader((tmp_path / "a" / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
 
@@ -131,12 +137,12 @@ def test_a_weighted_objective_stands_beside_the_true_elbo(tmp_path, capsys):
     text = capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
-    last = {key: float(value) for key, value in rows[-1].items()}
+    last = {key: float(value) for key, value in rows[-1].items() if key != "warm_up"}
     assert summary["train_elbo"] == last["reconstruction"] - last["kl"] == last["elbo"]
     assert summary["train_objective"] == last["objective"]
     # In the second epoch β = 4, and max(λ, ·) can only add to the penalty.
     assert last["objective"] <= last["reconstruction"] - 4 * last["kl"] + 1e-5
-    assert "SGVBB(beta=4.0, free_bits=0.1), KL warm-up over 1 epochs" in text
+    assert "SGVBB(n_samples=1, beta=4.0, free_bits=0.1, kl_warmup=1.0): in the last epoch" in text
     assert f"the objective was {last['objective']:.2f}, the ELBO {last['elbo']:.2f}" in text
 
 
@@ -144,20 +150,20 @@ def test_training_with_importance_samples(tmp_path, capsys):
     """Kills a K of training that is mixed up with that of the evaluation."""
     assert train(tmp_path, "--estimator", "dreg", "--train-importance", "3", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["estimator"] == "DReG(n_importance=3)"
+    assert summary["estimator"] == "DReG(n_samples=1, n_importance=3)"
     assert summary["n_importance"] == 5
 
 
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        (["--estimator", "dreg", "--beta", "2"], "beta: expected an estimator"),
-        (["--estimator", "dreg", "--kl-warmup", "2"], "kl_warmup: expected an estimator"),
-        (["--train-importance", "2"], ": train_importance: expected an estimator"),
-        (["--estimator", "score-loo"], "n_samples: expected at least 2"),
-        (["--estimator", "vimco"], "invalid choice"),
-        (["--beta", "-1"], "beta: expected a finite number of at least 0"),
-        (["--kl-warmup", "0"], "kl_warmup: expected a finite number above 0"),
+        (["--estimator", "dreg", "--beta", "2"], "--beta: expected an --estimator"),
+        (["--estimator", "dreg", "--kl-warmup", "2"], "--kl-warmup: expected an --estimator"),
+        (["--train-importance", "2"], "--train-importance: expected an --estimator"),
+        (["--estimator", "score-loo", "--n-samples", "1"], "--n-samples: expected at least 2"),
+        (["--estimator", "vimco"], "--estimator: expected one of sgvb-a"),
+        (["--beta", "-1"], "--beta: expected a finite number of at least 0"),
+        (["--kl-warmup", "0"], "--kl-warmup: expected a finite number above 0"),
     ],
 )
 def test_estimator_settings_that_do_not_fit_are_wrong_usage(tmp_path, capsys, extra, expected):
@@ -256,7 +262,7 @@ def test_bounds_say_which_is_which(tmp_path, capsys):
     assert "reverse AIS" not in test
     assert "reverse AIS" in simulated
     assert "acceptance" in test
-    assert "lower bound alone" in simulated
+    assert "only a lower bound" in simulated
     assert main([*args, "--json"]) == 0
     s = json.loads(capsys.readouterr().out)
     assert list(s["test"]["bounds"]) == ["elbo", "iwae", "ais"]
@@ -301,7 +307,7 @@ def test_slow_bounds_take_a_hundred_rows_and_exact_is_added_in_closed_form(tmp_p
     model = trained(tmp_path / "two.npz", latent_dim=2)
     assert main(["evaluate", model, "--bounds", "ais", *args]) == 0
     s = json.loads(capsys.readouterr().out)
-    assert s["test"]["rows"] == s["simulated"]["rows"] == jobs.SLOW_ROWS == 100
+    assert s["test"]["rows"] == s["simulated"]["rows"] == measuring.SLOW_ROWS == 100
     assert list(s["test"]["bounds"]) == ["ais"]
     model = trained(tmp_path / "linear.npz", hidden=(), likelihood="gaussian:0.3")
     assert main(["evaluate", model, "--bounds", "elbo", *args]) == 0
@@ -331,9 +337,9 @@ WRONG_USAGE = [
     ["train", "--learning-rate", "nan"],
     ["train", "--epochs", "0"],
     ["train", "--seed", "-1"],
-    ["train", "--n-importance", "0"],
+    ["train", "--eval-importance", "0"],
     ["train", "--hidden", "0"],
-    ["train", "--likelihood", "poisson"],
+    ["train", "--likelihood", "laplace"],
     ["train", "--activation", "swish"],
     ["sample", "MODEL", "--output", "x.jpg"],
     ["evaluate"],
@@ -412,7 +418,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_bounds(
 ):
     # kills: a folder that is only looked for, and minutes of AIS that end without the picture
     model = trained(tmp_path / "model.npz")
-    monkeypatch.setattr(jobs, "compare", lambda *_, **__: pytest.fail("the work was begun"))
+    monkeypatch.setattr(measuring, "compare", lambda *_, **__: pytest.fail("the work was begun"))
     denied = PermissionError(13, "Permission denied")
     monkeypatch.setattr("tempfile.TemporaryFile", raising(denied))
     args = ["evaluate", model, "--bounds", "ais", "--output", str(tmp_path / "bounds.png")]
@@ -510,6 +516,292 @@ def test_mnist_from_the_folder_of_the_variable(tmp_path, capsys):
         pytest.skip("NUMPYVAE_DATA names no folder with MNIST's IDX files")
     datasets.load_mnist(download=False)
     args = ["train", "--dataset", "mnist", "--epochs", "1", "--hidden", "8", "--latent-dim", "2"]
-    args += ["--n-importance", "2", "--test-rows", "50", "--output", str(tmp_path), "--json"]
+    args += ["--eval-importance", "2", "--test-rows", "50", "--output", str(tmp_path), "--json"]
     assert main(args) == 0
     assert json.loads(capsys.readouterr().out)["dataset"] == "mnist"
+
+
+def refused(capsys, *args):
+    """Return the one line of a command line that is wrong usage."""
+    try:
+        code = main(list(args))
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    return one_line(capsys)
+
+
+OTHER_VALUES = {  # of each option, one that is not its default
+    "dataset": ["FILE.npy"],
+    "folder": ["somewhere"],
+    "maximum": ["3"],
+    "latent_dim": ["3"],
+    "hidden": ["7", "5"],
+    "activation": ["relu"],
+    "likelihood": ["binomial:3"],
+    "estimator": ["sgvb-a"],
+    "n_samples": ["2"],
+    "train_importance": ["3"],
+    "beta": ["2"],
+    "kl_warmup": ["1"],
+    "free_bits": ["0.1"],
+    "optimizer": ["sgd"],
+    "learning_rate": ["0.001"],
+    "schedule": ["constant"],
+    "clip_norm": ["5"],
+    "epochs": ["1"],
+    "batch_size": ["7"],
+    "seed": ["3"],
+    "eval_importance": ["2"],
+    "test_rows": ["4"],
+    "accelerator": ["numba"],
+}
+
+
+@pytest.mark.parametrize("name", settings.OPTIONS)
+def test_every_option_reaches_the_settings_and_the_help(name, capsys):
+    """Kills an option that the parser does not have, and a declaration without a phrase."""
+    args = parse(["train", settings.flag(name), *OTHER_VALUES[name]])
+    given = {key: value for key, value in vars(args).items() if key in settings.OPTIONS}
+    assert list(given) == [name]  # kills: a parser's default that hides that of the data set
+    made = settings.make_settings(given)
+    assert getattr(made, name) != settings.OPTIONS[name].default
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    help = settings.OPTIONS[name].metadata["help"]
+    assert len(help.split()) >= 3
+    assert f"{help} (default: {settings.default_text(name)})" in words
+    assert "None" not in words
+
+
+def test_settings_of_a_run_are_all_in_its_summary(tmp_path, capsys):
+    """Kills an option that changes the figures and leaves no trace, as --maximum did."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 3, (60, 4)))
+    extra = ["--dataset", str(tmp_path / "x.npy"), "--maximum", "3", "--clip-norm", "5"]
+    assert train(tmp_path / "run", *extra, "--likelihood", "binomial") == 0
+    kept = json.loads((tmp_path / "run" / "summary.json").read_text())["settings"]
+    assert kept.keys() == settings.OPTIONS.keys()
+    assert (kept["maximum"], kept["clip_norm"], kept["likelihood"]) == (3, 5, "binomial:3")
+    assert (kept["batch_size"], kept["n_samples"], kept["eval_importance"]) == (54, 1, 5)
+
+
+def test_options_table_of_the_readme_is_the_declared_one():
+    """Kills a default or an option that is changed in the code alone."""
+    readme = Path(__file__).parents[1] / "README.md"
+    table = settings.options_table()
+    assert table in readme.read_text("utf-8")
+    cells = {len(re.split(r"(?<!\\)\|", row)) for row in table.splitlines()}
+    assert cells == {5}  # kills: p(x|z), whose bar ends a cell
+    assert "| 100; mnist, fashion: 20 |" in settings.options_table()
+
+
+def test_defaults_depend_on_the_data_set():
+    """Kills defaults of MNIST that win over what was given."""
+    made = settings.make_settings({"dataset": "mnist", "epochs": 3})
+    assert (made.epochs, made.latent_dim, made.hidden, made.test_rows) == (3, 20, (500,), 1000)
+    assert settings.make_settings({"epochs": 3}).latent_dim == 10
+
+
+@pytest.mark.parametrize(
+    ("args", "expected", "help"),
+    [
+        ("train --latentdim 3", "did you mean --latent-dim?", "train"),
+        ("train --latentdim=3", "got --latentdim; did you mean --latent-dim?", "train"),
+        ("train --epoch 3", "did you mean --epochs?", "train"),  # kills: abbreviations
+        ("train --n-importance 3", "--eval-importance", "train"),
+        ("train --n-chains 3", "it is an option of numpyvae evaluate", "train"),
+        ("sample runs --outptu x.png", "did you mean --output?", "sample"),
+        ("trian", "did you mean train?", None),
+        ("--seed 3 train", "expected a command first", None),
+        ("train digit", "did you mean --dataset digits?", "train"),
+        ("train --dataset digit", "did you mean digits?", "train"),
+        ("evaluate runs --dataset fashoin", "did you mean fashion?", "evaluate"),
+        ("train --optimizer adma", "did you mean adam?", "train"),
+        ("train --estimator score-lo", "did you mean score-loo?", "train"),
+        ("train --likelihood bernouli", "did you mean bernoulli?", "train"),
+        ("equations --model discret", "did you mean discrete?", "equations"),
+        ("evaluate runs --bounds elbow", "did you mean elbo?", "evaluate"),
+    ],
+)
+def test_a_misspelled_word_gets_the_nearest_one_and_its_help(capsys, args, expected, help):
+    """Kills "unrecognized arguments" with the help of another command."""
+    line = refused(capsys, *args.split())
+    assert expected in line
+    assert line.endswith(f"; see numpyvae {help} --help\n" if help else "; see numpyvae --help\n")
+
+
+def test_options_that_do_not_fit_together_point_to_the_help_of_the_command(tmp_path, capsys):
+    """Kills a refusal after the parser that leaves the reader without the list of options."""
+    line = refused(capsys, "train", "--estimator", "dreg", "--beta", "2")
+    assert line.endswith("; see numpyvae train --help\n")
+    line = refused(capsys, "evaluate", trained(tmp_path / "model.npz"), "--memory", "3")
+    assert line.endswith("; see numpyvae evaluate --help\n")
+
+
+def test_a_number_out_of_range_is_not_taken_for_a_misspelling(capsys):
+    """Kills "did you mean binomial:N?", which is a pattern, and "gaussian:head" for a σ of 0."""
+    for name in ("gaussian:0", "binomial:0.5", "binomial:70000"):
+        assert "did you mean" not in refused(capsys, "train", "--likelihood", name)
+
+
+def test_a_folder_of_samples_that_does_not_exist_has_a_remedy(tmp_path, capsys):
+    """Kills "[Errno 2] No such file or directory" after the draws are made."""
+    model = trained(tmp_path / "model.npz")
+    assert main(["sample", model, "--output", str(tmp_path / "no" / "x.npy")]) == 1
+    assert "choose another with --output" in one_line(capsys)
+    assert "expected FILE.npy or .png" in refused(capsys, "sample", model, "--output", "x.jpg")
+    line = refused(capsys, "evaluate", model, "--bounds", "elbo", "--output", "x.jpg")
+    assert "expected FILE.png, .svg or .pdf" in line
+
+
+def test_a_word_unlike_all_others_gets_no_suggestion(capsys):
+    """Negative control: a hint for any word would pass the tests above."""
+    assert "did you mean" not in refused(capsys, "train", "--zzz", "3")
+    assert "did you mean" not in refused(capsys, "qqqq")
+
+
+def test_a_run_folder_stands_for_its_model(tmp_path, capsys):
+    """Kills a folder that is opened as a file, and another model than that of the folder."""
+    (tmp_path / "run").mkdir()
+    model = trained(tmp_path / "run" / "model.npz")
+    for command, extra in (("evaluate", ["--n-importance", "2", "--test-rows", "5", "--json"]),):
+        found = []
+        for path in (str(tmp_path / "run"), model):
+            assert main([command, path, *extra]) == 0
+            found.append(capsys.readouterr().out)
+        assert found[0] == found[1] != ""
+    assert main(["sample", str(tmp_path / "run"), "--output", str(tmp_path / "x.npy")]) == 0
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    for command in ("evaluate", "sample"):
+        assert main([command, str(tmp_path / "empty")]) == 1
+        assert "expected a run folder with model.npz" in one_line(capsys)
+
+
+def test_score_loo_takes_two_draws(tmp_path, capsys):
+    """Kills a default of one draw, which its baseline refuses."""
+    assert train(tmp_path, "--estimator", "score-loo", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["n_samples"] == summary["settings"]["n_samples"] == 2
+    assert "leave-one-out" in summary["estimator"]
+    assert summary["settings"]["maximum"] == 16  # kills: None, where the data have their own
+
+
+OWN_WORDS = re.compile(r"n_samples|n_importance|clip_norm|register_likelihood|baseline|maximum as")
+
+
+@pytest.mark.parametrize(
+    ("extra", "remedy"),
+    [
+        (["--estimator", "score-loo", "--n-samples", "1"], "--estimator score"),
+        (["--train-importance", "2"], "leave --train-importance out"),
+        (["--likelihood", "laplace"], "gaussian:SIGMA"),
+        (["--likelihood", "binomial:70000"], "at most 65536"),
+        (["--maximum", "255"], "leave it out"),
+        (["--dataset", "grays.npy", "--likelihood", "binomial", "--maximum", "2.5"], "--maximum"),
+        (["--dataset", "grays.npy"], "--maximum 200"),
+        (["--dataset", "negative.npy"], "--likelihood, as gaussian:learned"),
+        (["--learning-rate", "1e6"], "--clip-norm"),
+        (["--dataset", "grays.npy", "--batch-size", "19"], "at most the 18 training rows"),
+    ],
+)
+def test_remedies_name_options_of_the_command(tmp_path, capsys, monkeypatch, extra, remedy):
+    """Kills a remedy that only a Python program could follow."""
+    monkeypatch.chdir(tmp_path)
+    np.save("grays.npy", np.full((20, 4), 200, np.uint8))
+    np.save("negative.npy", np.full((20, 4), -0.5))
+    if "--batch-size" in extra:
+        extra = [*extra, "--maximum", "255"]
+    try:
+        code = train("run", *extra)
+    except SystemExit as stop:
+        code = stop.code
+    assert code in (1, 2)
+    line = one_line(capsys)
+    assert remedy in line
+    assert not OWN_WORDS.search(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_rows_are_one_batch(tmp_path):
+    """Kills a default of 100 rows that a small file is refused for."""
+    np.save(tmp_path / "x.npy", np.eye(20))
+    assert train(tmp_path / "run", "--dataset", str(tmp_path / "x.npy")) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("digit", "bernoulli"), "source: expected digits"),
+        ((3, "bernoulli"), "source: expected digits"),
+        (("digits", "bernouli"), r"^likelihood: expected .*; did you mean bernoulli\?$"),
+        (("digits", None), "likelihood: expected"),
+        (("digits", "bernoulli", 0), "maximum: expected a finite number above 0"),
+        (("digits", "bernoulli", float("nan")), "maximum: expected a finite number above 0"),
+        (("digits", "bernoulli", -1.0), "maximum: expected a finite number above 0"),
+        (("digits", "bernoulli", "16"), "maximum: expected a number"),
+        (("digits", "bernoulli", 255), "--maximum: expected 16"),
+    ],
+)
+def test_prepare_refuses_what_is_not_its_own(args, expected):
+    """Kills data divided by zero or by a negative number, and a maximum that is dropped."""
+    with pytest.raises((ValueError, TypeError), match=expected):
+        prepare(*args)
+
+
+def test_prepare_takes_texts_and_paths_and_completes_the_binomial(tmp_path):
+    np.savez(tmp_path / "x.npz", train=np.full((5, 4), 7), test=np.full((2, 4), 2))
+    data = prepare(tmp_path / "x.npz", "binomial", 7)
+    assert (data.likelihood.name, data.maximum, data.name) == (
+        "binomial:7",
+        7,
+        str(tmp_path / "x.npz"),
+    )
+    assert prepare("digits", "bernoulli", 16).maximum == 16  # its own
+
+
+def test_prepare_checks_the_range_of_both_parts(tmp_path):
+    """Kills a check of one part, which leaves the other to fail in the middle of the training."""
+    for high, name in (("train", "x.npz"), ("test", "x.npz (test)")):
+        parts = {"train": np.full((5, 4), 0.5), "test": np.full((2, 4), 0.5)}
+        parts[high] = parts[high] + 3
+        np.savez(tmp_path / "x.npz", **parts)
+        with pytest.raises(ValueError, match=re.escape(f"{name}: expected values in [0, 1]")):
+            prepare(tmp_path / "x.npz", "bernoulli")
+
+
+def test_prepare_reads_a_file_by_its_first_bytes_and_checks_its_labels(tmp_path):
+    """Kills an AttributeError for a file with the wrong suffix, and labels of other rows."""
+    np.save(tmp_path / "x.npy", np.eye(4))
+    (tmp_path / "x.npy").rename(tmp_path / "rows.npz")
+    assert prepare(tmp_path / "rows.npz", "bernoulli").x_train.shape == (3, 4)
+    np.savez(tmp_path / "y.npz", train=np.eye(4), test=np.eye(4), y_test=np.arange(3))
+    with pytest.raises(ValueError, match=r"y_test\): expected shape \(4,\)"):
+        prepare(tmp_path / "y.npz", "bernoulli")
+    (tmp_path / "y.npz").rename(tmp_path / "y.npy")
+    with pytest.raises(ValueError, match="y_test"):
+        prepare(tmp_path / "y.npy", "bernoulli")
+
+
+def test_the_saved_model_of_an_accelerated_run_is_plain(tmp_path, capsys):
+    """Kills a compiled model in model.npz, which needs Numba to be read."""
+    pytest.importorskip("numba")
+    assert train(tmp_path, "--accelerator", "numba") == 0
+    vae = VAE.load(tmp_path / "model.npz")
+    assert vae.activation is layers.tanh
+    assert vae.parameters.epochs == 2
+    assert any(view.any() for name, view in vae.parameters.items() if ".b" in name)  # trained
+
+
+def test_functions_of_the_command_stay_small():
+    """Kills a function that grows past 60 lines of code or 13 parameters."""
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                a = node.args
+                assert lines <= 60, f"{path.name}: {node.name} has {lines} lines"
+                n = len([*a.posonlyargs, *a.args, *a.kwonlyargs]) + (a.kwarg is not None)
+                assert n <= 13, f"{path.name}: {node.name} has {n} parameters"

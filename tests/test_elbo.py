@@ -7,8 +7,8 @@ densities, and integrated over q on a grid. It shares no line with the package.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from itertools import product
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,17 +19,29 @@ from test_layers import REFERENCE
 
 from numpyvae import VAE, bounds
 from numpyvae.clinic.gradcheck import central_difference, complex_step, relative_error
-from numpyvae.core import training
-from numpyvae.estimators import closed
+from numpyvae.core.elbo import Estimator
+from numpyvae.core.layers import name_of
+from numpyvae.core.training import fit, mean_terms
+from numpyvae.estimators import SGVBA
+from numpyvae.inference.given_q import terms_given_q
 
 # `numpyvae.core.elbo` is the function: the module of the same name has to be asked for.
 elbo = importlib.import_module("numpyvae.core.elbo")
 VALUE = {"closed": "elbo", "sampled": "sampled_elbo"}
+ESTIMATOR = {"closed": Estimator(), "sampled": SGVBA()}
 
 
 def value(vae, x, eps, kl="closed"):
     """ELBO per datapoint, by Eq. (11) or Eq. (7)."""
     return getattr(elbo, VALUE[kl])(vae, x, eps)
+
+
+def value_and_grad(vae, x, eps, kl="closed"):
+    """Mean ELBO and its gradient, with the KL of Eq. (11) or with every term sampled, Eq. (7)."""
+    if kl == "closed":
+        return elbo.elbo_and_grad(vae, x, eps)
+    estimate = SGVBA()(vae, x, eps)
+    return estimate.objective, estimate.gradient.flat
 
 
 # The model a second time.
@@ -40,14 +52,14 @@ def plain_network(vae, name, rows):
     for i in range(count):
         rows = np.einsum("ri,ij->rj", rows, vae.parameters[f"{name}.W{i}"])
         rows = rows + vae.parameters[f"{name}.b{i}"]
-        rows = REFERENCE[vae.architecture.activation](rows) if i < count - 1 else rows
+        rows = REFERENCE[name_of(vae.activation)](rows) if i < count - 1 else rows
     return rows
 
 
 def plain_log_px(vae, x, z):
     """Log p(x|z) of one x (D,) at many z (n, J)."""
     out = plain_network(vae, "decoder", z)
-    family, _, detail = vae.architecture.likelihood.partition(":")
+    family, _, detail = vae.likelihood.name.partition(":")
     if family != "gaussian":
         n = int(detail or 1)
         logp = x * special.log_expit(out) + (n - x) * special.log_expit(-out)
@@ -113,8 +125,7 @@ def expected_gradient(vae, x, kl, n):
     """E_ε[∇ ELBO] of the mean over the batch, node by node."""
     eps, weights = nodes(vae.latent_dim, n)
     return sum(
-        w * elbo.elbo_and_grad(vae, x, np.tile(e, (1, len(x), 1)), kl=kl)[1]
-        for e, w in zip(eps, weights)
+        w * value_and_grad(vae, x, np.tile(e, (1, len(x), 1)), kl)[1] for e, w in zip(eps, weights)
     )
 
 
@@ -135,7 +146,7 @@ def check_gradient(
     """Every parameter against the complex step of the value: any wrong pullback is seen."""
     vae = small_vae(likelihood, hidden=hidden, activation=activation, latent_dim=J, seed=seed)
     x, eps = data_for(likelihood, seed=seed), noise(L, latent_dim=J, seed=seed)
-    found, gradient = elbo.elbo_and_grad(vae, x, eps, kl=kl)
+    found, gradient = value_and_grad(vae, x, eps, kl)
     np.testing.assert_allclose(found, value(vae, x, eps, kl).mean(), rtol=1e-13)
 
     def f(flat):
@@ -170,12 +181,12 @@ def test_gradient_with_one_latent(kl):
 def check_slices(likelihood="gaussian:learned", kl="closed"):
     """Kills a θ-gradient left in a φ-update, a wrong slice, a φ-gradient without its KL."""
     vae, x, eps = small_vae(likelihood), data_for(likelihood), noise(3)
-    terms, whole = elbo.terms_and_grad(vae, x, eps, kl)
-    for wrt, other in (("phi", "theta"), ("theta", "phi")):
-        same, part = elbo.terms_and_grad(vae, x, eps, kl, wrt)
+    *terms, whole = ESTIMATOR[kl].estimate(vae, x, eps)
+    for update, other in (("phi", "theta"), ("theta", "phi")):
+        *same, part = ESTIMATOR[kl].estimate(vae, x, eps, update)
         assert same == terms
-        assert relative_error(getattr(part, wrt), getattr(whole, wrt)) <= 1e-15
-        assert getattr(whole, wrt).all()
+        assert relative_error(getattr(part, update), getattr(whole, update)) <= 1e-15
+        assert getattr(whole, update).all()
         assert not getattr(part, other).any()
 
 
@@ -295,13 +306,17 @@ def test_expected_gradient_is_the_gradient_of_the_exact_elbo(likelihood):
     check_expected_gradients(likelihood)
 
 
-def test_log_joint_is_the_plain_log_joint(likelihood):
+def check_log_joint(likelihood="bernoulli"):
     """Eq. (1); kills a prior of another variance, or none."""
     vae, x, z = small_vae(likelihood), data_for(likelihood), 2 * noise(5)
     found = elbo.log_joint(vae, x, z)
     for b, row in enumerate(x):
         exact = plain_log_px(vae, row, z[:, b]) + stats.norm.logpdf(z[:, b]).sum(axis=1)
         np.testing.assert_allclose(found[:, b], exact, rtol=1e-12, atol=1e-12)
+
+
+def test_log_joint_is_the_plain_log_joint(likelihood):
+    check_log_joint(likelihood)
 
 
 # Monte Carlo: the noise that the package draws itself, and 1e5 draws.
@@ -322,7 +337,7 @@ def test_monte_carlo_elbo_and_gradient_against_exact(likelihood, kl):
     eps = noise(100_000, 1, 1)
     single = value(vae, np.repeat(x, 100_000, axis=0), eps.reshape(1, -1, 1), kl)
     check_mean(single, plain_elbo(vae, x))
-    gradients = [elbo.elbo_and_grad(vae, x, part, kl=kl)[1] for part in np.split(eps, 250)]
+    gradients = [value_and_grad(vae, x, part, kl)[1] for part in np.split(eps, 250)]
     check_mean(gradients, expected_gradient(vae, x, "closed", 40))
 
 
@@ -330,9 +345,9 @@ def check_evaluation():
     """Kills noise of another size, one ε for all rows, a shared generator, a lost row or block."""
     vae = small_vae(latent_dim=1, scale=1.0)
     x = data_for("bernoulli", 703)
-    terms = elbo.mean_terms(vae, x, n_samples=20, seed=3)
-    assert elbo.mean_terms(vae, x, n_samples=20, seed=3) == terms
-    assert elbo.mean_terms(vae, x, n_samples=20, seed=4) != terms
+    terms = mean_terms(vae, x, n_samples=20, seed=3)
+    assert mean_terms(vae, x, n_samples=20, seed=3) == terms
+    assert mean_terms(vae, x, n_samples=20, seed=4) != terms
     exact = expected(elbo.elbo, vae, x, 20)
     kl = elbo.elbo_terms(vae, x, np.zeros((1, 703, 1))).kl  # which no noise moves
     assert abs(terms.kl - kl.mean()) <= 1e-12
@@ -340,7 +355,7 @@ def check_evaluation():
     error = np.sqrt((spread**2).sum() / 20) / len(x)  # of independent draws for each row
     assert abs(terms.elbo - exact.mean()) < 5 * error
     # Means under 30 seeds scatter as much as independent noise does, neither more nor less.
-    several = [elbo.mean_terms(vae, x, n_samples=20, seed=s).elbo for s in range(30)]
+    several = [mean_terms(vae, x, n_samples=20, seed=s).elbo for s in range(30)]
     chi_square = 29 * np.var(several, ddof=1) / error**2
     assert 1e-6 < stats.chi2.cdf(chi_square, 29) < 1 - 1e-6
 
@@ -353,13 +368,14 @@ def check_training_noise(n_samples=3):
     """Kills, in `fit`: ε of another size, one ε for the batch or the epoch, too few samples."""
     seen = []
 
-    def spy(vae, x, eps, **rest):
-        seen.append((x, eps))
-        return elbo.terms_and_grad(vae, x, eps, **rest)
+    @dataclass(frozen=True)
+    class Spy(Estimator):
+        def estimate(self, vae, x, eps, update="both"):
+            seen.append((x, eps))
+            return super().estimate(vae, x, eps, update)
 
     x = data_for("bernoulli", 4000)
-    with mock.patch.object(closed, "terms_and_grad", spy):
-        training.fit(small_vae(), x, epochs=2, n_samples=n_samples, batch_size=999)
+    fit(small_vae(), x, epochs=2, estimator=Spy(n_samples=n_samples), batch_size=999)
     assert [len(batch) for batch, _ in seen] == 2 * [999, 999, 999, 999, 4]
     assert all(eps.shape == (n_samples, len(batch), 2) for batch, eps in seen)
     eps = np.concatenate([eps.ravel() for _, eps in seen])
@@ -404,7 +420,7 @@ def check_narrow_posterior():
     found = elbo.sampled_elbo(single, x, eps)
     np.testing.assert_allclose(found, elbo.sampled_elbo(double, x, eps), rtol=1e-5)
     (value, gradient), (exact, exact_gradient) = (
-        elbo.elbo_and_grad(vae, x, eps, kl="sampled") for vae in (single, double)
+        value_and_grad(vae, x, eps, "sampled") for vae in (single, double)
     )
     assert abs(value - exact) <= 1e-5 * abs(exact)
     assert relative_error(gradient, exact_gradient) <= 1e-5
@@ -427,8 +443,8 @@ def check_batch_independence(likelihood="bernoulli"):
         np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-10)
         shuffled = value(vae, x[order], eps[:, order], kl)
         np.testing.assert_allclose(shuffled, together[order], rtol=1e-10, atol=1e-10)
-        whole = elbo.elbo_and_grad(vae, x, eps, kl=kl)[1]
-        parts = [elbo.elbo_and_grad(vae, x[[i]], eps[:, [i]], kl=kl)[1] for i in range(6)]
+        whole = value_and_grad(vae, x, eps, kl)[1]
+        parts = [value_and_grad(vae, x[[i]], eps[:, [i]], kl)[1] for i in range(6)]
         assert relative_error(np.mean(parts, axis=0), whole) <= 1e-10
 
 
@@ -442,8 +458,8 @@ def check_samples_average(likelihood="bernoulli"):
     for kl in ("closed", "sampled"):
         single = [value(vae, x, e[None], kl) for e in eps]
         np.testing.assert_allclose(value(vae, x, eps, kl), np.mean(single, axis=0), rtol=1e-12)
-        single = [elbo.elbo_and_grad(vae, x, e[None], kl=kl)[1] for e in eps]
-        whole = elbo.elbo_and_grad(vae, x, eps, kl=kl)[1]
+        single = [value_and_grad(vae, x, e[None], kl)[1] for e in eps]
+        whole = value_and_grad(vae, x, eps, kl)[1]
         assert relative_error(whole, np.mean(single, axis=0)) <= 1e-12
 
 
@@ -451,18 +467,18 @@ def test_l_samples_are_averaged(likelihood):
     check_samples_average(likelihood)
 
 
-def check_quadrature_weights(kl="closed"):
+def check_quadrature_weights():
     """Kills weights that miss the value or the gradient, or are divided by L once more."""
     vae, x = small_vae("gaussian:learned"), data_for("gaussian")
     eps, weights = nodes(2, 3)
     eps = np.repeat(eps[:, None], len(x), axis=1)
     (mu, logvar), _ = vae.encoder(x)
-    terms, pull = elbo.terms_given_q(vae, x, mu, logvar, eps, kl, weights)
+    terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
     gradient = vae.parameters.zeros_like()
     dq = np.concatenate(pull(gradient), axis=1)
     theta, single_dq, single = 0, 0, 0
     for e, w in zip(eps, weights):
-        part, pull = elbo.terms_given_q(vae, x, mu, logvar, e[None], kl)
+        part, pull = terms_given_q(vae, x, mu, logvar, e[None], np.ones(1))
         views = vae.parameters.zeros_like()
         single_dq = single_dq + w * np.concatenate(pull(views), axis=1)
         theta, single = theta + w * views.theta, single + w * part.elbo
@@ -471,9 +487,38 @@ def check_quadrature_weights(kl="closed"):
     assert relative_error(dq, single_dq) <= 1e-12
 
 
-@pytest.mark.parametrize("kl", ["closed", "sampled"])
-def test_weights_of_a_quadrature_rule(kl):
-    check_quadrature_weights(kl)
+def test_weights_of_a_quadrature_rule():
+    check_quadrature_weights()
+
+
+def check_given_q(likelihood="gaussian:learned"):
+    """Kills a q that is not the one given, a KL of the wrong sign, and a θ that is left out."""
+    vae, x = small_vae(likelihood), data_for(likelihood)
+    eps, weights = nodes(2, 5)
+    eps = np.repeat(eps[:, None], len(x), axis=1)
+    mu, logvar = noise(2)
+
+    def f(mu=mu, logvar=logvar, flat=vae.parameters.flat):
+        return terms_given_q(vae.with_flat(flat), x, mu, logvar, eps, weights)[0].elbo
+
+    exact = []
+    for b, row in enumerate(x):
+        z = mu[b] + np.sqrt(np.exp(logvar[b])) * eps[:, b]
+        log_q = stats.norm.logpdf(z, mu[b], np.sqrt(np.exp(logvar[b]))).sum(axis=1)
+        log_joint = plain_log_px(vae, row, z) + stats.norm.logpdf(z).sum(axis=1)
+        exact.append(weights @ (log_joint - log_q))
+    np.testing.assert_allclose(f(), np.mean(exact), rtol=1e-12)
+    _, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
+    gradient = vae.parameters.zeros_like()
+    dmu, dlogvar = pull(gradient)
+    assert relative_error(dmu, central_difference(lambda v: f(mu=v), mu)) <= 1e-7
+    assert relative_error(dlogvar, central_difference(lambda v: f(logvar=v), logvar)) <= 1e-7
+    flat = central_difference(lambda v: f(flat=v), vae.parameters.flat)
+    assert relative_error(gradient.theta, vae.parameters.like(flat).theta) <= 1e-7
+
+
+def test_the_elbo_of_any_q(likelihood):
+    check_given_q(likelihood)
 
 
 # float32.
@@ -496,7 +541,7 @@ def check_no_upcast(likelihood="bernoulli", kl="closed"):
     vae = small_vae(likelihood, "float32")
     x, eps = (a.astype("float32").view(Single) for a in (data_for(likelihood), noise(2)))
     single = vae.with_flat(vae.parameters.flat.view(Single))
-    _, gradient = elbo.terms_and_grad(single, x, eps, kl)
+    gradient = ESTIMATOR[kl].estimate(single, x, eps).gradient
     assert gradient.flat.dtype == value(single, x, eps, kl).dtype == np.float32
 
 
@@ -534,8 +579,8 @@ def test_float32_against_float64(likelihood, kl):
     double = vae.with_flat(vae.parameters.flat.astype("float64"))
     x, eps = (a.astype("float32") for a in (data_for(likelihood, 20), noise(3, 20)))
     assert relative_error(value(vae, x, eps, kl), value(double, x, eps, kl)) <= 1e-5
-    found, gradient = elbo.elbo_and_grad(vae, x, eps, kl=kl)
-    exact, exact_gradient = elbo.elbo_and_grad(double, x, eps, kl=kl)
+    found, gradient = value_and_grad(vae, x, eps, kl)
+    exact, exact_gradient = value_and_grad(double, x, eps, kl)
     assert abs(found - exact) <= 1e-5 * abs(exact)
     assert relative_error(gradient, exact_gradient) <= 1e-5
 
@@ -557,7 +602,7 @@ def check_extremes(likelihood="bernoulli", dtype="float32", kl="closed"):
         vae.parameters["decoder.b1"][3:] = 50, -50, 0
     x, eps = data_for(likelihood), noise(2)
     assert np.isfinite(value(vae, x, eps, kl)).all()
-    found, gradient = elbo.elbo_and_grad(vae, x, eps, kl=kl)
+    found, gradient = value_and_grad(vae, x, eps, kl)
     assert np.isfinite(found)
     assert np.isfinite(gradient).all()
 
@@ -594,11 +639,6 @@ def check_worked_example():
 
 def test_worked_example():
     check_worked_example()
-
-
-def test_an_unknown_form_of_the_kl_is_refused():
-    with pytest.raises(ValueError, match="kl: expected one of closed, sampled; got 'analytic'"):
-        elbo.elbo_and_grad(small_vae(), data_for("bernoulli"), noise(1), kl="analytic")
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 4, 3), (1, 3, 2), (0, 4, 2), (1, 1, 2)])

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import data_for, noise, small_vae
+from conftest import LIKELIHOODS, data_for, noise, small_vae
 from scipy.special import logsumexp
 
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.distributions import gaussian_kl, gaussian_logpdf, reparameterize
-from numpyvae.core.elbo import elbo, log_joint, sampled_elbo, terms_and_grad
+from numpyvae.core.elbo import Estimator, elbo, elbo_and_grad, elbo_terms, log_joint, sampled_elbo
 from numpyvae.estimators import (
     ESTIMATORS,
     IWAE,
@@ -153,16 +153,54 @@ def test_objective_is_the_log_of_the_mean_weight(name):
 def test_sgvb_estimators_are_the_two_forms_of_elbo_py(likelihood):
     # Kills: two versions of Eq. (7) or Eq. (11) that drift apart.
     vae, x, eps = small_vae(likelihood), data_for(likelihood), noise(L)
-    closed, closed_gradient = terms_and_grad(vae, x, eps)
+    closed = [term.mean() for term in elbo_terms(vae, x, eps)]
+    value, closed_gradient = elbo_and_grad(vae, x, eps)
+    assert value == pytest.approx(closed[0] - closed[1], rel=1e-14)
     for estimator in (SGVBB(), SGVBB(free_bits=1e-300)):  # the second takes the weighted lines
         estimate = estimator(vae, x, eps)
-        assert relative_error(estimate.gradient.flat, closed_gradient.flat) <= 1e-14
+        assert relative_error(estimate.gradient.flat, closed_gradient) <= 1e-14
         assert (estimate.reconstruction, estimate.kl) == pytest.approx(closed, rel=1e-14)
         assert estimate.objective == pytest.approx(elbo(vae, x, eps).mean(), rel=1e-14)
-    _, sampled_gradient = terms_and_grad(vae, x, eps, "sampled")
     estimate = SGVBA()(vae, x, eps)
-    assert relative_error(estimate.gradient.flat, sampled_gradient.flat) <= 1e-14
+    sampled_gradient = complex_step(
+        lambda flat: sampled_elbo(vae.with_flat(flat), x, eps).mean(), vae.parameters.flat
+    )
+    assert relative_error(estimate.gradient.flat, sampled_gradient) <= 1e-12
     assert estimate.objective == pytest.approx(sampled_elbo(vae, x, eps).mean(), rel=1e-14)
+
+
+def written_out(vae, x, eps, update):
+    """Eq. (11) with L = 1 and its gradient, by the pieces of the model and their pullbacks."""
+    (mu, logvar), pull_encoder = vae.encoder(x)
+    z, pull_z = reparameterize(mu, logvar, eps)
+    log_px, pull_decoder = vae.log_likelihood(x, z)
+    kl, pull_kl = gaussian_kl(mu, logvar)
+    share = np.full(len(x), 1 / len(x), vae.dtype)
+    gradient = vae.parameters.zeros_like()
+    dz = pull_decoder(share[None], None if update == "phi" else gradient)
+    if update != "theta":
+        dmu, dlogvar = pull_z(dz)
+        dmu_kl, dlogvar_kl = pull_kl(-share)
+        pull_encoder(dmu + dmu_kl, dlogvar + dlogvar_kl, gradient)
+    return float(share @ log_px[0]), float(share @ kl), gradient.flat
+
+
+@pytest.mark.parametrize("update", ["both", "phi", "theta"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("likelihood", [*LIKELIHOODS, "poisson"])
+def test_the_default_estimator_is_its_formula_to_the_bit(likelihood, dtype, update):
+    # Kills: a term, a sign or a share that is not that of Eq. (11), however small its effect.
+    vae = small_vae(likelihood, dtype, hidden=(5, 4))
+    for rows in (1, 7):
+        x = data_for("binomial:16" if likelihood == "poisson" else likelihood, rows).astype(dtype)
+        eps = noise(1, rows).astype(dtype)
+        reconstruction, kl, gradient = written_out(vae, x, eps, update)
+        for estimator in (Estimator(), SGVBB()):
+            found = estimator(vae, x, eps, update)
+            assert (found.reconstruction, found.kl) == (reconstruction, kl)
+            assert found.objective == found.elbo == reconstruction - kl
+            assert found.gradient.flat.dtype == dtype
+            assert found.gradient.flat.tobytes() == gradient.tobytes()
 
 
 def test_one_importance_sample_gives_the_elbo_estimators():
@@ -201,7 +239,7 @@ def test_l_averages_over_groups_of_k_neighbors(cls):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_wrt_computes_one_half_and_leaves_the_other_zero(name, likelihood):
+def test_update_computes_one_half_and_leaves_the_other_zero(name, likelihood):
     # Kills: a half that depends on what else is asked for; θ moved by variational inference.
     vae, x, eps = small_vae(likelihood), data_for(likelihood), noise(L * K)
     both, phi, theta = (configured(name)(vae, x, eps, w) for w in ("both", "phi", "theta"))
@@ -222,7 +260,7 @@ def test_the_decoder_runs_once_over_all_draws(name, monkeypatch):
 
     def counted(z):
         out, pull = decoder(z)
-        return out, lambda *args: seen.append("back") or pull(*args)
+        return out, lambda *args, **way: seen.append("back") or pull(*args, **way)
 
     def decode(z):
         seen.append(z.shape)
@@ -246,7 +284,7 @@ def test_float32_stays_float32_on_the_way_back(name, likelihood, monkeypatch):
     def watch(network):
         def watched(rows):
             out, pull = network(rows)
-            return out, lambda *args: seen.extend(args) or pull(*args)
+            return out, lambda *args, **way: seen.extend(args) or pull(*args, **way)
 
         return watched
 
@@ -333,8 +371,9 @@ def test_a_constant_baseline_is_subtracted_from_the_signal():
 
 def test_names_and_settings_make_estimators():
     # Kills: a setting that is ignored, a name that stands for another estimator.
-    assert make_estimator("dreg", 50) == DReG(n_importance=50)
-    assert make_estimator(IWAE(7)) == IWAE(7)
+    assert make_estimator("dreg", n_importance=50) == DReG(n_importance=50)
+    assert make_estimator("iwae", n_importance=7, beta=None) == IWAE(7)
+    assert make_estimator("stl", n_samples=4) == STL(n_samples=4)
     assert make_estimator("sgvb-b", beta=0.5, free_bits=0.1) == SGVBB(0.5, 0.1)
     assert {k: type(v).__name__.lower() for k, v in ESTIMATORS.items()} == {
         "sgvb-a": "sgvba",
@@ -346,9 +385,9 @@ def test_names_and_settings_make_estimators():
         "stl-iwae": "stliwae",
         "dreg": "dreg",
     }
-    assert make_estimator("score-loo") == ScoreFunction("leave-one-out")
-    assert IWAE(n_importance=5).draws(3) == 15
-    assert SGVBB().draws(3) == 3
+    assert make_estimator("score-loo") == ScoreFunction("leave-one-out", n_samples=2)
+    assert IWAE(n_importance=5, n_samples=3).n_draws == 15
+    assert SGVBB(n_samples=3).n_draws == 3
 
 
 @pytest.mark.parametrize(
@@ -357,12 +396,20 @@ def test_names_and_settings_make_estimators():
         (lambda: IWAE(0), ValueError, "n_importance: expected a whole number of at least 1"),
         (lambda: DReG(2.5), TypeError, "n_importance: expected a whole number"),
         (lambda: STLIWAE(True), TypeError, "n_importance: expected a whole number"),
-        (lambda: IWAE(5).draws(0), ValueError, "n_samples: expected a whole number of at least 1"),
-        (lambda: make_estimator("stl", 5), ValueError, r"has this setting \(iwae, stl-iwae, dreg"),
+        (
+            lambda: IWAE(n_samples=0),
+            ValueError,
+            "n_samples: expected a whole number of at least 1",
+        ),
+        (
+            lambda: make_estimator("stl", n_importance=5),
+            ValueError,
+            r"has this setting \(iwae, stl-iwae, dreg",
+        ),
         (
             lambda: make_estimator("iwae", beta=2),
             ValueError,
-            r"has this setting \(sgvb-b\), got I",
+            r"has this setting \(sgvb-b\), got iwae",
         ),
         (lambda: make_estimator("sgvb"), ValueError, "estimator: expected one of sgvb-a, sgvb-b"),
         (lambda: make_estimator(None), ValueError, "estimator: expected one of"),
@@ -374,7 +421,7 @@ def test_names_and_settings_make_estimators():
         (lambda: ScoreFunction(np.inf), ValueError, "baseline: expected 'leave-one-out' or a"),
         (lambda: ScoreFunction([0, 1]), ValueError, "baseline: expected 'leave-one-out' or a"),
         (
-            lambda: ScoreFunction("leave-one-out").draws(1),
+            lambda: ScoreFunction("leave-one-out"),
             ValueError,
             "n_samples: expected at least 2 draws",
         ),
@@ -389,11 +436,11 @@ def test_bad_settings_get_one_clear_line(call, error, message):
 @pytest.mark.parametrize(
     ("estimator", "n_draws", "options", "message"),
     [
-        (IWAE(5), 7, {}, r"eps: expected L·K draws .* multiple of K = 5, got 7; draw 10 or"),
+        (IWAE(5), 7, {}, r"eps: expected L·K draws .* multiple of K = 5, got 7; draw 5 or"),
         (DReG(5), 4, {}, r"eps: expected L·K draws .* multiple of K = 5, got 4; draw 5 or"),
         (SGVBB(), 0, {}, "eps: expected shape"),
-        (ScoreFunction("leave-one-out"), 1, {}, "at least 2 draws"),
-        (STL(), 2, {"wrt": "all"}, "wrt: expected one of both, phi, theta"),
+        (ScoreFunction("leave-one-out", n_samples=2), 1, {}, "at least 2 draws"),
+        (STL(), 2, {"update": "all"}, "update: expected one of both, phi, theta"),
     ],
 )
 def test_bad_noise_gets_one_clear_line(estimator, n_draws, options, message):

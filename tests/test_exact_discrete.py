@@ -205,9 +205,18 @@ X, Q = [[0, 1]], [[0.5, 0.5]]
         (lambda: FiniteMixture([1.0, 0.0], [[0.0], [1.0]]), "leave out components of weight 0"),
         (lambda: FiniteMixture([1.5, -0.5], [[0.0], [1.0]]), "weights: expected probabilities"),
         (lambda: FiniteMixture([1.0], [[0.0], [1.0]]), "weights: expected 2 columns, got 1"),
-        (lambda: FiniteMixture([1.0], [[0.0, 1.0, 2.0]], "gaussian:head"), "an even number of"),
-        (lambda: FiniteMixture([1.0], [[0.0]], "gaussian:learned"), "got gaussian:learned; give"),
-        (lambda: FiniteMixture([1.0], [[0.0]], "poisson"), "likelihood: expected bernoulli"),
+        (
+            lambda: FiniteMixture([1.0], [[0.0, 1.0, 2.0]], "gaussian:head"),
+            "a multiple of 2 columns",
+        ),
+        (
+            lambda: FiniteMixture([1.0], [[0.0]], "gaussian:learned"),
+            "got gaussian:learned; in",
+        ),
+        (
+            lambda: FiniteMixture([1.0], [[0.0]], "weibull"),
+            "likelihood: expected binomial:N",
+        ),
         (lambda: GOOD.log_evidence([[0, 1, 1]]), "x: expected 2 columns, got 3"),
         (lambda: GOOD.log_evidence([[0, 2]]), r"x: expected values in \[0, 1\]"),
         (lambda: GOOD.elbo_kl_form(X, [[0.5, 0.4]]), "q: expected probabilities .* sums from 0.9"),

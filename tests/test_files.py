@@ -23,6 +23,7 @@ HEADER = {
     "hidden": [],
     "activation": "tanh",
     "likelihood": "gaussian:learned",
+    "epochs": 0,
 }
 
 
@@ -300,11 +301,14 @@ def test_an_npz_of_something_else(tmp_path):
         json.dumps(HEADER | {"hidden": {"a": 1}}),
         json.dumps(HEADER | {"activation": "swish"}),
         json.dumps(HEADER | {"activation": ["tanh"]}),
-        json.dumps(HEADER | {"likelihood": "poisson"}),
+        json.dumps(HEADER | {"likelihood": "poison"}),
         json.dumps(HEADER | {"likelihood": "gaussian:-1"}),
         json.dumps(HEADER | {"likelihood": None}),
+        json.dumps({k: v for k, v in HEADER.items() if k != "epochs"}),
+        json.dumps(HEADER | {"epochs": -1}),
+        json.dumps(HEADER | {"epochs": 2.5}),
     ],
-    ids=range(24),
+    ids=range(27),
 )
 def test_a_wrong_header(text, tmp_path):
     """Kills a header that is believed, and an error of the JSON reader that comes through."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,51 @@ def test_steps_against_scalar_reference(name):
     check_against_scalar(name)
 
 
+def check_clipped(name):
+    """Kills a clip by value, of the step, after the moments, or against the norm of the state."""
+    gradients = gradients_for(7)
+    scales = np.linspace(1.0, 0.2, len(gradients))
+    norms = [math.sqrt(math.fsum(v * v for v in g)) for g in gradients.tolist()]
+    limit = float(np.median(norms))  # half of the gradients are longer
+    shrunk = np.array(
+        [
+            [v * (limit / norm) if norm > limit else v for v in g]
+            for g, norm in zip(gradients.tolist(), norms)
+        ]
+    )
+    for o in (SETTINGS[name], OPTIMIZERS[name]()):
+        kept = gradients.copy()
+        clipped, state = run(replace(o, clip_norm=limit), gradients, scales)
+        exact = np.array([scalar_steps(o, g, scales) for g in shrunk.T.tolist()]).T
+        size = np.maximum.accumulate(abs(exact))
+        assert (abs(clipped - exact) <= 1e-12 * size).all()
+        assert np.array_equal(gradients, kept)
+        assert int(state["t"]) == len(gradients)
+        assert not np.allclose(clipped, run(o, gradients, scales)[0])
+        loose, _ = run(replace(o, clip_norm=2 * max(norms)), gradients, scales)
+        assert np.array_equal(loose, run(o, gradients, scales)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clipped_steps_against_scalar_reference(name):
+    check_clipped(name)
+
+
+@pytest.mark.parametrize("clip_norm", [0, -1.0, math.nan, math.inf])
+def test_clip_norm_is_a_finite_number_above_zero(clip_norm):
+    with pytest.raises(ValueError, match="clip_norm: expected a finite number above 0"):
+        Adam(clip_norm=clip_norm)
+
+
+def test_a_gradient_of_zero_or_at_the_limit_is_not_clipped():
+    """Kills 0/0, and float64 that clipping brings into float32."""
+    o = SGD(1.0, clip_norm=5.0)
+    for g in (np.zeros(2, "float32"), np.array([3, 4], "float32"), np.array([6, 8], "float32")):
+        step = o.step(g, o.init(g))
+        assert step.dtype == np.float32
+        assert np.array_equal(step, g / 2 if g[0] == 6 else g)
+
+
 def test_adam_in_pieces_is_adam():
     check_pieces()
 
@@ -165,7 +211,7 @@ def test_make_optimizer_by_name_with_its_own_rate_or_a_given_one():
         assert optimizers.make_optimizer(name) == kind()
         assert optimizers.make_optimizer(name, 0.25) == kind(0.25)
         assert optimizers.make_optimizer(SETTINGS[name]) is SETTINGS[name]
-    with pytest.raises(ValueError, match="learning_rate: give it to the optimizer"):
+    with pytest.raises(ValueError, match="learning_rate: expected none beside SGD"):
         optimizers.make_optimizer(SGD(), 0.1)
     with pytest.raises(ValueError, match="optimizer: expected one of sgd, momentum"):
         optimizers.make_optimizer("Adam")

@@ -60,17 +60,16 @@ def test_layers_come_in_order_and_are_views(hidden):
     p = VAE(7, 2, hidden, likelihood="gaussian:head").parameters
     widths = {"encoder": (7, *hidden, 4), "decoder": (2, *hidden[::-1], 14)}
     for network, w in widths.items():
-        layers = p.layers(network)
+        layers = getattr(p, network)
         assert [W.shape for W, _ in layers] == list(pairwise(w))
         assert [b.shape for _, b in layers] == [(n,) for n in w[1:]]
         assert all(np.shares_memory(a, p.flat) for pair in layers for a in pair)
-    assert p.layers("nothing") == []
 
 
 def test_eleven_layers_stay_in_order():
     """Kills an order of names in which W10 comes before W2."""
     hidden = tuple(range(2, 13))
-    layers = VAE(3, 2, hidden).parameters.layers("encoder")
+    layers = VAE(3, 2, hidden).parameters.encoder
     assert [W.shape[1] for W, _ in layers] == [*hidden, 4]
 
 
@@ -89,16 +88,16 @@ def test_like_uses_the_vector_given_and_zeros_like_does_not():
     assert np.array_equal(p.flat, before)
 
 
-@pytest.mark.parametrize(("wrt", "other"), [("phi", "theta"), ("theta", "phi"), ("both", None)])
-def test_room_for_a_gradient_is_zero_where_nothing_is_written(wrt, other):
+@pytest.mark.parametrize(("update", "other"), [("phi", "theta"), ("theta", "phi"), ("both", None)])
+def test_an_empty_gradient_is_zero_where_nothing_is_written(update, other):
     """Kills a slice that is left out and holds what was in memory, and φ and θ exchanged."""
     p = small_vae().parameters
-    room = p.room_for_gradient(wrt)
-    assert room.flat.dtype == p.flat.dtype
-    assert not np.shares_memory(room.flat, p.flat)
-    wanted = room.flat if wrt == "both" else getattr(room, wrt)
+    gradient = p.empty_gradient(update)
+    assert gradient.flat.dtype == p.flat.dtype
+    assert not np.shares_memory(gradient.flat, p.flat)
+    wanted = gradient.flat if update == "both" else getattr(gradient, update)
     assert np.isnan(wanted).all()  # of the tests' own doing: see conftest
-    assert other is None or not getattr(room, other).any()
+    assert other is None or not getattr(gradient, other).any()
 
 
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros(7), np.zeros((6, 1)), np.zeros(12)[::2]])

@@ -22,8 +22,7 @@ from matplotlib.figure import Figure
 
 from numpyvae import VAE, plotting
 from numpyvae.bounds import Comparison, Estimate, ImportanceCurve
-from numpyvae.core.elbo import mean_terms
-from numpyvae.core.training import History
+from numpyvae.core.training import History, mean_terms
 from numpyvae.diagnostics import RateDistortion
 
 DEFAULTS = dict(matplotlib.rcParams)  # before anything is drawn: a leak shows in any order

@@ -10,12 +10,12 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
-from numpyvae import VAE, History, NonFiniteError, elbo, elbo_and_grad, fit
+from numpyvae import VAE, EarlyStopping, History, NonFiniteError, Progress, elbo, fit, mean_terms
 from numpyvae.core import training
-from numpyvae.core.elbo import mean_terms
 from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adam, cosine_schedule
 from numpyvae.datasets import binarize
-from numpyvae.estimators import ESTIMATORS, DReG, make_estimator
+from numpyvae.estimators import ESTIMATORS, SGVBA, SGVBB, DReG, make_estimator
+from numpyvae.support.streams import Purpose
 
 STILL = SGD(1e-30)  # a learning rate at which nothing moves
 
@@ -37,7 +37,7 @@ def small(dtype="float64", **settings):
 def noiseless(vae):
     """Let σ be e^−40 for every x, so that z = μ to the last bit and ε plays no part."""
     J = vae.latent_dim
-    last = vae.parameters.layers("encoder")[-1]
+    last = vae.parameters.encoder[-1]
     last[0][:, J:] = 0.0
     last[1][J:] = -80.0
     return vae
@@ -80,21 +80,21 @@ def test_one_step_worked_by_hand():
     assert row["gradient_norm"] == pytest.approx(norm, rel=1e-14)
 
 
-@pytest.mark.parametrize("kl", ["closed", "sampled"])
-def test_a_step_is_the_gradient_at_the_documented_noise(kl):
+@pytest.mark.parametrize("estimator", [SGVBB(n_samples=3), SGVBA(n_samples=3)], ids=repr)
+def test_a_step_is_the_gradient_at_the_documented_noise(estimator):
     """Kills `n_samples` or `estimator` that is not heeded, and noise of another stream."""
     vae, x = small(), bits(9)
     before = vae.parameters.flat.copy()
     eps = noise_of_epoch(1, 3, 9)
-    value, gradient = elbo_and_grad(vae, x, eps, kl=kl)
-    estimator = {"closed": "sgvb-b", "sampled": "sgvb-a"}[kl]
-    history = fit(vae, x, epochs=1, optimizer=SGD(1.0), n_samples=3, estimator=estimator, seed=5)
-    np.testing.assert_allclose(vae.parameters.flat - before, gradient, rtol=1e-10, atol=1e-13)
-    assert history["objective"][0] == pytest.approx(value, rel=1e-12)
+    expected = estimator(vae, x, eps)
+    history = fit(vae, x, epochs=1, optimizer=SGD(1.0), estimator=estimator, seed=5)
+    moved = vae.parameters.flat - before
+    np.testing.assert_allclose(moved, expected.gradient.flat, rtol=1e-10, atol=1e-13)
+    assert history["objective"][0] == pytest.approx(expected.objective, rel=1e-12)
 
 
 def noise_of_epoch(epoch, draws, rows):
-    stream = np.random.SeedSequence([5, training._NOISE, epoch])
+    stream = np.random.SeedSequence([5, Purpose.NOISE, epoch])
     return np.random.default_rng(stream).standard_normal((draws, rows, 2))
 
 
@@ -105,26 +105,29 @@ def test_a_step_is_that_of_the_estimator(name, update):
     vae, x, L = small(), bits(9), 2
     settings = {"sgvb-b": {"beta": 2.0, "free_bits": 0.1}}
     settings |= {key: {"n_importance": 3} for key in ("iwae", "stl-iwae", "dreg")}
-    settings = settings.get(name, {})
-    estimator = make_estimator(name, **settings)
-    expected = estimator(vae, x, noise_of_epoch(1, estimator.draws(L), 9), update)
+    estimator = make_estimator(name, n_samples=L, **settings.get(name, {}))
+    expected = estimator(vae, x, noise_of_epoch(1, estimator.n_draws, 9), update)
     before = vae.parameters.flat.copy()
-    history = fit(
-        vae, x, epochs=1, optimizer=SGD(1.0), n_samples=L, seed=5, update=update,
-        estimator=name, **settings,
-    )  # fmt: skip
+    history = fit(vae, x, epochs=1, optimizer=SGD(1.0), seed=5, update=update, estimator=estimator)
     moved = vae.parameters.flat - before
     np.testing.assert_allclose(moved, expected.gradient.flat, rtol=1e-9, atol=1e-12)
     for column in ("objective", "reconstruction", "kl", "elbo"):
         assert history[column][0] == pytest.approx(getattr(expected, column), rel=1e-12)
 
 
-def test_an_estimator_object_brings_its_own_settings():
-    """Kills a name looked up where an object was given."""
+def test_an_estimator_made_by_name_is_the_object():
+    """Kills a setting that the name loses on its way."""
     by_name, by_object = small(), small()
-    fit(by_name, bits(9), epochs=2, estimator="dreg", n_importance=4)
+    fit(by_name, bits(9), epochs=2, estimator=make_estimator("dreg", n_importance=4))
     fit(by_object, bits(9), epochs=2, estimator=DReG(4))
     assert np.array_equal(by_name.parameters.flat, by_object.parameters.flat)
+
+
+@pytest.mark.parametrize("wrong", ["dreg", DReG, ESTIMATORS], ids=["text", "class", "dict"])
+def test_what_is_no_estimator_is_told_where_names_are_looked_up(wrong):
+    """Kills a name that is guessed at, and a class that is called as its object."""
+    with pytest.raises(TypeError, match=r"^estimator: expected an Estimator.*make_estimator"):
+        fit(small(), bits(9), epochs=1, estimator=wrong)
 
 
 def test_warm_up_raises_beta_step_by_step_and_history_keeps_the_true_elbo():
@@ -134,17 +137,19 @@ def test_warm_up_raises_beta_step_by_step_and_history_keeps_the_true_elbo():
     def weights(history):
         return (history["reconstruction"] - history["objective"]) / history["kl"]
 
-    settings = {"batch_size": 5, "optimizer": SGD(1e-9), "beta": 4.0, "kl_warmup": 2.0, "seed": 5}
+    estimator = SGVBB(beta=4.0, kl_warmup=2.0)
+    settings = {"batch_size": 5, "optimizer": SGD(1e-9), "estimator": estimator, "seed": 5}
     history = fit(vae, x, epochs=2, **settings)
     history = fit(vae, x, epochs=2, resume=history, **settings)
     # Two steps an epoch, at 0 and ½, 1 and 1½ epochs done; from 2 on β is 4.
     np.testing.assert_allclose(weights(history), [0.5 * (0 + 1), 0.5 * (2 + 3), 4, 4], rtol=1e-6)
     np.testing.assert_allclose(history["elbo"], history["reconstruction"] - history["kl"])
+    assert history["warm_up"].tolist() == [True, True, False, False]
 
 
 def test_warm_up_needs_an_estimator_with_a_weight():
-    with pytest.raises(ValueError, match=r"kl_warmup: expected .*sgvb-b.*got DReG"):
-        fit(small(), bits(9), epochs=1, estimator="dreg", kl_warmup=2)
+    with pytest.raises(ValueError, match=r"kl_warmup: expected .*sgvb-b.*got dreg"):
+        make_estimator("dreg", kl_warmup=2)
 
 
 # What moves.
@@ -362,7 +367,7 @@ def test_validation_uses_the_same_noise_in_each_epoch_and_touches_nothing():
     assert with_set.parameters.flat.tobytes() == without.parameters.flat.tobytes()
 
 
-def overfit(**settings):
+def overfit(patience, **settings):
     """Train on eight rows until other rows suffer; return the model, history and snapshots."""
     vae, snapshots = small(), []
     history = fit(
@@ -370,7 +375,10 @@ def overfit(**settings):
         bits(8),
         x_valid=bits(40, seed=1),
         optimizer=Adam(0.02),
-        callbacks=[lambda vae, history: snapshots.append(vae.parameters.flat.copy())],
+        callbacks=[
+            EarlyStopping(patience),
+            lambda vae, history: snapshots.append(vae.parameters.flat.copy()),
+        ],
         **settings,
     )
     return vae, history, snapshots
@@ -405,9 +413,8 @@ def test_clip_norm_bounds_the_step_and_keeps_its_direction(update):
     steps, norms = [], []
     for clip_norm in (None, 0.25, 1e6):
         vae = small()
-        history = fit(
-            vae, bits(), epochs=1, optimizer=SGD(1.0), update=update, clip_norm=clip_norm
-        )
+        optimizer = SGD(1.0, clip_norm=clip_norm)
+        history = fit(vae, bits(), epochs=1, optimizer=optimizer, update=update)
         steps.append(vae.parameters.flat - small().parameters.flat)
         norms.append(history["gradient_norm"][0])
     free, clipped, loose = steps
@@ -475,7 +482,7 @@ def test_callbacks_from_an_iterator_are_called_in_every_epoch():
     assert len(calls) == 3
 
 
-# Failures: the error names the place, the model keeps its last finite parameters.
+# Failures: the error names the place, the model goes back to where its objective was finite.
 
 
 class Watch:
@@ -490,7 +497,8 @@ class Watch:
 
 
 def assert_stopped(caught, watch, start, steps_per_epoch=3):
-    """The error names the step that failed, and the parameters are those before it."""
+    """The error names the step that failed; the parameters are those at the start of its epoch,
+    or, where that start is what failed, of the epoch before."""
     error, vae = caught.value, watch.vae
     assert (error.epoch - 1) * steps_per_epoch + error.step == len(watch.before)
     assert 1 <= error.step <= steps_per_epoch
@@ -499,13 +507,14 @@ def assert_stopped(caught, watch, start, steps_per_epoch=3):
         assert part in str(error)
     assert "\n" not in str(error)
     assert np.isfinite(vae.parameters.flat).all()
-    assert vae.parameters.flat.tobytes() == watch.before[-1].tobytes()
-    assert np.array_equal(vae.parameters.flat, start) == (len(watch.before) == 1)
+    first = (error.epoch - 1) * steps_per_epoch - (steps_per_epoch if error.step == 1 else 0)
+    assert vae.parameters.flat.tobytes() == watch.before[max(first, 0)].tobytes()
+    assert np.array_equal(vae.parameters.flat, start) == (first <= 0)
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "momentum"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_absurd_learning_rate_stops_with_the_place_and_the_last_finite_parameters(name, dtype):
+def test_absurd_learning_rate_stops_with_the_place_and_finite_parameters(name, dtype):
     """Kills training that goes on with NaN, and a failing step that is still taken."""
     vae = small(dtype)
     start, watch = vae.parameters.flat.copy(), Watch(vae)
@@ -561,6 +570,11 @@ def test_an_infinite_elbo_stops_although_its_gradient_is_finite():
     assert len(watch.before) == 1
 
 
+def run_of(vae, update):
+    """The settings of a call of `fit` in which only the model and `update` matter."""
+    return training._Run(vae, None, 1, None, None, None, update, None, 0)
+
+
 @pytest.mark.parametrize("bad", ["encoder.b0", "decoder.W1", "decoder.logvar"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_the_error_names_a_parameter_that_is_broken(value, bad):
@@ -569,8 +583,7 @@ def test_the_error_names_a_parameter_that_is_broken(value, bad):
     views = vae.parameters.zeros_like()
     views[bad].flat[0] = value
     for update in ("both", "phi" if bad.startswith("encoder") else "theta"):
-        vector = training._slice(views, update)
-        error = training._non_finite("step", 1, 0, vae, vector, update)
+        error = run_of(vae, update).failure("step", History(), 0, views.part(update))
         assert error.parameter == bad
         assert isinstance(error, FloatingPointError)
 
@@ -581,8 +594,10 @@ def test_where_no_gradient_is_left_the_error_names_the_largest_parameter(update)
     vae = small()
     moving = {"phi": "encoder.b0", "theta": "decoder.b0"}[update]
     vae.parameters["encoder.b0"][:] = vae.parameters["decoder.b0"][:] = 1e30
-    nothing = training._slice(vae.parameters.zeros_like(), update)
-    assert training._non_finite("ELBO", 1, 0, vae, nothing, update).parameter == moving
+    nothing = vae.parameters.zeros_like().part(update)
+    for vector in (nothing, None):
+        error = run_of(vae, update).failure("ELBO", History(), 0, vector)
+        assert error.parameter == moving
 
 
 def test_an_optimizer_of_ones_own_is_asked_for_its_step():
@@ -716,8 +731,10 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
     elif bar == "fake":
         monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=FakeBar))
     else:
-        pytest.importorskip("tqdm")
-    fit(small(), bits(), epochs=3, progress=True)
+        tqdm = pytest.importorskip("tqdm").tqdm
+        monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread that outlives the test
+    with Progress(3) as progress:
+        fit(small(), bits(), epochs=3, callbacks=[progress])
     out, err = capfd.readouterr()
     assert out == ""
     assert {"none": "epoch 3/3  ELBO -", "fake": "3 of 3", "real": "3/3"}[bar] in err
@@ -726,8 +743,8 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
 def test_progress_line_ends_when_training_fails(capfd, monkeypatch):
     """Kills an error message that is glued to the progress line."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(NonFiniteError):
-        fit(small(), bits(), epochs=50, optimizer=Adam(1e6), progress=True)
+    with pytest.raises(NonFiniteError), Progress(50) as progress:
+        fit(small(), bits(), epochs=50, optimizer=Adam(1e6), callbacks=[progress])
     assert capfd.readouterr().err.endswith("\n")
 
 
@@ -750,7 +767,9 @@ def test_history_in_csv_reads_back_exactly(tmp_path):
     history.to_csv(tmp_path / "history.csv")
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [{k: float(v) for k, v in row.items()} for row in rows] == history.rows
+    numbers = {"True": 1.0, "False": 0.0}  # the column warm_up
+    found = [{k: float(numbers.get(v, v)) for k, v in r.items()} for r in rows]
+    assert found == history.rows
     assert list(rows[0])[:2] == ["epoch", "elbo"]
     assert list(rows[0])[-1] == "seconds"
     assert [p.name for p in tmp_path.iterdir()] == ["history.csv"]

@@ -52,7 +52,7 @@ def test_signatures_that_others_rely_on():
     assert list(settings)[:2] == ["vae", "x"]
     assert settings["epochs"] is ...
     assert {"batch_size", "optimizer"} <= settings.keys()
-    assert (settings["update"], settings["n_samples"], settings["seed"]) == ("both", 1, 0)
+    assert (settings["update"], settings["estimator"], settings["seed"]) == ("both", None, 0)
     kinds = {p.kind for n, p in inspect.signature(fit).parameters.items() if n not in ("vae", "x")}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -68,7 +68,7 @@ def test_the_whole_path_by_the_names_that_others_rely_on(tmp_path):
     value, gradient = numpyvae.elbo_and_grad(vae, x, eps)
     assert type(value) is float
     assert gradient.shape == (P,)
-    history = fit(vae, x, epochs=1, batch_size=2, optimizer="adam", update="both", n_samples=1)
+    history = fit(vae, x, epochs=1, batch_size=2, optimizer="adam", update="both")
     assert isinstance(history, numpyvae.History)
     log_p = numpyvae.importance_log_likelihood(vae, x, 10, seed=1)
     assert log_p.shape == (3,)
@@ -153,13 +153,13 @@ def moments_by_quadrature(vae):
     weight /= weight.sum()
     mean = vae.decode(z)
     out = vae.decoder(z[None])[0][0]
-    if vae.architecture.likelihood == "bernoulli":
+    if vae.likelihood.name == "bernoulli":
         variance = mean * (1 - mean)
-    elif vae.architecture.likelihood == "binomial:4":
+    elif vae.likelihood.name == "binomial:4":
         variance = mean * (1 - mean / 4)
-    elif vae.architecture.likelihood == "gaussian:head":
+    elif vae.likelihood.name == "gaussian:head":
         variance = np.exp(out[:, 3:])
-    elif vae.architecture.likelihood == "gaussian:learned":
+    elif vae.likelihood.name == "gaussian:learned":
         variance = np.broadcast_to(np.exp(vae.parameters["decoder.logvar"]), mean.shape)
     else:
         variance = np.full(mean.shape, 0.1**2)

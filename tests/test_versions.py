@@ -43,7 +43,7 @@ def test_without_metadata_a_module_says_its_version(no_metadata, monkeypatch):
 
 def test_train_from_a_checkout_that_is_not_installed(no_metadata, tmp_path, capsys):
     # kills: a training that is done, and then fails for want of metadata
-    small = ["--epochs", "1", "--hidden", "4", "--n-importance", "2", "--test-rows", "5"]
+    small = ["--epochs", "1", "--hidden", "4", "--eval-importance", "2", "--test-rows", "5"]
     assert main(["train", "--output", str(tmp_path), *small, "--json"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["versions"]["numpyvae"] == numpyvae.__version__

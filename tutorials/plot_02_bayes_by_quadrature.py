@@ -2,9 +2,10 @@
 Bayes by quadrature
 ===================
 
-Sections 1 to 3.1 of the notes say that with a prior and a likelihood in hand, Bayes' rule gives the
-posterior, "in theory". For one or two latent variables it does so in practice as well: the
-evidence is a sum over a grid. We do it on a model of digits with a single latent variable.
+Sections 1 to 3.1 of the notes say that, if the prior and the likelihood are known, Bayes' rule
+gives the posterior "in theory". With one or two latent variables this also works in practice,
+because the evidence can be computed as a sum over a grid. We use a model of digits with one latent
+variable.
 
 :Aim: compute an evidence and a posterior, and know what they are good for.
 :You need: Eq. (1) to Eq. (4); tutorial 1 for what a decoder is.
@@ -14,7 +15,8 @@ evidence is a sum over a grid. We do it on a model of digits with a single laten
 # %%
 # A model with one latent variable
 # --------------------------------
-# Only the decoder matters here: p(z) = N(0, 1), and p(x|z) a Bernoulli for each of 64 pixels.
+# This tutorial needs only the decoder: p(z) = N(0, 1), and p(x|z) is a Bernoulli distribution for
+# each of the 64 pixels.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,8 +36,9 @@ x = datasets.binarize(digits.grays("test"), rng, dtype="float64")[:200]
 # %%
 # Eq. (1): the joint density
 # --------------------------
-# For one image x, log p(x, z) = log p(x|z) + log p(z) is a curve over z. Its height says how well
-# the decoder at z explains this image; p(x, z) itself is about 1e-10, so we look at logarithms.
+# For one image x, log p(x, z) = log p(x|z) + log p(z) is a function of z. It is large where the
+# decoder at z explains the image well. We plot the logarithm, because p(x, z) itself is very small,
+# about 1e-10.
 
 z = np.linspace(-8, 8, 4001)
 grid = z[:, None, None]  # (L, B, J) with B = J = 1
@@ -49,23 +52,24 @@ ax.set(xlabel="z", ylabel="log p(x, z) (nats)", title="the joint density for one
 # %%
 # Eq. (2): the evidence
 # ---------------------
-# Integrate z out. The largest value is taken out of the exponentials, since e^-1000 is not a number
-# that a computer keeps.
+# The evidence is the integral of p(x, z) over z. We subtract the largest exponent before we take
+# exponentials, because e^-1000 is rounded to zero in floating-point arithmetic.
 
 step = z[1] - z[0]
 log_evidence = log_p.max() + np.log(np.exp(log_p - log_p.max()).sum() * step)
-print(f"log p(x) = {log_evidence:.10f} nats by a sum over 4001 points")
+print(f"log p(x) = {log_evidence:.10f} nats by a sum over 4001 grid points")
 
 model = Quadrature(vae)
 exact = model.log_evidence(one)[0]
-print(f"log p(x) = {exact:.10f} nats by a rule that doubles its nodes until nothing changes")
+print(f"log p(x) = {exact:.10f} nats by quadrature with error control")
 assert abs(exact - log_evidence) < 1e-8
 
 # %%
 # Eq. (3) and (4): the posterior
 # ------------------------------
-# Joint over evidence. Three images: the posterior of each is narrow compared with the prior, since
-# 64 pixels say a lot about one number.
+# The posterior is the joint density divided by the evidence. The figure shows it for three images.
+# Each posterior is narrow compared with the prior, because 64 pixels contain much information about
+# one latent variable.
 
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(7, 3.2), width_ratios=[1, 3], layout="constrained"
@@ -82,20 +86,21 @@ right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 
 right.legend(loc="upper left", fontsize="small")
 
 # %%
-# What a posterior is good for
-# ----------------------------
-# Any question about z given x is an average over it. Here: where is the latent of each test digit,
-# and how sure are we? The means order the digits along one line.
+# What the posterior is used for
+# ------------------------------
+# Any statement about z given x can be computed as an average over the posterior. Here we compute
+# the posterior mean and standard deviation for each test digit. The means order the digits along
+# one line.
 
 mean, cov = model.posterior(x).mean[:, 0], model.posterior(x).cov[:, 0, 0]
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 ax.errorbar(digits.y_test[:200], mean, np.sqrt(cov), fmt="o", markersize=3, alpha=0.5)
-ax.set(xlabel="class of the digit", ylabel="E[z|x] ± its standard deviation", xticks=range(10))
-ax.set_title("200 test digits on one line")
+ax.set(xlabel="class of the digit", ylabel="E[z|x] ± standard deviation", xticks=range(10))
+ax.set_title("posteriors of 200 test digits")
 
 # %%
-# The encoder of the VAE guesses this posterior without any integral. How good a guess it is, is
-# what the rest of the notes is about.
+# The encoder of the VAE approximates this posterior without computing an integral. The rest of the
+# notes explains how good this approximation is.
 
 mu, logvar = vae.encode(x)
 print(f"mean |μ(x) − E[z|x]| = {np.abs(mu[:, 0] - mean).mean():.3f}")
@@ -103,8 +108,8 @@ print(f"mean |μ(x) − E[z|x]| = {np.abs(mu[:, 0] - mean).mean():.3f}")
 # %%
 # Exercises
 # ---------
-# 1. Bayes' rule can be applied pixel by pixel: the posterior after the first half of the image is
-#    the prior for the second. Show that the order does not matter, on the grid.
+# 1. Bayes' rule can be applied in steps: the posterior given the first half of the image is the
+#    prior for the second half. Show on the grid that two steps give the same posterior as one.
 
 out, _ = vae.decoder(grid)  # logits, (4001, 1, 64)
 log_pixels = one * out - np.logaddexp(0, out)
@@ -122,7 +127,8 @@ both = normalized(np.log(after_first + 1e-300) + second)
 assert np.allclose(both, normalized(log_p), atol=1e-9)
 
 # %%
-# 2. How many grid points does log p(x) need? Take every k-th point until the answer moves.
+# 2. How many grid points are needed to compute log p(x)? Use only every k-th point, and increase k
+#    until the result changes.
 
 for k in (10, 50, 100, 250):
     coarse = log_p[::k]

@@ -3,8 +3,8 @@ Why the evidence is intractable
 ===============================
 
 Section 3.2 of the notes says that the integral of Eq. (2) is not feasible, and asks "why actually
-not?". There are two obvious ways to compute it, a grid and random draws from the prior. We measure
-what each costs as the number J of latent variables grows, on models trained on digits.
+not?". There are two simple ways to compute it: a grid, and random draws from the prior. We measure
+how the cost of each increases with the number J of latent variables, for models trained on digits.
 
 :Aim: say why the evidence cannot be computed, with numbers.
 :You need: section 3.2 of the notes, for Eq. (2); tutorial 2.
@@ -12,8 +12,8 @@ what each costs as the number J of latent variables grows, on models trained on 
 """
 
 # %%
-# Models of digits with J = 1 to 4 latents
-# ----------------------------------------
+# Models of digits with J = 1 to 8 latent variables
+# -------------------------------------------------
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,9 +40,9 @@ models = {J: trained(J) for J in (1, 2, 3, 4, 6, 8)}
 # %%
 # The grid
 # --------
-# Equally spaced points on [-4, 4] in each direction, n to a side: n^J points in all. We raise n
-# until log p(x) is right to 0.05 nats for five images; the truth is the
-# importance-weighted estimate with 20000 draws from the encoder.
+# The grid has n equally spaced points on [-4, 4] in each dimension, so n^J points in total. We
+# increase n until the error of log p(x) is below 0.05 nats for five images. The reference value is
+# the importance-weighted estimate with 20000 draws from the encoder.
 
 
 def by_grid(vae, n):
@@ -69,17 +69,18 @@ for J in (1, 2, 3, 4):
     print(f"J = {J}: {points.get(J, 'more than 150000')} grid points")
 
 # %%
-# Each further latent multiplies the work by the number of points on a side. That number does not
-# fall: a posterior in more dimensions is no wider. At ten dimensions, with even ten points to a
-# side, a single image would take 1e10 passes through the decoder.
+# Each additional latent variable multiplies the cost by n. A larger J does not allow a smaller n,
+# because the posterior does not become wider. With J = 10 and only n = 10 points per dimension, one
+# image would need 1e10 evaluations of the decoder.
 
 # %%
 # Random draws from the prior
 # ---------------------------
-# p(x) is also the mean of p(x|z) over z ~ p(z). That estimate is unbiased for every J; what grows is
-# its variance. Nearly all draws explain the image not at all, and a rare one carries the sum. We
-# compare it with draws from the encoder's q(z|x), each weighted by p(z)/q(z|x): the same K, the same
-# decoder, another place to look.
+# p(x) is also the mean of p(x|z) over z ~ p(z). An average over K draws is an unbiased estimate for
+# every J, but its variance increases with J: p(x|z) is nearly zero for most draws, and a few rare
+# draws dominate the sum. We compare this estimate with one that draws z from the encoder's q(z|x)
+# and weights each draw by p(z)/q(z|x). K and the decoder are the same; only the distribution of z
+# differs.
 
 
 def log_mean(log_w):
@@ -102,40 +103,46 @@ for J, vae in models.items():
     spread[J] = prior.std(axis=0).mean(), encoder.std(axis=0).mean()
     low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean()
     print(
-        f"J = {J}: spread {spread[J][0]:.2f} (prior), {spread[J][1]:.3f} (encoder) nats; "
-        f"the prior's estimate is {low:.1f} nats low on average"
+        f"J = {J}: std {spread[J][0]:.2f} (prior), {spread[J][1]:.3f} (encoder) nats; "
+        f"the estimate from the prior is too low by {low:.1f} nats on average"
     )
 
 # %%
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
 left.semilogy(list(points), list(points.values()), "o-")
-left.set(xlabel="latents J", ylabel="grid points for one image", xticks=list(points))
-left.set_title("a grid: exponential cost")
+left.set(xlabel="latent variables J", ylabel="grid points for one image", xticks=list(points))
+left.set_title("grid: exponential cost")
 values = np.array(list(spread.values()))
 right.semilogy(list(spread), values[:, 0], "o-", label="z ~ p(z), the prior")
 right.semilogy(list(spread), values[:, 1], "s--", label="z ~ q(z|x), the encoder")
-right.set(xlabel="latents J", ylabel=f"std of log p(x), K = {K} (nats)", xticks=list(spread))
-right.set_title("random draws: variance")
+right.set(
+    xlabel="latent variables J",
+    ylabel=f"std of log p(x), K = {K} (nats)",
+    xticks=list(spread),
+)
+right.set_title("random draws: large variance")
 right.legend()
 
 # %%
-# So the answer to "why actually not?": the integrand is a needle whose place is not known, in a
-# space whose volume grows exponentially. An encoder that knows the place makes the integral easy
-# again, which is what section 3.4 goes on to train.
+# This answers the question "why actually not?". The integrand is concentrated in a small region,
+# the position of this region is not known, and the volume of the space grows exponentially with J.
+# An encoder that predicts the region makes the integral feasible. Section 3.4 shows how to train
+# such an encoder.
 
 # %%
 # Exercises
 # ---------
-# 1. The log of an unbiased estimate is biased downwards (Jensen). Check that the prior's estimate
-#    with K = 10 is lower than with K = 1000.
+# 1. By Jensen's inequality, the logarithm of an unbiased estimate is on average too low. Check that
+#    the estimate of log p(x) from the prior is lower with K = 10 than with K = 1000.
 
 few = np.mean([by_prior(models[8], 10).mean() for _ in range(50)])
 many = np.mean([by_prior(models[8], 1000).mean() for _ in range(10)])
 assert few < many - 1
 
 # %%
-# 2. For how many latents is the grid cheaper than 500 draws from the encoder? Read it off:
+# 2. For which J does the grid need fewer decoder evaluations than 500 draws from the encoder? Read
+#    the answer from the printed table.
 
 assert points[1] < 500 and points[3] > 500
 

@@ -2,9 +2,9 @@
 The ELBO and its gap
 ====================
 
-Sections 3.3 and 3.4 of the notes: the KL to the posterior cannot be computed without the evidence,
-but it differs from something computable, the ELBO, by exactly log p(x). On a linear-Gaussian model
-everything is known in closed form, so the identity can be looked at.
+Sections 3.3 and 3.4 of the notes show that the KL to the posterior cannot be computed without the
+evidence. The sum of this KL and the ELBO is exactly log p(x), and the ELBO can be computed. For a
+linear-Gaussian model all three terms are known in closed form, so we can check this identity.
 
 :Aim: see the bound, what it misses, and why maximizing it is inference.
 :You need: sections 3.3 and 3.4 of the notes, Eq. (5) to Eq. (11); tutorial 2.
@@ -14,7 +14,8 @@ everything is known in closed form, so the identity can be looked at.
 # %%
 # A model whose evidence is known
 # -------------------------------
-# One latent, three observed dimensions: x = W z + noise. Its evidence is a Gaussian density.
+# The model has one latent variable and three observed dimensions: x = W z + noise. Its evidence is
+# a Gaussian density.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,9 +31,10 @@ print(
 )
 
 # %%
-# Eq. (9): log p(x) = KL + ELBO, whatever q
+# Eq. (9): log p(x) = KL + ELBO for every q
 # -----------------------------------------
-# Slide the mean of q past the posterior's. The two terms trade places; their sum does not move.
+# We vary the mean of q around the mean of the posterior. When one term increases, the other
+# decreases; their sum is constant.
 
 means = np.linspace(-2, 2, 81) + posterior.mean[0, 0]
 curves = []
@@ -50,11 +52,11 @@ ax.set(xlabel="mean of q", ylabel="nats", title="the gap is the KL to the poster
 ax.legend(loc="lower center")
 
 # %%
-# Eq. (11): the two terms that are trained
-# ----------------------------------------
-# The same ELBO as reconstruction minus KL to the *prior*. Slide the width of q: a narrow q
-# reconstructs well and is far from the prior, a wide one the other way round. The best width is the
-# posterior's.
+# Eq. (11): the two terms of the training objective
+# -------------------------------------------------
+# The same ELBO is the reconstruction term minus the KL to the *prior*. We vary the variance of q. A
+# narrow q has a high reconstruction term and a large KL to the prior; a wide q has a low
+# reconstruction term and a small KL. The ELBO is largest at the variance of the posterior.
 
 logvars = np.linspace(-5, 2, 141)
 rows = []
@@ -67,8 +69,8 @@ fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 ax.plot(logvars, reconstruction, "--", label="E[log p(x|z)], reconstruction")
 ax.plot(logvars, -kl_prior, ":", label="−KL(q ‖ p(z))")
 ax.plot(logvars, reconstruction - kl_prior, label="ELBO, their sum")
-ax.axvline(np.log(posterior.cov[0, 0]), color="0.6", label="the posterior's log σ²")
-ax.set(xlabel="log σ² of q", ylabel="nats", title="the two terms pull against each other")
+ax.axvline(np.log(posterior.cov[0, 0]), color="0.6", label="log σ² of the posterior")
+ax.set(xlabel="log σ² of q", ylabel="nats", title="the ELBO is the sum of two terms")
 ax.legend()
 best = logvars[np.argmax(reconstruction - kl_prior)]
 assert abs(best - np.log(posterior.cov[0, 0])) < 0.05
@@ -76,8 +78,9 @@ assert abs(best - np.log(posterior.cov[0, 0])) < 0.05
 # %%
 # "At the optimal φ* the KL is 0"
 # -------------------------------
-# So says section 3.4, and it holds if the family of q contains the posterior. With two latents the
-# posterior is correlated, and a diagonal q cannot follow: the best one leaves a gap.
+# This is a statement of section 3.4. It is true if the family of q contains the posterior. With two
+# latent variables the posterior can be correlated. A diagonal q has no correlation, so even the
+# best diagonal q leaves a gap.
 
 wide = LinearGaussian(W=[[1.0, 0.9], [0.8, 1.0], [0.2, -0.1]], mean=[0.0] * 3, sigma2=0.3)
 x2 = wide.sample(1, seed=1)
@@ -99,8 +102,9 @@ ax.legend()
 # %%
 # A bound in expectation
 # ----------------------
-# With one draw of z the ELBO is an estimate, and an estimate of a lower bound may lie above what
-# the bound is below. Take q close to the posterior and count.
+# With one draw of z we obtain an estimate of the ELBO. The ELBO is a lower bound on log p(x), but a
+# single estimate of it can be larger than log p(x). We choose q close to the posterior and count
+# how often this happens.
 
 rng = np.random.default_rng(0)
 q = Gaussian.diagonal(posterior.mean + 0.3, np.log(posterior.cov) + 0.3)
@@ -115,22 +119,22 @@ print(
 # %%
 # Exercises
 # ---------
-# 1. Jensen's route to the bound averages w = p(x, z)/q(z|x) before the logarithm. Show that the
-#    average of w is p(x) for any q, while the average of log w is the ELBO.
+# 1. The derivation of the bound by Jensen's inequality uses w = p(x, z)/q(z|x). Show that the
+#    average of w is p(x) for any q, and that the average of log w is the ELBO.
 
 assert abs(np.log(np.exp(draws).mean()) - log_px) < 0.01
 assert abs(draws.mean() - model.elbo_joint_form(x, q)[0]) < 0.02
 
 # %%
-# 2. If q is the posterior itself, every single draw of log w equals log p(x). Why? (Eq. (4).)
+# 2. If q is the posterior itself, log w equals log p(x) for every draw. Use Eq. (4) to explain why.
 
 z = posterior.transform(rng.standard_normal((1000, 1, 1)))
 assert np.ptp(model.log_joint(x, z) - posterior.log_pdf(z)) < 1e-12
 
 # %%
-# 3. Appendix A gets from the KL to Eq. (6) in the lines Eq. (12)–(17), appendix B from Eq. (7) to
-#    Eq. (11) in the lines Eq. (18)–(22). Compute each line by itself on a model whose integrals are
-#    sums, a mixture with three components. Within an appendix all lines have one value.
+# 3. Appendix A derives Eq. (6) from the KL in the lines Eq. (12)–(17). Appendix B derives Eq. (11)
+#    from Eq. (7) in the lines Eq. (18)–(22). Compute each line separately for a mixture with three
+#    components, where the integrals are sums. All lines of one appendix have the same value.
 
 from numpyvae.equations import derivations, make_case
 

@@ -2,9 +2,10 @@
 Variational inference and variational EM
 ========================================
 
-Section 3.6 of the notes keeps two searches apart: *variational inference* moves q with the decoder
-fixed, and the *M-step* moves the decoder with q fixed. (The notes call the second one variational
-EM; EM is the alternation of both.) Here each is run by itself, and then in turn.
+Section 3.6 of the notes distinguishes two optimizations. *Variational inference* optimizes q with
+the decoder fixed; the *M-step* optimizes the decoder with q fixed. (The notes call the second one
+variational EM; EM alternates the two.) We first run variational inference alone, and then alternate
+it with the M-step.
 
 :Aim: tell variational inference from EM, and run both.
 :You need: sections 3.5 and 3.6 of the notes, Eq. (5) and Eq. (10); tutorial 4.
@@ -12,10 +13,10 @@ EM; EM is the alternation of both.) Here each is run by itself, and then in turn
 """
 
 # %%
-# Variational inference: a bound that is pushed up from below
-# -----------------------------------------------------------
-# A linear-Gaussian model with one latent. Its posterior is Gaussian, so the family contains it, and
-# the best q closes the gap.
+# Variational inference: maximize the lower bound over q
+# ------------------------------------------------------
+# The model is linear and Gaussian. With one latent variable its posterior is a Gaussian that the
+# family of q contains, so the best q has no gap.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,14 +44,15 @@ for J in (1, 3):
     assert abs(gap - smallest) < 1e-6
 
 # %%
-# With three latents the posterior is correlated. The search finds the best diagonal q, and the gap
-# that is left is a property of the family, not of the search.
+# With three latent variables the posterior is correlated. The optimization finds the best diagonal
+# q. The remaining gap is caused by the family of q, and not by the optimization.
 #
 # Amortized or free
 # -----------------
-# An encoder gives q for every x from one set of parameters φ. Free q have their own μ and σ² for
-# each datapoint. Free ones are never worse; the difference is the price of amortization. For a
-# non-linear decoder it is not zero.
+# An *amortized* q comes from an encoder, which computes q for every x from one set of parameters φ.
+# A *free* q has its own μ and σ² for each datapoint. The ELBO of the best free q is never lower
+# than that of the best amortized q. The difference is the amortization gap; for a nonlinear decoder
+# it is in general not zero.
 
 decoder = numpyvae.VAE(8, 1, (6,), dtype="float64", seed=2)
 decoder.parameters.flat[:] = np.random.default_rng(2).normal(0, 1.2, decoder.parameters.flat.size)
@@ -61,10 +63,11 @@ print(f"ELBO: amortized {amortized.elbo:.4f}, free {free.elbo:.4f} nats per data
 assert free.elbo >= amortized.elbo - 1e-6
 
 # %%
-# Variational EM: a staircase
-# ---------------------------
-# Data from a linear model, and another linear model that starts elsewhere. Each half-step raises
-# the ELBO or leaves it: q first, then the decoder, then q again.
+# Variational EM: alternate the two steps
+# ---------------------------------------
+# We draw data from one linear model and fit another linear model, which starts from other
+# parameters. A round has two half-steps: first optimize q, then the decoder. No half-step decreases
+# the ELBO.
 
 truth = linear_vae(1, seed=5)
 x = LinearGaussian.from_vae(truth).sample(200, seed=7)
@@ -76,8 +79,8 @@ bound = np.array([step.elbo for step in steps])
 assert (np.diff(bound) > -1e-9).all()
 
 # %%
-# Where does it lead? The linear-Gaussian model has a best likelihood in closed form: probabilistic
-# PCA, by Tipping and Bishop. The staircase ends there.
+# For the linear-Gaussian model, the maximum of the likelihood is known in closed form: it is the
+# probabilistic PCA of Tipping and Bishop. Variational EM converges to this maximum.
 
 best_log_p = best.log_evidence(x).mean()
 evidence = LinearGaussian.from_vae(student).log_evidence(x).mean()
@@ -88,16 +91,17 @@ fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 ax.step(np.arange(1, len(bound) + 1) / 2, bound, where="mid", color="0.7")
 ax.plot(np.arange(1, len(bound), 2) / 2, bound[0::2], "o", label="after variational inference")
 ax.plot(np.arange(2, len(bound) + 1, 2) / 2, bound[1::2], "s", label="after the M-step")
-ax.axhline(best_log_p, color="k", linestyle="--", label="best log p(x), closed form")
+ax.axhline(best_log_p, color="k", linestyle="--", label="maximum of log p(x), closed form")
 ax.set(xlabel="round", ylabel="ELBO (nats per datapoint)", ylim=(bound[1] - 0.5, best_log_p + 0.2))
-ax.set_title("each half-step raises the bound")
+ax.set_title("no half-step decreases the ELBO")
 ax.legend()
 
 # %%
-# The VAE does both at once
-# -------------------------
-# ``fit(update="both")`` takes one small step in φ and θ together, section 3.5. ``update="phi"`` and
-# ``update="theta"`` are stochastic versions of the two half-steps, for data of any size.
+# A VAE updates both at once
+# --------------------------
+# ``fit(update="both")`` takes small steps in φ and θ together, as in section 3.5. ``update="phi"``
+# and ``update="theta"`` are stochastic versions of the two half-steps; they also work for large
+# data sets.
 
 vae = linear_vae(1, sigma=sigma, seed=6)
 history = numpyvae.fit(
@@ -108,7 +112,7 @@ print(f"fit(update='both'): ELBO {history['elbo'][-1]:.3f} nats per datapoint")
 # %%
 # Exercises
 # ---------
-# 1. With the exact posterior as q, the E-step closes the gap completely, and the M-step has a closed
+# 1. If the E-step sets q to the exact posterior, the gap is zero. The M-step also has a closed
 #    form. Write exact EM with ``LinearGaussian.posterior`` and ``LinearGaussian.m_step``.
 
 model = LinearGaussian.from_vae(linear_vae(1, seed=8))
@@ -118,7 +122,8 @@ exact_em = model.log_evidence(x).mean()
 assert abs(exact_em - best_log_p) < 1e-6
 
 # %%
-# 2. An M-step with a bad q can lower log p(x), although it raises the ELBO. Find such a q.
+# 2. If q is far from the posterior, an M-step can decrease log p(x) although it increases the ELBO.
+#    Find such a q.
 
 bad_q = Gaussian.diagonal(np.full((len(x), 1), 3.0), np.full((len(x), 1), 2.0))
 moved = best.m_step(x, bad_q)

@@ -2,9 +2,10 @@
 A linear VAE is probabilistic PCA
 =================================
 
-Take the activations out of a VAE and give it a Gaussian likelihood with one σ², and its best decoder
-is known: the probabilistic PCA of Tipping and Bishop. So a trained VAE can be held against the right
-answer. It also shows, in closed form, what makes latents collapse: σ² (Lucas et al. 2019).
+If a VAE has no activations, and a Gaussian likelihood with one σ², its best decoder is known: it is
+the probabilistic PCA of Tipping and Bishop. We can therefore compare a trained VAE with the exact
+solution. The solution also shows in closed form that the value of σ² determines which latent
+variables collapse (Lucas et al. 2019).
 
 :Aim: hold a trained VAE against a solution in closed form, and predict what collapses.
 :You need: section 3.5 of the notes, Eq. (2) and Eq. (10); tutorial 5.
@@ -12,9 +13,10 @@ answer. It also shows, in closed form, what makes latents collapse: σ² (Lucas 
 """
 
 # %%
-# The exact answer
-# ----------------
-# The maximum-likelihood model of the digits with five latents, from a singular value decomposition.
+# The exact solution
+# ------------------
+# A singular value decomposition gives the maximum-likelihood model of the digits with five latent
+# variables.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,10 +35,11 @@ best = exact.log_evidence(x).mean()
 print(f"probabilistic PCA: log p(x) = {best:.4f} nats per digit, sigma = {exact.sigma2**0.5:.4f}")
 
 # %%
-# The trained answer
-# ------------------
-# The same model as a VAE without hidden layers, trained by stochastic gradients of the ELBO. It is
-# told σ and nothing else. A density may exceed one, so a log-likelihood, and an ELBO, may be positive.
+# The trained solution
+# --------------------
+# The same model is a VAE without hidden layers. We train it with stochastic gradients of the ELBO.
+# It uses only the value of σ from the exact solution. A density can exceed one, so the
+# log-likelihood and the ELBO can be positive.
 
 
 def linear_vae(sigma, latent_dim=J):
@@ -60,32 +63,31 @@ history = numpyvae.fit(
     schedule=cosine_schedule(150),
     callbacks=[record],
 )
-print(f"trained: {gaps[-1]:.5f} nats below the best")
+print(f"trained: {gaps[-1]:.5f} nats below the maximum")
 assert 0 <= gaps[-1] < 0.05
 
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 ax.semilogy(range(1, len(gaps) + 1), gaps)
-ax.set(
-    xlabel="epoch", ylabel="below the best log p(x) (nats)", title="distance to the closed form"
-)
+ax.set(xlabel="epoch", ylabel="maximum − log p(x) (nats)", title="distance to the exact solution")
 
 # %%
 # The same directions
 # -------------------
-# log p(x) fixes W only up to a rotation of its columns, so we first compare the planes that they
-# span: the cosines of the angles between them are all but one.
+# log p(x) determines W only up to a rotation of its columns, so we first compare the subspaces that
+# the columns span. The cosines of the angles between the two subspaces are close to one.
 
 W = LinearGaussian.from_vae(vae).W
 span_trained, span_exact = np.linalg.qr(W)[0], np.linalg.qr(exact.W)[0]
 cosines = np.linalg.svd(span_trained.T @ span_exact, compute_uv=False)
-print("cosines between the planes:", np.round(cosines, 4))
+print("cosines between the subspaces:", np.round(cosines, 4))
 assert cosines.min() > 0.99
 
 # %%
-# The ELBO with a diagonal q also fixes the rotation: only along the principal axes is the posterior
-# uncorrelated, so that a diagonal q leaves no gap. The pull is weak where two components have nearly
-# the same variance. The last two components, which stand apart, are found as they are; the first
-# three (variances 0.70, 0.63, 0.55) are still turning among themselves.
+# The ELBO with a diagonal q also determines the rotation. The posterior is uncorrelated only if the
+# columns of W are along the principal axes, and only then does a diagonal q leave no gap. The
+# gradient toward these axes is weak where two components have nearly the same variance. The last
+# two components have well-separated variances, and training finds them. The first three (variances
+# 0.70, 0.63, 0.55) have not yet converged: the columns are still mixtures of these components.
 
 alike = np.abs((W / np.linalg.norm(W, axis=0)).T @ (exact.W / np.linalg.norm(exact.W, axis=0)))
 fig, axes = plt.subplots(2, J, figsize=(7, 3.2), layout="constrained")
@@ -102,12 +104,13 @@ axes[1, 0].set_ylabel("VAE, nearest")
 fig.suptitle("columns of W as images")
 
 # %%
-# What makes latents collapse
-# ---------------------------
-# In the exact solution a direction of the data with variance λ is modeled only if λ > σ². The mean
-# of its posterior then varies by 1 − σ²/λ over the data; else by nothing, the column of W is zero
-# and the posterior is the prior, whatever the method of training. We set σ² by hand and compare:
-# collapse here is not a failure of the ELBO.
+# Why latent variables collapse
+# -----------------------------
+# The exact solution models a direction of the data with variance λ only if λ > σ². The posterior
+# mean then has the variance 1 − σ²/λ over the data. If λ ≤ σ², the column of W is zero and the
+# posterior equals the prior; this does not depend on the method of training. We choose three values
+# of σ and compare. In this model, collapse is a property of the maximum-likelihood solution and is
+# not caused by the ELBO.
 
 eigenvalues = np.linalg.eigvalsh(x.T @ x / len(x))[::-1]
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
@@ -123,15 +126,15 @@ for s, marker in ((0.2, "o"), (0.4, "s"), (0.6, "^")):
     print(
         f"sigma = {s}: {(predicted > 0).sum()} of 10 predicted, {active_units(wide, x).sum()} active"
     )
-ax.set(xlabel="latent, sorted", ylabel="variance of μ(x)", xticks=range(1, 11))
+ax.set(xlabel="latent variable, sorted", ylabel="variance of μ(x)", xticks=range(1, 11))
 ax.set_title("trained (markers) and predicted (lines)")
 ax.legend()
 
 # %%
 # Exercises
 # ---------
-# 1. With a given σ the best linear decoder is W = U (Λ − σ² I)^½ for the eigenvalues above σ². Show
-#    that no other number of columns does better at σ = 0.4.
+# 1. For a given σ, the best linear decoder is W = U (Λ − σ² I)^½ for the eigenvalues above σ². Show
+#    that no other number of columns gives a higher log p(x) at σ = 0.4.
 
 s2 = 0.4**2
 _, vectors = np.linalg.eigh(x.T @ x / len(x))
@@ -144,8 +147,8 @@ n_above = int((eigenvalues > s2).sum())
 assert np.argmax(scores) + 1 <= n_above and np.isclose(max(scores), scores[n_above - 1])
 
 # %%
-# 2. Squared error is a Gaussian log-likelihood with a hidden σ² = ½. How many latents of the digits
-#    survive that choice?
+# 2. The squared error is a Gaussian log-likelihood with the implicit choice σ² = ½. How many latent
+#    variables of a model of the digits do not collapse with this choice?
 
 assert (eigenvalues > 0.5).sum() == 3
 

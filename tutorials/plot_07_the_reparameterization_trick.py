@@ -2,11 +2,11 @@
 The reparameterization trick
 ============================
 
-Section 3.7 ends with a remark: to learn, one must differentiate through the random variable z, and
-this needs a trick. The trick is one line, z = μ + σ ε. We look at why it is needed, that it is right,
-and what it buys.
+Section 3.7 ends with a remark: to train the model, one must differentiate through the random variable
+z, and this needs a trick. The trick is one line, z = μ + σ ε. This tutorial explains why the trick is
+needed, checks that it is correct, and measures how much it reduces the noise of the gradient.
 
-:Aim: differentiate an average over draws in two ways, and say which is better and when.
+:Aim: differentiate an expectation over random draws in two ways, and say which way is better and when.
 :You need: section 3.7 of the notes, Eq. (11); Kingma & Welling 2013, §2.4; tutorial 1.
 :Time: a few seconds.
 """
@@ -14,17 +14,20 @@ and what it buys.
 # %%
 # The problem
 # -----------
-# We want ∂/∂μ and ∂/∂σ of E_q[f(z)], where q = N(μ, σ²). The average is taken over draws, and a
-# draw is not a function of μ: ask a random generator for z, and no derivative comes out.
+# We want the derivatives ∂/∂μ and ∂/∂σ of E_q[f(z)], where q = N(μ, σ²). We estimate the expectation
+# by an average over draws of z. A random number generator returns z as a number, not as a function of
+# μ, so we cannot differentiate z with respect to μ.
 #
-# Two answers
-# -----------
+# Two solutions
+# -------------
 # *Score function*: differentiate the density, ∂/∂μ E_q[f] = E_q[f(z) ∂ log q(z)/∂μ].
 #
-# *Reparameterization*: write the draw as a function, z = μ + σ ε with ε ~ N(0, 1) that has no
-# parameters, and differentiate f along it: E_ε[f′(z) ∂z/∂μ].
+# *Reparameterization*: write the draw as a function z = μ + σ ε, where the distribution of the noise,
+# ε ~ N(0, 1), has no parameters. Then apply the chain rule: ∂/∂μ E_q[f] = E_ε[f′(z) ∂z/∂μ]. This is
+# also called the *path* (or pathwise) gradient.
 #
-# For f(z) = z² both can be held against the truth: E_q[f] = μ² + σ², so ∂/∂μ = 2μ, ∂/∂log σ² = σ².
+# For f(z) = z² the exact derivatives are known: E_q[f] = μ² + σ², so ∂/∂μ = 2μ and ∂/∂log σ² = σ². We
+# compare both estimates with them.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,7 +59,7 @@ for name, path, score, truth in (
         assert abs(draws.mean() - truth.item()) < 5 * draws.std() / n**0.5
 
 # %%
-# Both are right; one is much noisier.
+# Both estimates have the correct mean. The score-function estimate has a much larger variance.
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained", sharey=True)
 bins = np.linspace(-20, 30, 101)
@@ -70,23 +73,25 @@ for ax, path, score, truth, name in (
     ax.set(xlabel=f"one draw of {name}", yscale="log")
 axes[0].set_ylabel("density")
 axes[0].legend()
-fig.suptitle("the same mean, and more noise or less")
+fig.suptitle("the two estimators have the same mean and different variances")
 
 # %%
 # In the code
 # -----------
-# ``reparameterize`` returns z and its pullback: ∂ELBO/∂z comes in, ∂ELBO/∂μ and ∂ELBO/∂log σ² go
-# out. The decoder's gradient reaches the encoder through these two lines and nothing else.
+# ``reparameterize`` returns z and its pullback (the vector–Jacobian product). The pullback takes
+# ∂ELBO/∂z and returns ∂ELBO/∂μ and ∂ELBO/∂log σ². The gradient of log p(x|z) reaches the encoder only
+# through this pullback.
 
 dz = np.ones_like(z) / n
 dmu, dlogvar = pull(dz)
 assert np.allclose(dmu, 1) and np.allclose(dlogvar, (0.5 * sigma * eps).mean())
 
 # %%
-# The dimension matters
-# ---------------------
-# f(z) = ‖z‖² in J dimensions. The score function weighs every direction of noise with the whole of f,
-# so its noise grows with J; along the path, each direction sees only its own part.
+# The effect of the dimension
+# ---------------------------
+# Now let f(z) = ‖z‖² in J dimensions. The score-function estimate multiplies the score of each
+# component of z by the whole value f(z), so its noise grows with J. The path estimate for component j
+# uses only ∂f/∂z_j, so its noise does not depend on J.
 
 dims = np.array([1, 2, 5, 10, 20, 50])
 noise = {"path": [], "score function": []}
@@ -99,22 +104,23 @@ for J in dims:
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for (name, values), style in zip(noise.items(), ("o-", "s--")):
     ax.loglog(dims, values, style, label=name)
-ax.set(xlabel="latents J", ylabel=r"std of one draw of $\partial/\partial\mu_1$")
-ax.set_title("noise against the number of latents")
+ax.set(xlabel="number of latents J", ylabel=r"std of one draw of $\partial/\partial\mu_1$")
+ax.set_title("noise of the gradient against the number of latents")
 ax.legend()
 assert noise["score function"][-1] > 10 * noise["path"][-1]
 
 # %%
 # Exercises
 # ---------
-# 1. A classic bug is σ = exp(log σ²) in the draw. What would E[z²] be? Check it by drawing.
+# 1. A common bug is to use exp(log σ²) as σ in the draw. What is E[z²] with this bug? Check your
+#    answer with random draws.
 
 wrong = mu + np.exp(logvar) * eps
 assert abs((wrong**2).mean() - (mu**2 + np.exp(2 * logvar)).item()) < 0.05
 
 # %%
 # 2. Subtracting a constant from f does not change the mean of the score-function estimate, since
-#    E_q[∂ log q/∂μ] = 0, but it does change its noise. Find a constant that helps.
+#    E_q[∂ log q/∂μ] = 0, but it does change its variance. Find a constant that reduces the variance.
 
 z, _ = reparameterize(mu, logvar, eps)
 baseline = (mu**2 + sigma**2).item()

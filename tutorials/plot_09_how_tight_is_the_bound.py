@@ -2,13 +2,13 @@
 How tight is the bound?
 =======================
 
-The ELBO lies below log p(x), but how far? A tighter lower bound shows that it was at least so far.
-To say that it was no further, one needs a bound from above, and for data that the model has made up
-itself there is one. We hold log p(x) between two bounds, and then ask what that says about real
-digits.
+The ELBO lies below log p(x), but how far below? A tighter lower bound shows that the gap has at least
+a certain size. To show that the gap is not larger, one needs an upper bound. An upper bound exists for
+data that are simulated from the model. We compute a lower and an upper bound of log p(x) for simulated
+digits, and then ask what they tell us about real digits.
 
-:Aim: to report a log-likelihood with the error that it may have, and to say which numbers are
-    bounds, on which data.
+:Aim: to report a log-likelihood with its possible error, and to say which estimates are bounds, and
+    for which data.
 :You need: Eq. (9) and Eq. (11); tutorials 2 and 4.
 :Time: about twenty-five seconds.
 """
@@ -25,9 +25,10 @@ import numpyvae
 from numpyvae import bounds, datasets, plotting
 from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import decompose_gap
+from numpyvae.estimators import IWAE
 from numpyvae.exact import Quadrature
 
-threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
+threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower
 digits = datasets.load_digits()
 grays = digits.grays("train")
 test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))[::18]  # 100 real digits
@@ -50,11 +51,11 @@ def trained(latent_dim, epochs, **settings):
 vae = trained(8, 30)
 
 # %%
-# From below: more importance samples
-# -----------------------------------
+# Lower bounds: more importance samples
+# -------------------------------------
 # L_K averages K weights w = p(x, z)/q(z|x) *before* the logarithm (Burda et al. 2015). L_1 is the
-# ELBO of Eq. (7); E[L_K] never falls with K and tends to log p(x). Small K are averaged
-# over as many repetitions as make 300 draws, so that the noise of the draws does not hide the curve.
+# ELBO of Eq. (7); E[L_K] does not decrease with K and converges to log p(x). For K < 300 we average
+# repeated estimates with 300 draws in total, so that the noise of the draws does not hide the curve.
 
 
 def elbo(vae, x, n_draws=300):
@@ -73,26 +74,28 @@ for K in counts[1:]:
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 ax.semilogx(counts, curve, "o-")
 ax.set(xlabel="importance samples K", ylabel="$L_K$ (nats per digit)")
-ax.set_title("100 real test digits: a lower bound that has stopped rising")
+ax.set_title("100 real test digits: the lower bound against K")
 print(f"real digits: ELBO {curve[0]:.3f}, L_3000 {curve[-1]:.3f} nats")
 assert np.diff(curve).min() > -0.01 and curve[-1] > curve[0] + 0.1
 assert abs(curve[-1] - curve[-2]) < 0.01
 
 # %%
-# It rises and comes to rest. Is it *there*? A curve that has stopped rising may have arrived, or may
-# wait for a draw that comes once in a million. Nothing below log p(x) can tell the one from the
-# other.
+# The curve rises and then stays constant. Has it reached log p(x)? Either it has, or the draws with the
+# largest weights are so rare that none has occurred yet. Lower bounds alone cannot distinguish these
+# two cases.
 #
-# From above: simulate, and walk back
-# -----------------------------------
-# Draw z ~ p(z) and x ~ p(x|z). Then z is an exact draw from p(z|x): the posterior, for once, is to
-# be had. It gives two upper bounds:
+# Upper bounds: simulated data and reverse annealing
+# --------------------------------------------------
+# Draw z ~ p(z) and x ~ p(x|z). Then z is an exact draw from the posterior p(z|x) of the simulated x.
+# With this draw we can compute two upper bounds:
 #
-# - the EUBO, E_{p(z|x)}[log p(x, z) − log q(z|x)] = log p(x) + KL(p(z|x) ‖ q(z|x)): the mirror image
-#   of Eq. (9), with the other KL;
-# - reverse annealing: a chain that starts at that z and walks from the posterior to a simple
-#   distribution in T small steps. Forward chains walk the other way and bound from below (Neal 2001;
-#   Grosse, Ghahramani & Adams 2015). Both come closer as T grows.
+# - the EUBO (evidence upper bound), E_{p(z|x)}[log p(x, z) − log q(z|x)]
+#   = log p(x) + KL(p(z|x) ‖ q(z|x)): like Eq. (9), but with the KL in the other direction and a plus
+#   sign;
+# - reverse annealed importance sampling: a Markov chain starts at the exact draw z and moves from the
+#   posterior to a simple distribution through T intermediate distributions. Forward chains move from
+#   the simple distribution to the posterior and give a lower bound (Neal 2001; Grosse, Ghahramani &
+#   Adams 2015). Both bounds become tighter as T grows.
 
 simulated, z = bounds.simulate(vae, 100, seed=1)
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 1.7), layout="constrained")
@@ -102,8 +105,8 @@ plotting.image_grid(simulated[:24], digits.image_shape, ax=right, columns=8)
 right.set_title("simulated by the model")
 
 # %%
-# We close the sandwich from two starting points: the prior, as in the literature, which uses no
-# encoder; and q(z|x), which is most of the way there.
+# We compute both annealed bounds for two initial distributions: the prior, which is usual in the
+# literature and does not use the encoder, and q(z|x), which is already close to the posterior.
 
 steps = (2, 5, 15, 50)
 closing = {
@@ -120,7 +123,7 @@ for (initial, found), color, marker in zip(closing.items(), ("C1", "C0"), "so"):
     ax.plot(steps, high, f"{marker}--", color=color, label=f"upper, from the {initial}")
     ax.fill_between(steps, low, high, color=color, alpha=0.15)
 ax.set(xscale="log", xticks=steps, xticklabels=steps, xlabel="intermediate distributions T")
-ax.set(ylabel="nats per digit", title="100 simulated digits: log p(x) lies in the band")
+ax.set(ylabel="nats per digit", title="100 simulated digits: bounds of log p(x)")
 ax.minorticks_off()
 ax.legend()
 for initial, found in closing.items():
@@ -130,15 +133,16 @@ assert gaps["prior"][0] > 10 * gaps["prior"][-1] > 0
 assert abs(gaps["encoder"][-1]) < 0.1 and gaps["encoder"][0] < 0.1 * gaps["prior"][0]
 
 # %%
-# The upper and the lower bound use different noise, so a gap that is nearly closed may even come out
-# a little below zero: each is a bound in expectation. Its standard error says what that is worth.
+# Each bound holds in expectation, and the two bounds use different noise. So if the gap between them
+# is close to zero, its estimate may be slightly negative. The standard error of the gap shows how
+# precise the estimate is.
 #
-# All bounds on one line
+# All bounds on one axis
 # ----------------------
-# For simulated digits the picture is complete: ELBO ≤ L_K ≤ log p(x) ≤ EUBO, with log p(x) known to
-# the width of the annealed sandwich. For real digits no posterior draw exists, and everything to the
-# right of log p(x) is missing. What is left is a lower bound, and the simulated gap as its
-# calibration: by so much the same effort missed on digits *like the model's own*.
+# For simulated digits we have all bounds: ELBO ≤ L_K ≤ log p(x) ≤ EUBO, and log p(x) is known up to the
+# gap between the two annealed bounds. For real digits we have no exact posterior draw, so there is no
+# upper bound. We then report a lower bound and, as a calibration, the gap of the same method on
+# *simulated* digits.
 
 K = 1000
 best = closing["encoder"][-1]
@@ -159,7 +163,7 @@ print(f"real digits: {forward}")
 
 fig, axes = plt.subplots(2, 1, figsize=(7, 3.6), layout="constrained", sharex=True)
 for ax, values, title in (
-    (axes[0], on_simulated, "simulated digits: held from both sides"),
+    (axes[0], on_simulated, "simulated digits: lower and upper bounds"),
     (axes[1], on_test, "real test digits: lower bounds only"),
 ):
     center = values["annealed, lower"]
@@ -174,7 +178,7 @@ for ax, values, title in (
     ax.axvline(0, color="0.7", linewidth=1)
     ax.set(yticks=range(len(values)), yticklabels=values, title=title, ylim=(-0.7, 4.7))
     ax.invert_yaxis()
-axes[1].set_xlabel("nats per digit, less the annealed lower bound (bars: standard error)")
+axes[1].set_xlabel("nats per digit, minus the annealed lower bound (bars: standard error)")
 
 means = {name: value.mean() for name, value in on_simulated.items()}
 print("simulated:", {name: f"{mean:.3f}" for name, mean in means.items()})
@@ -184,13 +188,13 @@ assert means["EUBO"] > means["annealed, upper"] + 0.05
 # %%
 # So the ELBO of this model lies about a sixth of a nat below log p(x).
 #
-# Two models, two orders
-# ----------------------
-# May one then compare models by their ELBOs? Here is a second model of the same size, trained by
-# L_20 instead of the ELBO (``estimator="iwae"``). Its encoder is under less pressure to be the
-# posterior, since twenty draws may share the work; its decoder has more freedom.
+# The ELBO and log p(x) can rank two models differently
+# -----------------------------------------------------
+# May one compare models by their ELBOs? We train a second model of the same size by L_20 instead of the
+# ELBO (``estimator=IWAE(20)``). L_20 averages twenty draws, so it remains a tight bound even if q(z|x) is
+# a poorer approximation of the posterior. The decoder is then less constrained by the encoder.
 
-second = trained(8, 30, estimator="iwae", n_importance=20)
+second = trained(8, 30, estimator=IWAE(20))
 whole = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
 scores = {}
 for name, model in (("trained by the ELBO", vae), ("trained by $L_{20}$", second)):
@@ -201,7 +205,7 @@ for name, model in (("trained by the ELBO", vae), ("trained by $L_{20}$", second
 (elbo_1, tight_1), (elbo_2, tight_2) = scores.values()
 difference = tight_2 - tight_1
 error = difference.std() / len(difference) ** 0.5
-print(f"L_300 differs by {difference.mean():.3f} ± {error:.3f} nats, the other way round")
+print(f"L_300 of the second minus the first: {difference.mean():.3f} ± {error:.3f} nats")
 assert elbo_2.mean() < elbo_1.mean() - 0.3 and difference.mean() > 3 * error
 
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
@@ -210,19 +214,21 @@ for row, (low, high) in enumerate(scores.values()):
     ax.plot(low.mean(), row, "o", color=f"C{row}", label="ELBO" if row == 0 else None)
     ax.plot(high.mean(), row, "s", color=f"C{row}", label="$L_{300}$" if row == 0 else None)
 ax.set(yticks=(0, 1), yticklabels=scores, ylim=(-0.7, 1.7), xlabel="nats per test digit")
-ax.set_title("the worse ELBO has the better log-likelihood")
+ax.set_title("the model with the lower ELBO has the higher log-likelihood")
 ax.legend()
 
 # %%
-# The ELBO puts them in one order, the likelihood in the other. An ELBO measures decoder and encoder
-# together; comparing models by it compares their encoders too.
+# The first model has the higher ELBO, and the second has the higher log-likelihood. The ELBO measures
+# the decoder and the encoder together; a comparison of models by their ELBOs also compares their
+# encoders.
 #
-# Which digits are loose?
-# -----------------------
-# The gap of Eq. (9) is a KL for each x. On real digits we can look at ELBO and annealed bound one by
-# one: each dot of the figure is a digit. In the first model most gaps are below a quarter of a nat; in
-# the second nearly all are larger. Both numbers are estimates, so a gap close to zero may come out
-# below it.
+# The gap of each digit
+# ---------------------
+# The gap of Eq. (9) is a KL for each x. For each real digit we estimate the gap by the difference of
+# the annealed lower bound and the ELBO; each marker in the figure is one digit. For the first model
+# most gaps are smaller than a quarter of a nat. For the second model nearly all gaps are larger than
+# for the first. Both the bound and the ELBO are estimates, so the estimate of a small gap may be
+# negative.
 
 forward_second = bounds.annealed_log_likelihood(second, test, steps[-1], n_chains=8)
 gap = forward.log_lower - elbo_test
@@ -231,18 +237,19 @@ fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.plot(np.sort(gap), "o", markersize=3, label="trained by the ELBO")
 ax.plot(np.sort(gap_second), "s", markersize=3, label="trained by $L_{20}$")
 ax.set(xlabel="test digits, sorted by gap", ylabel="annealed bound − ELBO (nats)")
-ax.set_title("the gap, digit by digit")
+ax.set_title("estimated gap of each test digit")
 ax.legend()
 print(f"median gap: {np.median(gap):.3f} and {np.median(gap_second):.3f} nats")
 assert (gap < 0.25).mean() > 0.7 and (gap_second > gap).mean() > 0.9
 assert np.median(gap_second) > 3 * np.median(gap)
 
 # %%
-# Whose fault is it?
-# ------------------
-# The gap has two parts (Cremer et al. 2018). The best Gaussian q for a digit, found by a search over
-# its own μ and log σ², still is not the posterior: the *approximation* gap. And the encoder does not
-# give the best q: the *amortization* gap. For 40 of the digits:
+# What causes the gap?
+# --------------------
+# The gap has two parts (Cremer et al. 2018). For one digit we find the best Gaussian q by optimizing its
+# μ and log σ² directly. The KL from this best q to the posterior is the *approximation* gap. The
+# encoder does not return the best q; the ELBO that is lost by this is the *amortization* gap. We
+# compute both parts for 40 of the digits:
 
 parts = {
     "trained by the ELBO": decompose_gap(vae, test[:40], forward.log_lower[:40]),
@@ -262,22 +269,24 @@ for row, (name, found) in enumerate(parts.items()):
     )
     print(f"{name}: {found}")
 ax.set(yticks=(0, 1), yticklabels=parts, xlabel="log p(x) − ELBO (nats per digit)")
-ax.set_title("the gap and its parts")
+ax.set_title("the gap and its two parts")
 ax.legend()
 first, other = parts.values()
 assert 0.5 < first.approximation[0] / first.amortization[0] < 2
 assert other.amortization[0] > 1.3 * other.approximation[0] > 2 * first.approximation[0]
 
 # %%
-# In the first model family and encoder share the small gap about evenly. Trained by L_20 both parts have
-# grown, the encoder's most: with twenty draws to choose from, a poorer q costs the objective little.
+# In the first model, the approximation gap and the amortization gap are about equal, and both are small.
+# In the model trained by L_20 both are larger, and the amortization gap has increased most: L_20
+# averages twenty draws, so a poorer q lowers the objective only a little.
 #
 # How to report it
 # ----------------
 # *On 100 real test digits log p(x) ≥ the annealed lower bound (± its standard error over the digits);
-# the same settings leave a gap of less than 0.1 nats on simulated digits.* The second half is a
-# measurement on other data. It would be wrong where real digits have posteriors that simulated
-# ones do not, so compare the two where both can be seen: the ELBO's distance to the lower bound.
+# with the same settings the gap between the bounds is less than 0.1 nats on simulated digits.* The
+# second part of this statement is measured on other data. It does not carry over if the posteriors of
+# real digits are harder to sample than those of simulated digits. So we compare a quantity that can be
+# computed for both: the difference between the annealed lower bound and the ELBO.
 
 calibration = (on_simulated["annealed, lower"] - on_simulated["ELBO"]).mean()
 print(f"lower bound − ELBO: simulated {calibration:.3f}, real {gap.mean():.3f} nats")
@@ -288,8 +297,8 @@ assert 0.5 < gap.mean() / calibration < 2
 # ---------
 
 # %%
-# 1. With two latents log p(x) is to be had by quadrature (tutorial 2), for real digits too. Check the
-#    annealed lower bound and L_K against it.
+# 1. With two latents, log p(x) can be computed by quadrature (tutorial 2), also for real digits.
+#    Compare the annealed lower bound and L_K with it.
 
 plane = trained(2, 10)
 some = test[:20]
@@ -301,8 +310,9 @@ assert abs((annealed - exact).mean()) < 0.02 and abs((weighted - exact).mean()) 
 assert 0.02 < (exact - elbo(plane, some)).mean() < 0.2
 
 # %%
-# 2. The gap of the sandwich is honest about bad steps and about too few of them. Is it about a bad
-#    encoder? Ruin the encoder: the ELBO falls, and the gap from the prior does not move.
+# 2. The gap between the two annealed bounds increases if the transitions are poor or too few. Does a
+#    poor encoder change it? Halve all parameters of the encoder: the ELBO falls, but the bounds that
+#    start from the prior do not change.
 
 ruined = vae.with_flat(vae.parameters.flat.copy())
 ruined.parameters.phi[:] *= 0.5

@@ -2,21 +2,23 @@
 Why more importance samples can hurt the encoder
 ================================================
 
-L_K becomes tighter as K grows, and its gradient for the decoder becomes better. For the encoder it
-becomes worse: what is left to learn vanishes faster than the noise does. The doubly reparameterized
-gradient mends this, as long as the importance weights have light tails. We see where they do, where
-they do not, and why an estimator with the best signal-to-noise ratio of all is wrong.
+As K grows, L_K becomes tighter, and the signal-to-noise ratio of its gradient for the decoder
+increases. For the encoder the ratio decreases: the mean gradient vanishes faster than its noise. The
+doubly reparameterized gradient (DReG) solves this problem if the importance weights have light tails.
+We show for which models they do and for which they do not, and why the estimator with the highest
+signal-to-noise ratio is biased.
 
-:Aim: to choose an estimator for L_K, and to know when its promise holds.
+:Aim: to choose an estimator of the gradient of L_K, and to know under which condition its
+    signal-to-noise ratio grows with K.
 :You need: Eq. (7); tutorials 8 and 9.
 :Time: about thirty seconds.
 """
 
 # %%
-# Three rules for one gradient
-# ----------------------------
-# With weights w_k = p(x, z_k)/q(z_k|x) and shares w̃_k = w_k/Σ w, the gradient of L_K for φ can be
-# estimated by three rules (:mod:`numpyvae.estimators`):
+# Three estimators of one gradient
+# --------------------------------
+# With the weights w_k = p(x, z_k)/q(z_k|x) and the normalized weights w̃_k = w_k/Σ w, there are three
+# estimators of the gradient of L_K for φ (:mod:`numpyvae.estimators`):
 #
 # .. math::
 #    \mathrm{IWAE:}\quad & \sum_k \tilde w_k \Big(\frac{\partial \log w_k}{\partial z_k}
@@ -28,11 +30,12 @@ they do not, and why an estimator with the best signal-to-noise ratio of all is 
 #
 # For θ all three are the same.
 #
-# Which of them are right?
-# ------------------------
-# A model with one latent and binary data, and two noises for K = 2: small enough for the mean of
-# each estimator to be an integral, done by a Gauss-Hermite rule, instead of an average of draws. The
-# truth is the derivative, by the complex step, of L_2 computed by the same rule.
+# Which of them are unbiased?
+# ---------------------------
+# We use a model with one latent and binary data, and K = 2. Each estimate then depends on only two
+# noise values, so we can compute its mean as an integral by Gauss-Hermite quadrature instead of
+# averaging over draws. The reference is the derivative of L_2, where L_2 is computed by the same
+# quadrature rule and differentiated by the complex-step method.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,9 +47,9 @@ from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.distributions import gaussian_logpdf, reparameterize
 from numpyvae.core.elbo import log_joint
 from numpyvae.core.optimizers import Adam, cosine_schedule
-from numpyvae.estimators import IWAE, STLIWAE, DReG
+from numpyvae.estimators import IWAE, STLIWAE, DReG, make_estimator
 
-threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
+threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower
 RULES = {"IWAE": IWAE, "STL": STLIWAE, "DReG": DReG}
 STYLES = {"IWAE": "C1s--", "STL": "C2^:", "DReG": "C0o-"}
 
@@ -62,7 +65,7 @@ pair_weights = np.outer(weights, weights).ravel()
 
 
 def bound(vae):
-    """Return L_2, averaged over the rows of x, as an integral over both noises."""
+    """Return L_2, averaged over the rows of x, as an integral over both noise values."""
     noise = pairs.reshape(-1, 1, 1)  # (24²·K, 1, 1): the same nodes for each row of x
     (mu, logvar), _ = vae.encoder(x_small)
     z, _ = reparameterize(mu, logvar, noise)
@@ -88,15 +91,16 @@ for name, value in error.items():
 assert max(error["IWAE"], error["DReG"]) < 1e-7 and error["STL"] > 0.05
 
 # %%
-# IWAE and DReG are unbiased, to the accuracy of the rule. STL without its score is not: for K > 1 the
-# shares depend on the draws, and the score's weighted mean is no longer zero. Keep that in mind for
-# the next picture.
+# IWAE and DReG are unbiased, up to the accuracy of the quadrature. STL, which omits the score term, is
+# biased: for K > 1 the normalized weights depend on the draws, so the weighted mean of the score is no
+# longer zero. Remember this bias when you read the next figure.
 #
 # Signal and noise
 # ----------------
-# How many steps must be averaged before the direction is seen? As few as the signal-to-noise ratio
-# is high: the length of the mean gradient over the standard deviation of a single estimate. We
-# measure it with 20 test digits on a model with eight latents, trained by the ELBO.
+# How many estimates must be averaged before the direction of the gradient is visible? The higher the
+# signal-to-noise ratio, the fewer are needed. This ratio is the length of the mean gradient divided by
+# the standard deviation of a single estimate. We measure it with 20 test digits on a model with eight
+# latents that was trained by the ELBO.
 
 digits = datasets.load_digits()
 grays = digits.grays("train")
@@ -113,17 +117,17 @@ x = datasets.binarize(digits.grays("test"), np.random.default_rng(0))[:20]
 counts = (1, 4, 16, 64, 256)
 
 
-def signal_to_noise(vae, estimator, wrt="phi", n=150):
+def signal_to_noise(vae, estimator, update="phi", n=150):
     """Return |E g|/σ_g from n estimates g, and E g; |E g|² is corrected for its own noise.
 
-    NaN where that leaves nothing: the signal is too small to be seen in n estimates.
+    The ratio is NaN if the corrected |E g|² is not positive: n estimates are too few to measure it.
     """
     rng = np.random.default_rng(0)
     shape = estimator.n_importance, len(x), vae.latent_dim
     total, square = 0.0, 0.0
     for _ in range(n):
-        estimate = estimator(vae, x, rng.standard_normal(shape, vae.dtype), wrt)
-        g = getattr(estimate.gradient, wrt).astype(float)
+        estimate = estimator(vae, x, rng.standard_normal(shape, vae.dtype), update)
+        g = estimate.gradient.part(update).astype(float)
         total, square = total + g, square + g @ g
     mean = total / n
     variance = (square / n - mean @ mean) * n / (n - 1)
@@ -157,35 +161,41 @@ assert 0.3 < trained["DReG"][-1] / trained["DReG"][0] < 3
 assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
 
 # %%
-# - θ: as promised, ∝ √K. More samples are good for the decoder.
-# - φ by IWAE: it falls (Rainforth et al. 2018). As L_K approaches log p(x), whatever q is, less and
-#   less depends on q: the gradient vanishes like 1/K, its noise only like 1/√K (for tame weights).
-# - φ by STL: it grows like √K. It is also the one that is biased: high precision about something
-#   else. As K → ∞ its mean is −∂KL(p(z|x) ‖ q)/∂φ (exercise 3), which is the mirror image of Eq. (8)
-#   and does not vanish, while ∇L_K does.
-# - φ by DReG: unbiased, and several times better than IWAE at every K. But the growth like √K that
-#   Tucker et al. (2018) derive is not there: on this model it stays where it was at K = 1.
+# The signal-to-noise ratio behaves as follows:
 #
-# Why? The derivation takes moments of the weights for granted.
+# - for θ it is ∝ √K, as the theory predicts. More samples improve the gradient of the decoder.
+# - for φ by IWAE it decreases with K (Rainforth et al. 2018). As L_K approaches log p(x), it depends
+#   less and less on q. The gradient vanishes like 1/K, but its noise only like 1/√K (for weights with
+#   finite moments).
+# - for φ by STL it grows like √K, but STL is biased: it estimates another quantity precisely. As
+#   K → ∞ its mean is −∂KL(p(z|x) ‖ q)/∂φ (exercise 3). This is the KL of Eq. (8) with its arguments
+#   exchanged, and its gradient does not vanish, while ∇L_K does.
+# - for φ by DReG it is several times higher than for IWAE at every K, and DReG is unbiased. But it
+#   does not grow like √K, as Tucker et al. (2018) derive: on this model it stays at its value for
+#   K = 1.
 #
-# Tails
-# -----
-# Let the posterior be N(0, 1) and q = N(m, s²). Then log w grows as ½ (1 − s²) ε², so that weights
-# above t have probability ∝ t^(−a), a power law with exponent
+# Why? The derivation assumes that certain moments of the weights are finite.
+#
+# Tails of the weights
+# --------------------
+# Let the posterior be N(0, 1) and q = N(m, s²). Then log w grows as ½ (1 − s²) ε², so the probability
+# that a weight exceeds t is ∝ t^(−a), a power law with exponent
 #
 # .. math:: a = \frac{1}{1 - s^2} \quad (s < 1),
 #
 # and the weights are bounded for s > 1.
-# The wider the posterior is beside q, the heavier the tail. DReG's terms are w², and its variance
-# needs their square: w⁴ has a mean only for a > 4, that is s² > ¾. With lighter moments the largest
-# share rules the sum. Cutting the moments off at w ≈ K, beyond which w̃ ≈ 1, we find SNR ∝ K^γ,
+# The wider the posterior is relative to q, the heavier is the tail. The terms of DReG contain w², so
+# its variance contains w⁴, whose mean is finite only for a > 4, that is s² > ¾. For smaller a the
+# largest normalized weight dominates the sum. If we truncate the moments at w ≈ K, above which w̃ ≈ 1,
+# we find for the signal-to-noise ratio (SNR) that SNR ∝ K^γ with
 #
 # .. math::
 #    \gamma = {} & \tfrac12 \quad (a > 4), \\
 #    & \tfrac12 (a - 3) \quad (2 < a < 4), \\
 #    & \tfrac12 (1 - a) \quad (1 < a < 2).
 #
-# It stops growing at a = 3, s² = ⅔, and falls below. Here are the estimators on this posterior.
+# So the SNR does not grow for a = 3 (s² = ⅔), and it decreases for a < 3. We now measure the SNR of the
+# estimators for this posterior.
 
 
 def estimates(name, s2, K, n, rng, m=0.3):
@@ -246,21 +256,23 @@ for s2 in widths:
     assert curves["IWAE", s2][-1] < 0.2 * curves["IWAE", s2][0]
 
 # %%
-# For s² = 1.3 and 0.8 DReG grows like √K, from some K on; for s² = ⅔ it stays; for s² = ½ it falls,
-# more slowly than the power law, which at this border carries a logarithm. IWAE falls for all of
-# them (the last circle is at the floor that 20,000 estimates can see).
+# For s² = 1.3 and 0.8 the SNR of DReG grows like √K for large K; for s² = ⅔ it is constant; for s² = ½
+# it decreases, but more slowly than the power law, because at this boundary (a = 2) the power law has a
+# logarithmic factor. The SNR of IWAE decreases for all s² (the last circle is at the smallest value
+# that 20,000 estimates can resolve).
 
 # %%
 # Does the trained model have heavy tails?
 # ----------------------------------------
-# A trained encoder is narrow: KL(q ‖ p) punishes q for mass where the posterior has none, not for
-# missing some. In several dimensions a diagonal q is narrower than the posterior in every direction
-# along which the latents are correlated. We estimate the exponent a of each of the 20 digits from
-# its largest weights: log w above a high threshold is exponential with mean 1/a (Hill's estimate).
+# The q(z|x) of a trained encoder is usually narrower than the posterior: KL(q ‖ p) is large if q has
+# mass where the posterior has little, but not if q misses some of the posterior's mass. In several
+# dimensions a diagonal q is narrower than the posterior in every direction along which the latents are
+# correlated. We estimate the exponent a for each of the 20 digits from its largest weights: the excess
+# of log w over a high threshold has an exponential distribution with mean 1/a (Hill's estimator).
 
 
 def tail_exponents(vae, n=20_000, top=200, widen=0.0):
-    """Return a for each row of x, from the `top` largest of n weights."""
+    """Return the exponent a for each row of x, from the `top` largest of n weights."""
     rng = np.random.default_rng(1)
     mu, logvar = vae.encode(x)
     log_w = np.concatenate(
@@ -277,27 +289,30 @@ def tail_exponents(vae, n=20_000, top=200, widen=0.0):
 
 wider = vae.with_flat(vae.parameters.flat.copy())
 last = max(name for name in wider.parameters if name.startswith("encoder.b"))
-wider.parameters[last][8:] += np.log(1.5)  # of log σ²
+wider.parameters[last][8:] += np.log(1.5)  # the biases of log σ²
 as_trained, widened = tail_exponents(vae), tail_exponents(wider)
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.plot(np.sort(as_trained), "C1s", label="q as trained")
 ax.plot(np.sort(widened), "C0o", label="q with 1.5 times the variance")
-for a, text in ((4, "√K above"), (3, "no growth below")):
+for a, text in ((4, "SNR ∝ √K above"), (3, "SNR does not grow below")):
     ax.axhline(a, color="0.6", linestyle="--" if a == 4 else ":", label=f"a = {a}: {text}")
-ax.set(xlabel="test digit, sorted", ylabel="exponent a of the weights", xticks=range(0, 20, 5))
+ax.set(xlabel="test digits, sorted by a", ylabel="exponent a of the weights")
+ax.set(xticks=range(0, 20, 5))
 ax.set_title("tails of the importance weights")
 ax.legend(fontsize=8)
 print(
-    f"a, median over digits: {np.median(as_trained):.1f} as trained, {np.median(widened):.1f} wide"
+    f"median of a over digits: {np.median(as_trained):.1f} as trained, "
+    f"{np.median(widened):.1f} with widened q"
 )
 
 assert np.median(as_trained) < 3 and (widened > as_trained + 0.5).mean() > 0.9
 
 # %%
-# As trained, hardly a digit has a > 3: DReG is where it cannot grow. The estimate is rough, and it is
-# about the tail that 20,000 draws reach; but it is enough to make a prediction. Raise the variances
-# of q by half, change nothing else, and DReG should begin to grow.
+# With q as trained, very few digits have a > 3, so the SNR of DReG cannot grow. The estimate of a is
+# rough, and it describes only the part of the tail that 20,000 draws reach. But it is sufficient for a
+# prediction: if we multiply the variances of q by 1.5 and change nothing else, the SNR of DReG should
+# grow with K.
 
 wide = {name: [signal_to_noise(wider, rule(K))[0] for K in counts] for name, rule in RULES.items()}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained", sharey=True)
@@ -311,19 +326,20 @@ for ax, values, title in ((axes[0], trained, "q as trained"), (axes[1], wide, "q
 axes[1].legend()
 axes[0].set_ylabel("signal-to-noise ratio for φ")
 for name, values in wide.items():
-    print(f"{name:5s} φ, wide q:", np.round(values, 3))
+    print(f"{name:5s} φ, widened q:", np.round(values, 3))
 late = np.log(wide["DReG"][-1] / wide["DReG"][-3]) / np.log(counts[-1] / counts[-3])
-print(f"DReG, wide q: K^{late:+.2f} from K = {counts[-3]} on")
+print(f"DReG, widened q: SNR ∝ K^{late:+.2f} for K ≥ {counts[-3]}")
 assert late > 0.25 and trained["DReG"][-1] < 1.2 * trained["DReG"][-3]
 
 # %%
-# It does. (IWAE has points missing where its signal is lost in the noise of 150 estimates.) So the
-# promise of DReG holds where q covers the posterior. Where it does not, DReG is still the better
-# estimator: unbiased like IWAE, with a fraction of the noise.
+# The measurement confirms this. (Some points of IWAE are missing, because 150 estimates are too few to
+# measure its signal.) So the SNR of DReG grows with K if q covers the posterior. If it does not, DReG
+# is still the better estimator: it is unbiased like IWAE and has much less noise.
 #
 # Does it matter for training?
 # ----------------------------
-# Two models from the same start, by L_20, fifteen epochs.
+# We train two models by L_20 for fifteen epochs from the same initial parameters, one with the IWAE
+# estimator and one with DReG.
 
 outcome = {}
 for name in ("iwae", "dreg"):
@@ -335,8 +351,7 @@ for name in ("iwae", "dreg"):
         transform=datasets.binarize,
         optimizer=Adam(3e-3),
         schedule=cosine_schedule(15),
-        estimator=name,
-        n_importance=20,
+        estimator=make_estimator(name, n_importance=20),
     )
     test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
     eps = np.random.default_rng(1).standard_normal((50, len(test), 8), model.dtype)
@@ -350,14 +365,15 @@ assert outcome["dreg"][0] > outcome["iwae"][0] + 0.2
 assert abs(outcome["dreg"][1] - outcome["iwae"][1]) < 0.1
 
 # %%
-# The decoders are about equally good. The encoder that DReG trained is closer to the posterior: the
-# ELBO is better, and so is everything that is read off q, such as reconstructions and codes.
+# The log-likelihoods of the two models are about equal. The encoder that was trained with DReG is
+# closer to the posterior: its ELBO is higher. So quantities that are computed from q, such as
+# reconstructions and codes, are more accurate too.
 #
 # Exercises
 # ---------
 
 # %%
-# 1. For K = 1 two of the rules are the same, and the third is SGVB-A. Which are which?
+# 1. For K = 1 two of the three estimators are equal, and the third is SGVB-A. Which two are equal?
 
 noise = np.random.default_rng(0).standard_normal((1, len(x), 8), vae.dtype)
 of_one = {name: rule(1)(vae, x, noise).gradient.phi for name, rule in RULES.items()}
@@ -365,20 +381,20 @@ assert np.array_equal(of_one["STL"], of_one["DReG"])
 assert np.array_equal(of_one["IWAE"], numpyvae.estimators.SGVBA()(vae, x, noise).gradient.phi)
 
 # %%
-# 2. How does the *length* of the mean gradient for φ change with K, for STL and for DReG? It explains
-#    the shape of their signal-to-noise ratios.
+# 2. How does the *length* of the mean gradient for φ change with K, for STL and for DReG? The answer
+#    explains how their signal-to-noise ratios depend on K.
 
 lengths = {
     name: [np.linalg.norm(signal_to_noise(vae, RULES[name](K))[1]) for K in (1, 64)]
     for name in ("STL", "DReG")
 }
 assert lengths["DReG"][1] < 0.2 * lengths["DReG"][0]  # ∇L_K vanishes
-assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # what STL estimates does not
+assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # the mean of STL does not vanish
 
 # %%
 # 3. Integrate by parts to show that E_{p(z|x)}[∂log w/∂z ∂z/∂φ] = E_{p(z|x)}[∂ log q/∂φ], which is
-#    −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its part for μ is −m/s². Is that
-#    the mean of STL at large K?
+#    −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its component for μ is −m/s². Is
+#    this the mean of STL at large K?
 
 rng = np.random.default_rng(0)
 means = [estimates("STL", 0.8, 1000, 500, rng).mean() for _ in range(4)]

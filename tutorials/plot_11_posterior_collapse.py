@@ -2,10 +2,11 @@
 Posterior collapse, and what does not cause it
 ==============================================
 
-A latent whose posterior is the prior has collapsed: it says nothing about x. The KL term is
-usually blamed, since it is the term that pays for saying nothing. On a linear model, where everything
-is known, we try the suspects one by one: the KL, σ², β, a mean over pixels. On digits we then look at
-the way there: learning rate, warm-up, and whether a collapsed model is trapped.
+A latent has collapsed if its posterior equals the prior: it then carries no information about x. The
+KL term is often named as the cause, since it is zero for a collapsed latent. We test the possible
+causes one by one on a linear model, where the optimum is known exactly: the KL, σ², β, and a mean over
+pixels. Then we study training on the digits: the learning rate, a warm-up of the KL, and whether a
+collapsed model can recover.
 
 :Aim: to predict from the data and from σ² how many latents a model will use, and to know what a
     warm-up can change.
@@ -14,17 +15,19 @@ the way there: learning rate, warm-up, and whether a collapsed model is trapped.
 """
 
 # %%
-# What the data have to say
-# -------------------------
-# A linear model with noise σ² keeps a direction of the data only if its variance λ exceeds σ². The
-# best column for it then has the length √(λ − σ²), else 0 (Tipping & Bishop 1999). That is a statement
-# about log p(x): it knows nothing of an encoder.
+# What the data determine
+# -----------------------
+# The maximum-likelihood linear model with noise variance σ² uses a principal direction of the data only
+# if the variance λ of the data in this direction exceeds σ². The corresponding column of W then has the
+# length √(λ − σ²); otherwise its length is 0 (Tipping & Bishop 1999). This result concerns log p(x)
+# only; it does not depend on an encoder.
 #
-# Acquit the KL
-# -------------
-# We maximize log p(x) itself by exact EM, with a given σ². There is no q that falls short of the
-# posterior here, no bound and no gap. EM sees the data only through their covariance, so that 128 rows
-# with the covariance of the digits do for all 3823. The same model is trained as a VAE, by the ELBO.
+# The KL is not the cause
+# -----------------------
+# We maximize log p(x) itself by exact EM, with a given σ². EM uses the exact posterior, so there is no
+# approximate q, no bound and no gap. EM depends on the data only through their covariance, so we replace
+# the 3823 digits by 128 rows with the same covariance. We also train the same model as a VAE, by the
+# ELBO.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,22 +37,24 @@ import numpyvae
 from numpyvae import datasets
 from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units, rate_distortion
+from numpyvae.estimators import SGVBB
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
 
-threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
+threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower
 digits = datasets.load_digits()
 x = digits.grays("train", dtype="float64")
 x -= x.mean(axis=0)
 J = 12
 eigenvalues, directions = np.linalg.eigh(x.T @ x / len(x))
 eigenvalues, directions = eigenvalues[::-1], directions[:, ::-1]
-half = (directions * np.sqrt(64 * eigenvalues)).T
+# Some pixels are constant, so some eigenvalues are 0 and may be slightly negative after rounding.
+half = (directions * np.sqrt(64 * np.maximum(eigenvalues, 0))).T
 alike = np.vstack([half, -half])
 assert np.allclose(alike.T @ alike / 128, x.T @ x / len(x))
 
 
 def by_likelihood(sigma, steps=1000):
-    """Return the singular values of W after exact EM, σ fixed."""
+    """Return the singular values of W after exact EM with a fixed σ."""
     W = np.random.default_rng(0).normal(0, 0.1, (64, J))
     model = LinearGaussian(W, np.zeros(64), sigma**2)
     for _ in range(steps):
@@ -68,7 +73,7 @@ def by_elbo(sigma, beta=1.0):
         batch_size=200,
         optimizer=Adam(0.03),
         schedule=cosine_schedule(60),
-        beta=beta,
+        estimator=SGVBB(beta=beta),
     )
     return np.linalg.svd(vae.parameters["decoder.W0"], compute_uv=False)
 
@@ -86,7 +91,8 @@ fig, (left, right) = plt.subplots(
 )
 place = np.arange(1, J + 1)
 left.semilogy(place, eigenvalues[:J], "ko-", markersize=4)
-left.set(xlabel="direction", ylabel="variance λ of the digits", title="data, and σ² (dashed)")
+left.set(xlabel="principal direction", ylabel="variance λ of the digits")
+left.set_title("λ (markers) and σ² (dashed)")
 left.set(yticks=(0.1, 0.2, 0.4, 0.6), yticklabels=("0.1", "0.2", "0.4", "0.6"))
 left.minorticks_off()
 for sigma, color in zip(sigmas, ("C0", "C1", "C2")):
@@ -102,22 +108,24 @@ right.set_title("lines √(λ − σ²), × EM, ○ ELBO")
 right.legend()
 
 # %%
-# The crosses know no KL and no encoder, and they collapse in just the same places. For a linear model
-# the ELBO adds no collapse of its own: at its optimum it has the maximum of log p(x) (Lucas et al.
-# 2019). What is dropped is what a model with so much noise has no use for. (The circles have not all
-# arrived: stochastic steps of finite length keep the weakest columns a little above zero.)
+# The crosses were computed without a KL and without an encoder, and the same columns collapse. For a
+# linear model the ELBO causes no additional collapse: its optimum is also the maximum of log p(x)
+# (Lucas et al. 2019). The directions that collapse are those that do not increase log p(x) at this noise
+# variance. (Some circles have not fully converged: stochastic steps of finite length keep the smallest
+# columns slightly above zero.)
 #
-# Convict σ²
-# ----------
-# Whoever does not choose σ² has chosen it all the same. Squared error, summed over pixels, is
-# σ² = ½. A weight β on the KL, with noise σ², is βσ²:
+# σ² is the cause
+# ---------------
+# A loss that does not mention σ² still contains an implicit value of it. The squared error, summed over
+# pixels, corresponds to σ² = ½. A weight β on the KL, with noise variance σ², corresponds to the noise
+# variance βσ²:
 #
 # .. math::
 #    & -\frac{1}{2\sigma^2}\|x - \hat x\|^2 - \beta\,\mathrm{KL} \\
 #    & = \beta \Big( -\frac{1}{2\beta\sigma^2} \|x - \hat x\|^2 - \mathrm{KL} \Big).
 #
-# A *mean* over D pixels beside a KL that is summed over latents is β = D: squared error has then
-# σ² = D/2 = 32 here, beside data whose largest variance is 0.7.
+# A *mean* over D pixels together with a KL that is summed over latents corresponds to β = D. For the
+# squared error the noise variance is then D/2 = 32 here, while the largest variance of the data is 0.7.
 
 half_sigma, mean_sigma = 0.5**0.5, (64 / 2) ** 0.5
 cases = {
@@ -131,7 +139,7 @@ fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for (name, values), sigma, style in zip(cases.items(), effective, ("C1o", "kx", "C3s", "C4^")):
     ax.plot(place, values, style, label=name, markerfacecolor="none")
     ax.plot(place, best(sigma), color="0.6", linewidth=1, zorder=0)
-    print(f"{name:32s} predicted {(eigenvalues[:J] > sigma**2).sum()} of {J}")
+    print(f"{name:32s} predicted: {(eigenvalues[:J] > sigma**2).sum()} of {J} latents active")
 ax.set(xlabel="column of W", ylabel="length (singular value)", xticks=place)
 ax.set_title("trained (markers) and predicted from βσ² (lines)")
 ax.legend()
@@ -139,13 +147,14 @@ assert np.allclose(cases["σ = 0.4"], cases["σ = 0.2, β = 4"], atol=1e-3)
 assert cases["squared error, mean over pixels"].max() < 0.05 < 0.4 < best(half_sigma)[0]
 
 # %%
-# β = 4 at σ = 0.2 does not resemble σ = 0.4, it *is* σ = 0.4: Adam does not feel the factor β before
-# the bracket. And the mean over pixels leaves nothing alive, as predicted.
+# β = 4 with σ = 0.2 gives the same model as σ = 0.4: the steps of Adam do not change when the objective
+# is multiplied by a constant such as the factor β in front of the bracket. With the mean over pixels
+# all latents collapse, as predicted.
 #
-# On digits: is a collapsed model trapped?
-# ----------------------------------------
-# The non-linear model with a Bernoulli likelihood has no σ², but it has a β. We train with β = 4 until
-# all latents are dead, and go on from there with β = 1.
+# On digits: can a collapsed model recover?
+# -----------------------------------------
+# The nonlinear model with a Bernoulli likelihood has no σ², but the KL can have a weight β. We train
+# with β = 4 until almost all latents have collapsed, and then continue with β = 1.
 
 grays = digits.grays("train")
 test = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
@@ -163,7 +172,7 @@ def train(vae=None, epochs=30, learning_rate=3e-3, **settings):
         optimizer=Adam(learning_rate),
         schedule=cosine_schedule(epochs),
         callbacks=[lambda vae, _: active.append(int(active_units(vae, test).sum()))],
-        **settings,
+        estimator=SGVBB(**settings),
     )
     return vae, history, active
 
@@ -187,22 +196,23 @@ for ax, dead_values, revived_values, fresh_values in (
     ax.plot(later, revived_values, "C3-", label="then β = 1")
     ax.plot(later, fresh_values, "C0:", label="β = 1 from scratch")
     ax.set(xlabel="epoch (from scratch: shifted by 15)")
-left.set(ylabel="KL (nats per digit)", title="the KL")
-right.set(ylabel="active of 16 latents", title="active units", ylim=(-0.5, 16.5))
+left.set(ylabel="KL (nats per digit)", title="KL")
+right.set(ylabel="number of active latents (of 16)", title="active latents", ylim=(-0.5, 16.5))
 left.legend()
 assert after_death.rate[0] < 0.1 and dead_active[-1] <= 2 and min(revived_active) >= 14
 assert abs(outcome["revived"].elbo[0] - outcome["from scratch"].elbo[0]) < 0.3
 
 # %%
-# Within an epoch the latents are back, and at the end the bound is as good as from scratch. Nothing was
-# trapped: the latents were dead because the objective preferred them so, and they live as soon as it
-# does not. (Deeper decoders, above all autoregressive ones, can explain x without z, and are another
-# story.)
+# The latents become active again within one epoch, and the final ELBO is as high as after training from
+# scratch. So the model was not trapped: the latents were inactive because this was optimal for β = 4,
+# and they become active as soon as the objective changes. (This result does not extend to deeper and
+# especially autoregressive decoders, which can model x without z.)
 #
-# The way there: learning rate and warm-up
-# ----------------------------------------
-# ``kl_warmup`` raises β in a straight line from 0. With β near 0 the encoder is free to say much, and
-# it does. Beside it we lower the learning rate, which is a suspect of its own.
+# The course of training: learning rate and warm-up
+# -------------------------------------------------
+# ``kl_warmup`` increases β linearly from 0. While β is close to 0, a large KL costs almost nothing, so
+# the KL becomes large. For comparison we also train with a lower learning rate, which is another
+# possible cause of a low KL.
 
 ways = {
     "as above": (fresh, fresh_history, fresh_active),
@@ -217,10 +227,10 @@ for (name, (vae, history, active)), style in zip(ways.items(), ("C0-", "C1--", "
     right.plot(epochs, history["elbo"], style, label=name)
     results[name] = point = rate_distortion(vae, test)
     print(f"{name:19s} test ELBO {point.elbo[0]:.2f}, KL {point.rate[0]:.2f}, {active[-1]} active")
-left.set(xlabel="epoch", ylabel="KL (nats per digit)", title="the way of the KL")
+left.set(xlabel="epoch", ylabel="KL (nats per digit)", title="KL during training")
 left.set(yticks=(3, 5, 10, 20, 30), yticklabels=(3, 5, 10, 20, 30))
 left.minorticks_off()
-right.set(xlabel="epoch", ylabel="ELBO (nats per digit)", title="the true ELBO, unweighted")
+right.set(xlabel="epoch", ylabel="ELBO (nats per digit)", title="ELBO with β = 1")
 right.set_ylim(-40, -22)
 right.legend()
 
@@ -230,34 +240,35 @@ assert abs(ways["warm-up, 15 epochs"][2][-1] - fresh_active[-1]) <= 1
 assert abs(warm.elbo[0] - plain.elbo[0]) < 0.5 and slow.elbo[0] < plain.elbo[0] - 3
 
 # %%
-# The warm-up changes the way entirely: the KL begins tens of nats too high and comes down, instead of
-# rising from low values. At the end the same number of latents is active. They carry a little more,
-# and the ELBO has not gained by it: it is the ELBO of β = 1 all the same, and half of the epochs were
-# spent on another objective. A warm-up helps where the way matters, that is where early training
-# would settle in a poor region and not come back. And before one blames collapse for a low KL, one
-# should see whether the model has just not been trained enough: a tenth of the learning rate leaves
-# a low KL, all latents active, and an ELBO some four nats short.
+# The warm-up changes the course of training completely: the KL starts tens of nats too high and
+# decreases, instead of increasing from low values. At the end the same number of latents is active.
+# Their KL is slightly larger, but the ELBO is not higher: the final objective is the ELBO with β = 1 in
+# both cases, and with the warm-up half of the epochs maximized another objective. A warm-up helps if
+# the result depends on the course of training, that is, if early training would otherwise reach a poor
+# local optimum and stay there. A low KL does not prove collapse. First check whether the model has been
+# trained long enough: with a tenth of the learning rate the KL is low, all latents are active, and the
+# ELBO is about four nats lower.
 #
 # Exercises
 # ---------
 
 # %%
-# 1. If σ² is learned, how many of J ≤ 12 latents does the best linear model drop? (What is the best σ²,
-#    beside the eigenvalues that are kept?)
+# 1. If σ² is learned, how many of J ≤ 12 latents collapse in the best linear model? (Compare the best
+#    σ² with the J largest eigenvalues.)
 
 for latents in range(1, 13):
     assert eigenvalues[latents - 1] > ppca_maximum_likelihood(x, latents).sigma2
 
 # %%
-# 2. ``free_bits=0.5`` lets each latent carry half a nat for nothing. What happens to the KL, and what to
-#    the ELBO?
+# 2. With ``free_bits=0.5`` the objective does not penalize the first half nat of KL of each latent. How
+#    do the KL and the ELBO change?
 
 free, free_history, _ = train(free_bits=0.5)
 assert free_history["kl"][-1] > 6 and free_history["kl"][-1] > fresh_history["kl"][-1] + 2
 assert rate_distortion(free, test).elbo[0] < plain.elbo[0] - 0.5
 
 # %%
-# 3. At which β does a linear model of the digits with σ² = ½ lose its last latent?
+# 3. At which β does the last latent of a linear model of the digits with σ² = ½ collapse?
 
 last = eigenvalues[0] / 0.5
 assert best((0.99 * last * 0.5) ** 0.5).any() and not best((1.01 * last * 0.5) ** 0.5).any()

@@ -3,10 +3,11 @@ Four misconceptions
 ===================
 
 "Mean or sum is only a learning rate." "Squared error has no σ." "The ELBO cannot be positive."
-"Reconstruct from μ, subtract the KL, and you have the ELBO." Each has been in real code, in papers'
-tables and in answers to beginners. Each can be settled by an experiment of a few seconds.
+"Reconstruct from μ, subtract the KL, and you have the ELBO." These four statements are wrong, but they
+occur in published code, in tables of papers and in answers to beginners. An experiment of a few
+seconds refutes each of them.
 
-:Aim: to read a loss function and say which model it is the ELBO of, if of any.
+:Aim: to read a loss function and say of which model it is the negative ELBO, if there is such a model.
 :You need: Eq. (11); tutorials 1, 4 and 11.
 :Time: about twenty seconds.
 """
@@ -14,15 +15,17 @@ tables and in answers to beginners. Each can be settled by an experiment of a fe
 # %%
 # "Mean or sum is only a learning rate"
 # -------------------------------------
-# The log-likelihood of an image is the *sum* over its D pixels. Take the mean instead, and leave the KL
-# summed over latents, and the reconstruction is divided by D while the KL is not: this is β = D in
+# The log-likelihood of an image is the *sum* over its D pixels. If one takes the mean over pixels but
+# sums the KL over latents, the reconstruction term is divided by D and the KL is not. This corresponds
+# to β = D in
 #
 # .. math:: \mathbb{E}_q[\log p(x|z)] - \beta \, \mathrm{KL}(q(z|x) \,\|\, p(z)),
 #
-# not Eq. (11). A learning rate multiplies both terms. Which β matters, and how, is seen best in the
-# plane of the two terms. The *rate* R is the KL: nats spent on the code. The *distortion* is minus the
-# reconstruction: nats that x still costs when the code is known. ELBO = −(R + distortion), so that
-# models of equal ELBO lie on lines of slope −1 (Alemi et al. 2018).
+# which is not Eq. (11). A learning rate multiplies both terms. To show the effect of β we plot the two
+# terms against each other. The *rate* R is the KL: the number of nats that the code z costs. The
+# *distortion* is minus the reconstruction term: the number of nats that are needed to describe x when
+# the code is known. ELBO = −(R + distortion), so models with equal ELBO lie on a line of slope −1
+# (Alemi et al. 2018).
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,8 +35,9 @@ import numpyvae
 from numpyvae import datasets, plotting
 from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units, rate_distortion
+from numpyvae.estimators import SGVBB
 
-threadpool_limits(1, "blas")  # small products: a second thread costs more than it gives
+threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower
 digits = datasets.load_digits()
 grays, test_grays = digits.grays("train"), digits.grays("test")
 test = datasets.binarize(test_grays, np.random.default_rng(0))
@@ -48,7 +52,7 @@ def train(likelihood="bernoulli", epochs=20, learning_rate=5e-3, **settings):
         transform=datasets.binarize if likelihood == "bernoulli" else None,
         optimizer=Adam(learning_rate),
         schedule=cosine_schedule(epochs),
-        **settings,
+        estimator=SGVBB(**settings),
     )
     return vae
 
@@ -65,10 +69,11 @@ rate, distortion = np.array([(p.rate[0], p.distortion[0]) for p in points.values
 assert (np.diff(rate) < 0).all() and (np.diff(distortion) > 0).all() and rate[-1] < 0.01
 
 # %%
-# Raising β walks along the curve from dear codes with sharp pictures to no code at all. Training
-# minimizes distortion + β R, so that the curve has slope −β where a model lies, and β = 1 touches the
-# best line of slope −1. A mean over the 64 pixels is at the far end: the KL is zero, every digit gets
-# the same picture, and no learning rate brings the code back.
+# As β increases, the models move along the curve, from a high rate with sharp reconstructions to a rate
+# of zero. Training minimizes distortion + β R, so the curve has slope −β at the model that was trained
+# with β. The line of slope −1 with the highest ELBO touches the curve at β = 1. The mean over the 64
+# pixels (β = 64) is at the end of the curve: the KL is zero, and all digits have the same
+# reconstruction. We now check that no learning rate changes this.
 
 steps = (1e-3, 1e-2, 1e-1)
 by_mean = [train(beta=64, learning_rate=step) for step in steps]
@@ -82,7 +87,7 @@ fig, axes = plt.subplots(3, 1, figsize=(7, 3), layout="constrained")
 for ax, images, title in (
     (axes[0], test[:12], "digits"),
     (axes[1], models[1].reconstruct(test[:12]), "sum over pixels: mean of p(x|z) at z = μ(x)"),
-    (axes[2], models[64].reconstruct(test[:12]), "mean over pixels"),
+    (axes[2], models[64].reconstruct(test[:12]), "mean over pixels: mean of p(x|z) at z = μ(x)"),
 ):
     plotting.image_grid(images, digits.image_shape, ax=ax, columns=12)
     ax.set_title(title, fontsize=9)
@@ -95,8 +100,9 @@ for ax, images, title in (
 # .. math:: \log p(x|z) = -\frac{1}{2\sigma^2} \|x - \hat x(z)\|^2
 #    - \frac{D}{2} \log 2 \pi \sigma^2.
 #
-# Leave σ out, write ‖x − x̂‖² + KL, and you have chosen σ² = ½. Here x is the fraction of ink, between 0
-# and 1. We train with several σ.
+# The loss ‖x − x̂‖² + KL does not mention σ, but it implies σ² = ½. Here x is the gray value of a pixel,
+# between 0 and 1. We train models with several values of σ. The dashed lines in the figure are at
+# σ² = ½.
 
 sigmas = (0.1, 0.15, 0.2, 0.3, 0.5, 0.5**0.5)
 gaussian = {sigma: train(f"gaussian:{sigma}", epochs=15) for sigma in sigmas}
@@ -118,7 +124,7 @@ for ax, values, label in zip(
     ax.set(xlabel="σ", title=label)
 axes[2].plot((0, 0.3), (0, 0.3), color="0.6", linewidth=1)
 axes[2].annotate("σ = rms", (0.03, 0.05), rotation=38, fontsize=8, color="0.4")
-axes[0].text(0.69, -10, "squared error", color="C3", rotation=90, ha="right", fontsize=8)
+axes[0].text(0.69, -10, "σ² = ½", color="C3", rotation=90, ha="right", fontsize=8)
 
 elbos = {sigma: row[0] for sigma, row in found.items()}
 best = max(elbos, key=elbos.get)
@@ -126,53 +132,57 @@ assert best in (0.15, 0.2) and elbos[best] > elbos[0.5**0.5] + 40
 assert found[0.5**0.5][1] < 1 < 5 < found[best][1]
 
 # %%
-# σ decides the whole model: how much a code may cost, how sharp the pictures are, how many latents live
-# (tutorial 11). With σ² = ½ the model believes that pixels between 0 and 1 are noise of 0.71, and spends
-# a fraction of a nat on the code. The best σ is close to the root-mean-square residual that the model
-# leaves, and can be found so (exercise 2).
+# The value of σ has a large effect on the model: on the KL, on the sharpness of the reconstructions,
+# and on the number of active latents (tutorial 11). With σ² = ½ the model assumes noise with standard
+# deviation 0.71 for pixels between 0 and 1, and the KL is only a fraction of a nat. The best σ is close
+# to the root-mean-square residual of the model and can be computed from it (exercise 2).
 #
 # "The ELBO cannot be positive"
 # -----------------------------
-# It just was. Log p(x) of continuous data is the logarithm of a *density*, which has a unit: one over
-# the unit of x, to the power D. Densities above 1 are nothing unusual. Count ink in sixteenths instead
-# of fractions, x′ = 16 x, and every density is divided by 16^64.
+# The previous section contains models with a positive ELBO. For continuous data log p(x) is the
+# logarithm of a *density*. A density has a unit: one over the unit of x, to the power D. Densities
+# larger than 1 are common. If we express the pixels in units of one sixteenth, x′ = 16 x, every density
+# is divided by 16^64.
 
 vae = gaussian[best]
 coarse = numpyvae.VAE(64, 8, hidden=(100,), likelihood=f"gaussian:{16 * best}")
 coarse.parameters.flat[:] = vae.parameters.flat
-coarse.parameters["encoder.W0"][:] /= 16  # reads 16 x
-for name in ("decoder.W1", "decoder.b1"):  # and says 16 x̂
+coarse.parameters["encoder.W0"][:] /= 16  # the input is 16 x
+for name in ("decoder.W1", "decoder.b1"):  # the output is 16 x̂
     coarse.parameters[name][:] *= 16
 
 eps = np.random.default_rng(1).standard_normal((20, len(test), 8), vae.dtype)
 in_fractions = numpyvae.elbo(vae, test_grays, eps)
 in_sixteenths = numpyvae.elbo(coarse, 16 * test_grays, eps)
 print(
-    f"the same model: ELBO {in_fractions.mean():.2f} nats in fractions, "
-    f"{in_sixteenths.mean():.2f} in sixteenths; 64 log 16 = {64 * np.log(16):.2f}"
+    f"the same model: ELBO {in_fractions.mean():.2f} nats for x, "
+    f"{in_sixteenths.mean():.2f} nats for 16 x; 64 log 16 = {64 * np.log(16):.2f}"
 )
 assert in_fractions.mean() > 0 > in_sixteenths.mean()
 assert np.allclose(in_fractions - in_sixteenths, 64 * np.log(16), atol=1e-2)
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 bins = np.linspace(-220, 60, 100)
-ax.hist(in_fractions, bins, label="x in fractions of ink", color="C0", alpha=0.8)
-ax.hist(in_sixteenths, bins, label="x in sixteenths", color="C1", alpha=0.8, hatch="//")
+ax.hist(in_fractions, bins, label="x between 0 and 1", color="C0", alpha=0.8)
+ax.hist(in_sixteenths, bins, label="16 x, between 0 and 16", color="C1", alpha=0.8, hatch="//")
 ax.axvline(0, color="k", linewidth=1)
-ax.set(xlabel="ELBO (nats per digit)", ylabel="test digits", title="one model, two units")
+ax.set(xlabel="ELBO (nats per digit)", ylabel="number of test digits")
+ax.set_title("the ELBO of one model in two units of x")
 ax.legend()
 
 # %%
-# The models are the same, so are their codes and pictures; the numbers differ by 64 log 16 nats for each
-# and every digit. So a density's ELBO says nothing without its unit, and only differences within one
-# unit mean something. For *discrete* data the doubt is right: a probability is at most 1, log p(x) ≤ 0
-# and the ELBO with it. If a Bernoulli ELBO is positive there is a bug.
+# The two models are the same, and so are their codes and reconstructions, but their ELBOs differ by
+# 64 log 16 nats for every digit. So the ELBO of continuous data has no meaning without the unit of x,
+# and only differences of ELBOs in the same unit can be interpreted. For *discrete* data the statement is
+# correct: a probability is at most 1, so log p(x) ≤ 0, and the ELBO is not positive either. If a
+# Bernoulli ELBO is positive, there is a bug.
 #
 # "Reconstruct from μ, subtract the KL, and you have the ELBO"
 # ------------------------------------------------------------
-# Eq. (11) averages log p(x|z) over z ~ q. At the mean of q it is larger, since log p(x|z) falls off on
-# all sides: by about ½ Σ_j σ_j² times its curvature. What comes out is no bound. We hold it against
-# the importance-weighted estimate of log p(x), which lies above the ELBO and below log p(x).
+# Eq. (11) averages log p(x|z) over z ~ q. The value of log p(x|z) at the mean μ of q is larger than this
+# average, since log p(x|z) decreases in all directions from μ. The difference is about ½ Σ_j σ_j² times
+# the curvature. The result is not a bound. We compare it with the importance-weighted estimate of
+# log p(x), which in expectation lies between the ELBO and log p(x).
 
 at_mean, elbo_of, log_p = [], [], []
 kept = (0.25, 0.5, 1, 2)
@@ -194,31 +204,34 @@ ax.plot(place, at_mean, "C3^--", label="log p(x | z = μ) − KL")
 ax.plot(place, log_p, "ks-", label="log p(x), by $L_{300}$")
 ax.plot(place, elbo_of, "C0o-", label="ELBO")
 ax.set(xticks=place, xticklabels=[f"β = {beta}" for beta in kept], ylabel="nats per digit")
-ax.set_title("one of these is not a bound")
+ax.set_title("log p(x | z = μ) − KL is not a lower bound")
 ax.legend()
 assert (np.array(elbo_of) < log_p).all() and (np.array(at_mean) > np.array(elbo_of) + 0.5).all()
 assert (np.array(at_mean) > log_p)[1:].all() and at_mean[2] > log_p[2] + 2
 
 # %%
-# At β = 1 the wrong number lies some two and a half nats above log p(x): twice the difference between
-# β = 1 and β = 2. It rewards a wide q, whose width is good for the KL and costs the reconstruction
-# nothing. (At β = 0.25 the ELBO is so loose that even the wrong number stays below log p(x): being below
-# does not make it a bound.)
+# At β = 1 the incorrect value lies about two and a half nats above log p(x). This is twice the
+# difference between β = 1 and β = 2. The incorrect value favors a wide q: a large variance reduces the
+# KL and does not reduce the reconstruction term at μ. (At β = 0.25 the ELBO is so loose that the
+# incorrect value is also below log p(x). A value that is below log p(x) for one model is not therefore
+# a bound.)
 #
 # Exercises
 # ---------
 
 # %%
-# 1. If *both* terms are divided by D, then it is only a learning rate. What does it change for Adam?
+# 1. If *both* terms are divided by D, only the effective learning rate changes. Does this change the
+#    steps of Adam?
 
 gradient = np.random.default_rng(0).standard_normal(10)
 adam = Adam(1e-3)
 whole, share = (adam.step(g, adam.init(g)) for g in (gradient.copy(), gradient / 64))
-assert np.allclose(whole, share, rtol=1e-5)  # nothing: the steps have no scale
+assert np.allclose(whole, share, rtol=1e-5)  # no: Adam's steps do not depend on this factor
 
 # %%
-# 2. The best single σ for given reconstructions has a closed form. Find it by setting the derivative of
-#    the expected log-likelihood in σ² to zero, and compare with the best of the sigmas.
+# 2. The best single σ for given reconstructions has a closed form. Derive it: set the derivative of the
+#    expected log-likelihood with respect to σ² to zero. Compare the result with the best of the values
+#    of σ above.
 
 vae = gaussian[best]
 mu, logvar = vae.encode(test_grays)
@@ -226,16 +239,16 @@ z = mu + np.exp(0.5 * logvar) * eps
 closed = np.sqrt(
     np.square(vae.decode(z.reshape(-1, 8)).reshape(*z.shape[:2], 64) - test_grays).mean()
 )
-print(f"closed form: σ = {closed:.3f}; best of those tried: {best}")
+print(f"closed form: σ = {closed:.3f}; best of the values tried: {best}")
 assert abs(closed - best) < 0.05
 
 # %%
-# 3. Is the cross-entropy of grays a log-density? For one pixel, integrate its exponential,
-#    exp(x log p + (1 − x) log(1 − p)), over x from 0 to 1.
+# 3. Is the negative cross-entropy a log density if the pixels x are gray values between 0 and 1? For one
+#    pixel, integrate its exponential, exp(x log p + (1 − x) log(1 − p)), over x from 0 to 1.
 
 p = 0.9
 grid = np.linspace(0, 1, 100_001)
 density = np.exp(grid * np.log(p) + (1 - grid) * np.log(1 - p))
-assert abs(density.mean() - 0.364) < 1e-3  # not 1: it is no density, and its ELBO is none
+assert abs(density.mean() - 0.364) < 1e-3  # not 1: not a density, so the objective is not an ELBO
 
 plt.show()

@@ -1,7 +1,7 @@
-"""What the site does to the pages that sphinx-gallery makes of the tutorials.
+"""Changes to the pages that sphinx-gallery makes from the tutorials.
 
-The scripts stay plain: here their titles get the numbers of their files, so that the course has an
-order, and in the section "Exercises" all that follows a numbered question is folded away.
+The number of a tutorial's file is put before its title, so that the course has an order. In the
+section "Exercises", the solution after each numbered question is folded away.
 """
 
 import ast
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "tutorials"
 
 @cache
 def title(stem: str) -> str:
-    """Return the number and the title of a tutorial, plot_01_first_vae: 1. A first …"""
+    """Return the number and the title of a tutorial: "1. A first …" for plot_01_first_vae."""
     doc = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text("utf-8")))
     return f"{number(stem)}. {doc.strip().splitlines()[0]}"
 
@@ -28,7 +28,7 @@ def number(stem: str) -> int:
 
 
 class NumberTitle(SphinxTransform):
-    """Put the number of the file before the title, and so into every link and menu."""
+    """Put the number of the file before the title, which also puts it into links and menus."""
 
     default_priority = 300
 
@@ -41,7 +41,7 @@ class NumberTitle(SphinxTransform):
 
 
 class FoldSolutions(SphinxTransform):
-    """Fold away what follows each numbered question of the section Exercises."""
+    """Fold away the solution after each numbered question of the section Exercises."""
 
     default_priority = 880
 
@@ -56,7 +56,7 @@ class FoldSolutions(SphinxTransform):
 
 
 def _folded(children):
-    """Yield the children of the section, each solution inside a <details>."""
+    """Yield the children of the section, each solution inside a <details> element."""
     solution: list[nodes.Node] = []
     asked = False
     for child in [*children, None]:
@@ -73,7 +73,7 @@ def _folded(children):
 
 
 def _is_end(node: nodes.Node) -> bool:
-    """Tell whether the gallery's own lines begin: the time, and what can be downloaded."""
+    """Tell whether a node belongs to the gallery's footer: the time and the downloads."""
     return any(name.startswith(("sphx-glr-timing", "sphx-glr-footer")) for name in _classes(node))
 
 

@@ -1,9 +1,9 @@
-"""Docstrings as the pages need them.
+"""Convert docstrings to reStructuredText.
 
-The docstrings are written to be read in the source: plain text, formulas on lines of their own,
-names in single backticks. Sphinx reads them as reStructuredText, in which a formula's second line
-would be an error and |x| a substitution. So here formulas become literal blocks, Markdown tables
-become tables, and names in backticks become links where they name something public.
+The docstrings are plain text, written to be read in the source: formulas are on separate lines,
+and names are in single backticks. Sphinx reads docstrings as reStructuredText, in which the second
+line of a formula can be an error and |x| is a substitution. This extension therefore turns
+formulas into literal blocks, Markdown tables into tables, and public names into links.
 """
 
 import importlib
@@ -17,31 +17,34 @@ _SECTION = re.compile(r"^-{3,}\s*$")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
+# The command runs when it is imported, and the compiled loops need Numba.
+NOT_READ = {"numpyvae.__main__", "numpyvae.fast.kernels"}
+
 
 @cache
 def public_names() -> dict[str, str]:
-    """Map each public name to its place on the pages, where the name is not ambiguous."""
+    """Map each public name to its full name; if it has several, to the shortest."""
     places: dict[str, set[str]] = {}
     for module in public_modules():
         for name in importlib.import_module(module).__all__:
             places.setdefault(name, set()).add(f"{module}.{name}")
-    # A package and the module that defines the name: the package is the place.
+    # A name can be public in a package and in the module that defines it; the package is shorter.
     return {name: min(found, key=len) for name, found in places.items() if name != "elbo"}
 
 
 @cache
 def public_modules() -> tuple[str, ...]:
-    """Name every module that says what it offers, packages before their parts."""
+    """Return the names of all modules with an `__all__`, a package before its modules."""
     names = [m.name for m in pkgutil.walk_packages(numpyvae.__path__, "numpyvae.")]
     return tuple(
         name
         for name in sorted(names)
-        if not name.endswith("__main__") and hasattr(importlib.import_module(name), "__all__")
+        if name not in NOT_READ and hasattr(importlib.import_module(name), "__all__")
     )
 
 
 def _inline(line: str) -> str:
-    """Escape what would be markup, and turn `name` into a link or into code."""
+    """Escape characters that are markup, and turn `name` into a link or into code."""
 
     def code(match):
         text = match.group(1)
@@ -62,7 +65,7 @@ def _inline(line: str) -> str:
 
 
 def _table(block: list[str]) -> list[str] | None:
-    """Turn a Markdown table into a list-table, if it is one."""
+    """Return a Markdown table as a list-table, or None if the block is not a table."""
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block]
     if not all(line.strip().startswith("|") for line in block) or len({*map(len, rows)}) != 1:
         return None
@@ -75,7 +78,7 @@ def _table(block: list[str]) -> list[str] | None:
 
 
 def _is_formula(block: list[str]) -> bool:
-    """Tell displayed formulas from sentences and from lists."""
+    """Tell whether a block is a displayed formula, and not a sentence or a list."""
     first = block[0]
     if re.match(r"\s*([-*•] |\d+\. |\.\. |:)", first):
         return False
@@ -111,7 +114,7 @@ def _paragraph(block: list[str]) -> list[str]:
 
 
 def convert(lines: list[str]) -> list[str]:
-    """Convert a docstring; sections of numpydoc keep their layout and lose only stray markup."""
+    """Convert a docstring. Sections of numpydoc keep their layout; only markup is escaped."""
     heads = [i for i, line in enumerate(lines) if i and _SECTION.match(line)]
     cut = heads[0] - 1 if heads else len(lines)
     out = _prose(lines[:cut])
@@ -127,7 +130,7 @@ def _process(app, what, name, obj, options, lines):
 
 
 def _skip(app, what, name, obj, skip, options):
-    # The fields of a NamedTuple document themselves as aliases; their class describes them.
+    # Python documents the fields of a NamedTuple as aliases. Their class describes them.
     doc = getattr(obj, "__doc__", None) or ""
     return True if doc.startswith("Alias for field number") else None
 

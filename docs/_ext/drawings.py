@@ -1,12 +1,12 @@
-"""Drawings made by `figures.py` when the site is built, in a light and a dark version.
+"""Drawings that `figures.py` makes when the site is built, in a light and a dark version.
 
     ```{drawing} NAME
-    :alt: what a reader who does not see it should know
+    :alt: description of the drawing for readers who cannot see it
 
     The caption.
     ```
 
-The code that draws it is folded away under the picture, unless `:nocode:` is given.
+The code of the drawing is folded away below it, unless `:nocode:` is given.
 """
 
 import inspect
@@ -38,7 +38,8 @@ class Drawing(SphinxDirective):
             raise self.error(f"drawing {name!r}: expected one of figures.py, with :alt:")
         self.env.note_dependency(figures.__file__)
         figure = nodes.figure(classes=["drawing", f"drawing-{name.replace('_', '-')}"])
-        # A box around both: the theme hides a caption that follows a picture of the other look.
+        # The box around both pictures is needed: the theme hides a caption that directly follows a
+        # picture of the other color scheme.
         pictures = box("drawing-pictures")
         for look in ("light", "dark"):
             uri = f"/{(FOLDER / f'{name}-{look}.svg').as_posix()}"
@@ -62,7 +63,7 @@ class Drawing(SphinxDirective):
 
 
 def draw_all(app):
-    """Draw what is missing or older than the code that makes it."""
+    """Make each drawing that is missing or older than the code."""
     folder = Path(app.srcdir, FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     package = Path(numpyvae.__file__).parent

@@ -1,11 +1,11 @@
 """The notes' equations on the pages, made from the one register, `numpyvae.equations`.
 
-    ```{equation} 7            the equation beside its code, the check on three models under both
-    ```{equation-table}        all of them, in one table
-    ```{equation-tests}        the tests that mention each
+    ```{equation} 7            one equation: statement, code, and a check on three models
+    ```{equation-table}        one table of all equations
+    ```{equation-tests}        the tests that mention each equation
 
-The checks are computed when the site is built. One that fails is a warning, and with -W the build
-fails: each tick on the site was earned. "Eq. (7)" in any text, on any page, becomes a link.
+The checks are computed when the site is built. A check that fails gives a warning, and a build
+with -W fails. "Eq. (7)" becomes a link in every text on every page.
 """
 
 import ast
@@ -38,15 +38,15 @@ MODELS = {
     "quadrature": "tanh decoder",
     "discrete": "finite mixture",
 }
-WALKER = ("test_equations.py", "test_every_equation_holds")  # checks all, and mentions none
+CHECK_OF_ALL = ("test_equations.py", "test_every_equation_holds")  # it mentions no number
 _MENTION = re.compile(r"Eq\. \((\d{1,2})\)(?:(?:[–-]| to Eq\. )\((\d{1,2})\))?")
 
 
-# What the register and the package say
+# Contents of the register and of the package
 
 
 def anchor(number: str) -> str:
-    """Return the id of an equation: eq-7, or kw-2-3-a for a piece without a number."""
+    """Return the id of an equation: eq-7, or kw-2-3-a for a statement without a number."""
     if number.isdecimal():
         return f"eq-{number}"
     return "-".join(re.findall(r"[a-z0-9]+", number.lower().replace("k&w", "kw")))
@@ -58,7 +58,7 @@ def label(number: str) -> str:
 
 @cache
 def outcomes() -> dict[str, dict[str, equations.Outcome]]:
-    """Check every equation on every model, once in a build."""
+    """Check every equation on every model, once per build."""
     found = {}
     for model in MODELS:
         checked = equations.check_equations(equations.make_case(model))
@@ -92,7 +92,7 @@ def without_docstring(source: str) -> tuple[str, str]:
     if doc:
         text = function.body[0]
         del lines[text.lineno - 1 : text.end_lineno]
-        # A blank line after the docstring has lost its purpose.
+        # Remove the blank line after the docstring, too.
         if len(lines) >= text.lineno and not lines[text.lineno - 1].strip():
             del lines[text.lineno - 1]
     return "\n".join(lines), doc
@@ -147,9 +147,9 @@ def tests() -> list[tuple[str, str, str]]:
     return found
 
 
-def _walker() -> tuple[str, str, str]:
+def _check_of_all() -> tuple[str, str, str]:
     """Return the test that checks every equation of the register."""
-    return next(test for test in tests() if test[:2] == WALKER)
+    return next(test for test in tests() if test[:2] == CHECK_OF_ALL)
 
 
 @cache
@@ -173,7 +173,7 @@ def tutorials_by_equation() -> dict[str, list[str]]:
 
 
 def mentioned(text: str) -> list[str]:
-    """List the numbers n of every Eq. (n) in a text, of Eq. (n)–(m) and Eq. (n) to Eq. (m)."""
+    """List the equations that a text mentions: Eq. (n), Eq. (n)–(m) and Eq. (n) to Eq. (m)."""
     numbers = set()
     for first, last in _MENTION.findall(re.sub(r"\s+", " ", text)):
         numbers.update(range(int(first), int(last or first) + 1))
@@ -189,7 +189,7 @@ def tick(outcome: equations.Outcome) -> nodes.Node:
 
 
 def functions(dotted_names, opened, docname: str):
-    """Show the source of functions, each with its docstring folded away so that code leads."""
+    """Show the source of functions, each with its docstring folded away below the code."""
     for dotted in dotted_names:
         code, doc = without_docstring(inspect.getsource(find(dotted)))
         inside = [code_block(code)]
@@ -204,9 +204,10 @@ def functions(dotted_names, opened, docname: str):
 
 
 class EquationDirective(SphinxDirective):
-    """One equation: its statement and words on the left, its code on the right, its check below.
+    """One equation: statement and explanation on the left, code on the right, the check below.
 
-    The content is what leads to the equation. `:open:` names the functions to show unfolded.
+    The content of the directive explains the equation. `:open:` names the functions to show
+    unfolded; by default it is the first function of the register.
     """
 
     required_arguments = 1
@@ -243,7 +244,7 @@ class EquationDirective(SphinxDirective):
         opened = self.options.get("open", equation.functions[0]).split()
         for dotted in set(opened) - set(equation.functions):
             raise self.error(f":open: {dotted}: not a function of equation {equation.number}")
-        # Those shown unfolded come first.
+        # Functions shown unfolded come first.
         order = sorted(equation.functions, key=lambda dotted: dotted not in opened)
         return box("eq-code", *functions(order, opened, self.env.docname))
 
@@ -253,21 +254,24 @@ class EquationDirective(SphinxDirective):
             outcome = outcomes()[model].get(equation.number)
             if outcome is None:
                 continue
-            numbers = (f"{outcome.left:.10f}", f"{outcome.right:.10f}", _apart(outcome))
+            largest = outcome.largest_difference
+            difference = "0" if largest == 0 else f"{largest:.0e}"
+            numbers = (f"{outcome.left:.10f}", f"{outcome.right:.10f}", difference)
             cells = [[nodes.literal(text, text.replace("-", "−"))] for text in numbers]
             rows.append([[nodes.Text(name)], *cells, [tick(outcome)]])
-        sides = ["exact model", "left side", f"{equation.relation} right side", "apart by", ""]
+        right = f"{equation.relation} right side"
+        head = ["exact model", "left side", right, "largest difference", ""]
         about = nodes.paragraph("", "", nodes.strong("", "Checked in this build. "))
         about += self.parse_inline(_what(equation))[0]
         words = box("eq-about", about, *self._trace(equation))
-        return box("eq-check", words, table(sides, rows, "eq-sides"))
+        return box("eq-check", words, table(head, rows, "eq-sides"))
 
     def _trace(self, equation):
         """Link to the tests and tutorials that mention the equation."""
         docname, parts = self.env.docname, []
         number = equation.number
         if number.isdecimal():
-            count = 1 + len(tests_by_equation().get(number, ()))  # with the walker
+            count = 1 + len(tests_by_equation().get(number, ()))  # with the check of all equations
             text = "1 test" if count == 1 else f"{count} tests"
             parts.append(
                 link(f"{text} of Eq. ({number})", f"tests-{anchor(number)}", "std", "ref", docname)
@@ -282,23 +286,17 @@ class EquationDirective(SphinxDirective):
         return [line]
 
 
-def _apart(outcome: equations.Outcome) -> str:
-    if outcome.equation.relation == "≥":
-        return f"{outcome.left - outcome.right:.1e}"
-    return "0" if outcome.difference == 0 else f"{outcome.difference:.0e}"
-
-
 def _what(equation) -> str:
-    """Say in a sentence what the two sides are."""
+    """Describe the two sides in a sentence."""
     if equation.check.__doc__:
         text = " ".join(equation.check.__doc__.split())
         return re.sub(r"(: Eq\. \(\d+\)| \(K&W[^)]*\))?\.?$", "", text) + "."
     number = int(equation.number)
-    return f"Line ({number}) against line ({number - 1}), each summed or integrated as written."
+    return f"Line ({number - 1}) and line ({number}), each summed or integrated as it is written."
 
 
 class Beside(SphinxDirective):
-    """Words on the left, functions on the right: for what has no number."""
+    """Text on the left and functions on the right, for statements without a number."""
 
     required_arguments = 1
     optional_arguments = 9
@@ -312,14 +310,14 @@ class Beside(SphinxDirective):
 
 
 class EquationTable(SphinxDirective):
-    """All equations: statement, meaning, code, and on how many models the check holds."""
+    """All equations: statement, meaning, code, and the number of models that pass the check."""
 
     def run(self):
         rows = []
         for number, equation in REGISTER.items():
-            held = [outcomes()[model].get(number) for model in MODELS]
-            held = [outcome for outcome in held if outcome is not None]
-            worst = max(held, key=lambda o: o.difference / o.tolerance)
+            checked = [outcomes()[model].get(number) for model in MODELS]
+            checked = [outcome for outcome in checked if outcome is not None]
+            worst = max(checked, key=lambda o: o.largest_difference / o.tolerance)
             number_link = link(label(number), anchor(number), "std", "ref", self.env.docname)
             latex = in_lines(equation.latex, width=40)
             formula = nodes.math_block(latex, latex, nowrap=False, number=None, label=None)
@@ -328,7 +326,7 @@ class EquationTable(SphinxDirective):
             for dotted in equation.functions:
                 short = dotted.split(".", 1)[1]
                 names += [nodes.Text(" "), api_link(short, dotted, self.env.docname)]
-            passed = nodes.Text(f"{sum(o.passed for o in held)} of {len(held)} ")
+            passed = nodes.Text(f"{sum(o.passed for o in checked)} of {len(checked)} ")
             section = nodes.Text(equation.section)
             rows.append(
                 [[number_link], [section], [formula, meaning], names, [passed, tick(worst)]]
@@ -338,7 +336,7 @@ class EquationTable(SphinxDirective):
 
 
 class EquationTests(SphinxDirective):
-    """For each equation the tests that mention it, with their source."""
+    """The tests that mention each equation, with their source."""
 
     def run(self):
         out, shown = [], {}
@@ -348,8 +346,8 @@ class EquationTests(SphinxDirective):
             section += nodes.title("", f"Tests of Eq. ({number})")
             self.state.document.note_explicit_target(section)
             back = link(f"Eq. ({number})", anchor(number), "std", "ref", self.env.docname)
-            section += nodes.paragraph("", "", nodes.Text("Of "), back, nodes.Text(":"))
-            for file, test, source in [_walker(), *tests_by_equation().get(number, ())]:
+            section += nodes.paragraph("", "", nodes.Text("Tests of "), back, nodes.Text(":"))
+            for file, test, source in [_check_of_all(), *tests_by_equation().get(number, ())]:
                 place = f"tests/{file}::{test}"
                 if place in shown:
                     line = nodes.paragraph("", "", nodes.literal("", place), nodes.Text(", see "))
@@ -367,7 +365,7 @@ class EquationTests(SphinxDirective):
 
 
 class EquationLinks(SphinxTransform):
-    """Make a link of each Eq. (n) in running text: docstrings, tutorials, pages."""
+    """Turn each Eq. (n) in the text of docstrings, tutorials and pages into a link."""
 
     default_priority = 700
 
@@ -400,7 +398,7 @@ def _inside(node, kinds) -> bool:
 
 
 def _always_anew(app, env, added, changed, removed):
-    """Read the notes in every build: code, tests and checks on them change with any file."""
+    """Read the notes' pages in every build, since they show code and tests of many files."""
     return [name for name in env.found_docs if name.startswith("notes/")]
 
 

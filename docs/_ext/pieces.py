@@ -1,4 +1,4 @@
-"""Nodes that more than one of the extensions builds its pages from."""
+"""Functions that return the nodes which several extensions use."""
 
 from docutils import nodes
 from sphinx import addnodes
@@ -39,7 +39,7 @@ def api_link(text: str, dotted: str, docname: str):
 
 
 def table(head: list[str], rows: list[list[list[nodes.Node]]], name: str) -> nodes.container:
-    """Return a table in a box of its own, which scrolls where the screen is too narrow."""
+    """Return a table in a box that scrolls if the screen is too narrow."""
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=1) for _ in head]
     header = nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in head))
@@ -51,7 +51,7 @@ def table(head: list[str], rows: list[list[list[nodes.Node]]], name: str) -> nod
 
 
 def _entry(cell: list[nodes.Node]) -> nodes.entry:
-    """Return a cell of blocks, or of text that is put into a paragraph."""
+    """Return a table cell: blocks as they are, and text inside a paragraph."""
     if isinstance(cell[0], nodes.math_block):
         return nodes.entry("", *cell)
     return nodes.entry("", nodes.paragraph("", "", *cell))

@@ -224,14 +224,8 @@ def annealed_log_likelihood(
     total = len(blocks) * (pilot_moves + moves * (1 if posterior is None else 2))
     with progress_line(total, "move", progress) as advance:
         over_cores(work, blocks, n_jobs, advance)
-    return AnnealedBounds(
-        lower,
-        None if posterior is None else upper,
-        acceptance,
-        moves,
-        C,
-        time.perf_counter() - start,
-    )
+    upper = None if posterior is None else upper
+    return AnnealedBounds(lower, upper, acceptance, moves, C, time.perf_counter() - start)
 
 
 def sandwich(

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.distributions import log_mean_exp, reparameterize, sampled_kl
+from ..core.distributions import log_mean_exp
+from ..core.elbo import weigh
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_noise, check_rows, check_seed
 from ..support.parallel import check_jobs, over_cores
@@ -228,7 +229,7 @@ def _pieces(
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
         eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
-        yield weigh(vae, x, mu, logvar, eps).astype(float)
+        yield weigh(vae, x, mu, logvar, eps).log_w.astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
 
 
@@ -266,14 +267,4 @@ def log_weights(vae: VAE, x: Any, mu: Any, logvar: Any, eps: Any) -> np.ndarray:
     mu = check_rows(mu, vae.latent_dim, "mu", vae.dtype, len(x))
     logvar = check_rows(logvar, vae.latent_dim, "logvar", vae.dtype, len(x))
     eps = check_noise(eps, len(x), vae.latent_dim)
-    return weigh(vae, *(np.asarray(a, vae.dtype) for a in (x, mu, logvar, eps)))
-
-
-def weigh(
-    vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray
-) -> np.ndarray:
-    """Return what `log_weights` does, for arguments that have been checked."""
-    z, _ = reparameterize(mu, logvar, eps)
-    log_px, _ = vae.log_likelihood(x, z)
-    log_ratio, _ = sampled_kl(z, logvar, eps)
-    return log_px - log_ratio
+    return weigh(vae, *(np.asarray(a, vae.dtype) for a in (x, mu, logvar, eps))).log_w

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.distributions import gaussian_kl
-from ..core.elbo import Terms
+from ..core.elbo import Terms, weigh
 from ..core.vae import VAE
-from .importance import weigh
 from .streams import RowStreams, row_slices
 
 __all__ = ["row_terms"]
@@ -55,7 +54,7 @@ def row_terms(
         block = x[rows].astype(vae.dtype, copy=False)
         for terms, (mu, logvar) in zip(result, qs):
             kl, _ = gaussian_kl(mu[rows], logvar[rows])
-            log_w = weigh(vae, block, mu[rows], logvar[rows], eps)
+            log_w = weigh(vae, block, mu[rows], logvar[rows], eps).log_w
             terms.kl[rows] = kl
             terms.reconstruction[rows] = log_w.mean(axis=0, dtype=float) + kl
     return result

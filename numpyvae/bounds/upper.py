@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ..core.elbo import weigh
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_positive, check_rows, check_seed
 from ..support.parallel import check_jobs
 from ..support.progress import progress_line
 from ..support.streams import Purpose
-from .importance import log_mean_weights, weigh
+from .importance import log_mean_weights
 from .streams import row_slices
 
 __all__ = ["cubo", "eubo"]
@@ -76,7 +77,7 @@ def eubo(
             block = x[rows].astype(vae.dtype)
             (mu, logvar), _ = vae.encoder(block)
             eps = (z[:, rows].astype(vae.dtype) - mu) * np.exp(-0.5 * logvar)
-            result[rows] = weigh(vae, block, mu, logvar, eps).mean(axis=0, dtype=float)
+            result[rows] = weigh(vae, block, mu, logvar, eps).log_w.mean(axis=0, dtype=float)
             advance("")
     return result
 

@@ -1,11 +1,12 @@
-"""Is this VAE right? For now: are its gradients right?"""
+"""Is this VAE right? At present: are its gradients right?"""
 
 from .gradcheck import (
     Check,
     central_difference,
     check_all,
+    check_gradient,
+    check_pullback,
     complex_step,
-    dot_product_test,
     relative_error,
 )
 
@@ -13,7 +14,8 @@ __all__ = [
     "Check",
     "central_difference",
     "check_all",
+    "check_gradient",
+    "check_pullback",
     "complex_step",
-    "dot_product_test",
     "relative_error",
 ]

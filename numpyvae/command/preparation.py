@@ -1,29 +1,33 @@
 """From the name of a data set, or a file, to arrays that suit a likelihood.
 
-Every source is images or rows with values 0 … `maximum`. What a likelihood makes of them:
+The data are images or rows with values from 0 to `maximum`. What each likelihood uses:
 
     bernoulli    x/maximum is a probability: drawn afresh in each epoch, the test set once
-    binomial:N   the counts themselves, N = maximum
+    binomial     the counts themselves, N = maximum
+    poisson      the counts themselves
     gaussian:…   x/maximum, as grays in [0, 1]
 """
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from .. import datasets
-from ..core.likelihoods import Binomial, Likelihood
-from ..support.checks import check_rows, row_blocks
+from ..core.likelihoods import Likelihood, parse_likelihood
+from ..support.checks import check_labels, check_positive, check_rows, row_blocks, shown
 from ..support.streams import Purpose, stream
+from .usage import UsageError, check_likelihood, suggest
 
-__all__ = ["DATASETS", "Prepared", "prepare"]
+__all__ = ["DATASETS", "Prepared", "check_source", "prepare"]
 
 DATASETS: dict[str, Callable[..., datasets.Dataset]] = {
     "digits": lambda folder: datasets.load_digits(),
@@ -39,6 +43,11 @@ class Prepared:
     Attributes
     ----------
     name : str
+        The name of the data set, or the path of the file.
+    likelihood : Likelihood
+        The likelihood that the data suit.
+    maximum : float
+        The maximum value of the data before they were prepared.
     x_train : (N, D) array
         As `fit` reads it, to be passed through `transform` if that is not None.
     x_test : (M, D) array
@@ -49,6 +58,8 @@ class Prepared:
     """
 
     name: str
+    likelihood: Likelihood
+    maximum: float
     x_train: np.ndarray
     x_test: np.ndarray
     labels_test: np.ndarray | None
@@ -56,46 +67,113 @@ class Prepared:
     transform: Callable | None
 
 
+def check_source(name: str, source: Any) -> str:
+    """Return the name of a data set or the path of an array file, if `source` is one.
+
+    Examples
+    --------
+    >>> check_source("--dataset", "digits")
+    'digits'
+    """
+    text = os.fspath(source) if isinstance(source, os.PathLike) else source
+    if isinstance(text, str) and (text in DATASETS or Path(text).suffix in (".npy", ".npz")):
+        return text
+    raise ValueError(
+        f"{name}: expected {', '.join(DATASETS)} or the path of a .npy or .npz file, "
+        f"got {shown(source)}{suggest(source, DATASETS)}"
+    )
+
+
 def prepare(
-    source: str, likelihood: Likelihood, maximum: float = 1.0, folder: str | None = None
+    source: str | os.PathLike[str],
+    likelihood: str | Likelihood,
+    maximum: float | None = None,
+    folder: str | None = None,
 ) -> Prepared:
-    """Load `source` and fit it to `likelihood`.
+    """Load `source`, and turn it into data for `likelihood`.
 
     Parameters
     ----------
-    source : str
-        A key of `DATASETS`, or the path of an .npy or .npz file. An .npz file may hold `train`
+    source : str or path
+        A key of `DATASETS`, or the path of an .npy or .npz file. An .npz file may contain `train`
         or `x_train`, `test` or `x_test` and `y_test`; where there is no test part, a tenth of
         the rows is held out, always the same. Images (N, h, w) are flattened.
-    likelihood : Likelihood
-    maximum : float
-        The largest possible value in a file; named data sets know theirs.
+    likelihood : str or Likelihood
+        "binomial" alone is completed with the maximum.
+    maximum : float, optional
+        The largest possible value in a file; 1 if left out. A named data set has its own.
     folder : str, optional
-        Where IDX files lie.
+        The folder with IDX files.
+
+    Returns
+    -------
+    data : Prepared
 
     Raises
     ------
+    UsageError
+        If `maximum` is not that of the named data set, or not a whole number for "binomial".
     OSError, ValueError, TypeError
-        If the data cannot be read, or do not suit the likelihood.
+        If an argument is not valid, the data cannot be read, or do not suit the likelihood.
+
+    Examples
+    --------
+    >>> prepare("digits", "binomial").likelihood
+    Binomial(n=16)
     """
+    source = check_source("source", source)
+    likelihood = check_likelihood("likelihood", likelihood)
+    if maximum is not None:
+        maximum = check_positive("maximum", maximum)
     if source in DATASETS:
         data = DATASETS[source](folder)
         train, test, labels, shape = data.x_train, data.x_test, data.y_test, data.image_shape
+        if maximum not in (None, data.maximum):
+            raise UsageError(
+                f"--maximum: expected {data.maximum:g}, the maximum value of {source}, "
+                f"got {maximum:g}; leave it out: it is for the data of a FILE"
+            )
         maximum = data.maximum
     else:
         train, test, labels, shape = _read_file(Path(source))
-    if not isinstance(likelihood, Binomial):
+        maximum = 1.0 if maximum is None else maximum
+    likelihood = _completed(likelihood, maximum)
+    found = partial(Prepared, source, likelihood, maximum)
+    if likelihood.reading == "fractions":
         train, test = (np.divide(part, maximum, dtype=np.float32) for part in (train, test))
-        return Prepared(source, train, test, labels, shape, None)
-    if likelihood.name != "bernoulli" or _is_binary(train, test):
-        likelihood.check(train)
-        likelihood.check(test)
-        return Prepared(source, train, test, labels, shape, None)
-    rng = stream(0, Purpose.BINARIZE_TEST)
-    test = datasets.binarize(test, rng, maximum)
-    transform = partial(datasets.binarize, maximum=maximum)
-    transform(train[:1], rng)  # a first draw, so that a wrong maximum is told here
-    return Prepared(source, train, test, labels, shape, transform)
+    if likelihood.reading != "outcomes" or _is_binary(train, test):
+        likelihood.check(train, source)
+        likelihood.check(test, f"{source} (test)")
+        return found(train, test, labels, shape, None)
+    _check_range(source, train, maximum)
+    _check_range(f"{source} (test)", test, maximum)
+    test = datasets.binarize(test, stream(0, Purpose.BINARIZE_TEST), maximum)
+    return found(train, test, labels, shape, partial(datasets.binarize, maximum=maximum))
+
+
+def _completed(likelihood: str | Likelihood, maximum: float) -> Likelihood:
+    """Return the likelihood; the number of trials of "binomial" alone is the maximum."""
+    if likelihood != "binomial":
+        return parse_likelihood(likelihood)
+    if maximum != int(maximum):
+        raise UsageError(
+            f"--maximum: expected a whole number for --likelihood binomial, got {maximum:g}; "
+            "give the largest count that the data can have"
+        )
+    return parse_likelihood(f"binomial:{int(maximum)}")
+
+
+def _check_range(name: str, x: np.ndarray, maximum: float) -> None:
+    """Raise ValueError unless value/maximum is a probability for every value of `x`."""
+    low, high = x.min(), x.max()
+    if low < 0 or high > maximum:
+        remedy = "choose another --likelihood, as gaussian:learned"
+        if low >= 0:
+            remedy = f"give the largest possible value with --maximum, as --maximum {high:g}"
+        raise ValueError(
+            f"{name}: expected values in [0, {maximum:g}], got values from {low:g} to {high:g}; "
+            + remedy
+        )
 
 
 def _is_binary(*parts: np.ndarray) -> bool:
@@ -107,16 +185,15 @@ def _is_binary(*parts: np.ndarray) -> bool:
 
 def _read_file(path: Path):
     """Read training rows, test rows, test labels or None, and image shape or None."""
-    if path.suffix not in (".npy", ".npz"):
-        raise ValueError(
-            f"dataset: expected {', '.join(DATASETS)} or a .npy or .npz file, got {str(path)!r}"
-        )
     try:
-        if path.suffix == ".npy":
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"  # the first bytes tell, whatever the suffix is
+            file.seek(0)
+            if zipped:
+                with np.load(file, allow_pickle=False) as archive:
+                    arrays = dict(archive)
+        if not zipped:
             arrays = {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
-        else:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; check the path") from None
     except (ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
@@ -140,7 +217,9 @@ def _read_file(path: Path):
         if len(train) < 2:
             raise ValueError(f"{path}: expected at least two rows, one to test on, got 1")
         train, test, labels = train[np.sort(order[held:])], train[np.sort(order[:held])], None
-    test = check_rows(_as_rows(test, str(path)), train.shape[1], f"{path} (test)")
+    test = check_rows(_as_rows(test, f"{path} (test)"), train.shape[1], f"{path} (test)")
+    if labels is not None:
+        labels = check_labels(labels, len(test), f"{path} (y_test)")
     return train, test, labels, shape
 
 

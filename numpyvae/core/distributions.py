@@ -1,8 +1,9 @@
 """Densities, the Gaussian KL and the reparameterization, each with its pullback.
 
 Every log density is *summed over the last axis*, with every normalizing constant, in nats: the
-log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so data x (B, D)
-meets decoder outputs (L, B, D), and a pullback returns each gradient in its argument's own shape.
+log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that data
+x (B, D) go with decoder outputs (L, B, D); a pullback returns each gradient in the shape of its
+argument.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = [
     "gaussian_logpdf",
     "log_binomial_coefficient",
     "log_mean_exp",
+    "log_prior",
+    "poisson_logpmf",
     "reparameterize",
     "sampled_kl",
 ]
@@ -113,19 +116,19 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
 
 
 def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε: its mean under q is the KL, Eq. (21).
+    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε, whose mean under q is the KL, Eq. (21).
 
     log q_φ(z|x) − log p(z) = ½ Σ_j (z_j² − ε_j² − log σ_j²),  since (z − μ)/σ = ε
 
-    Unlike z − μ, ε keeps its digits where σ is small beside μ. Along the path z(φ), ε stays: what
-    μ and σ do to log q beside −½ Σ log σ² cancels.
+    The difference z − μ would lose its digits where σ is small beside μ; ε does not. For fixed ε,
+    log q depends on φ through −½ Σ log σ² alone.
 
     Parameters
     ----------
     z : (L, B, J) array
     logvar : (B, J) array
     eps : (L, B, J) array
-        The noise that z was made of, as `reparameterize` does.
+        The noise from which `reparameterize` made z.
 
     Returns
     -------
@@ -195,6 +198,32 @@ def gaussian_logpdf(
     return logp, pull
 
 
+def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """Log density of the prior p(z) = N(0, I): log p(z) = −½ Σ_j (z_j² + log 2π).
+
+    The prior that the notes leave open, as in Kingma & Welling 2013, appendix B.
+
+    Parameters
+    ----------
+    z : (..., J) array
+
+    Returns
+    -------
+    log_pz : (...) array
+        Nats.
+    pull : callable
+        `pull(dlog_pz) -> dz`.
+
+    Examples
+    --------
+    >>> log_pz, pull = log_prior(np.array([[1.0, 0.0]]))
+    >>> log_pz, pull([1.0])                   # −½ − log 2π, and −z
+    (array([-2.33787707]), array([[-1., -0.]]))
+    """
+    log_pz = -0.5 * (z * z + _LOG_2PI).sum(axis=-1)
+    return log_pz, lambda dlog_pz: -np.asarray(dlog_pz)[..., None] * z
+
+
 @lru_cache(maxsize=32)
 def _log_coefficients(n: int) -> np.ndarray:
     """Return log C(n, k) for k = 0 … n, from exact integers, each from the one before it."""
@@ -206,7 +235,7 @@ def _log_coefficients(n: int) -> np.ndarray:
 
 
 def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
-    """Sum log C(n, x_d) over the last axis: the part of log p that no parameter moves.
+    """Sum log C(n, x_d) over the last axis: the part of log p that depends on no parameter.
 
     log C(n, k) = log n! − log k! − log (n − k)!, from exact integers.
 
@@ -230,15 +259,15 @@ def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def _sum_log1p(t: np.ndarray) -> np.ndarray:
-    """Sum log(1 + t_d) over the last axis, 0 ≤ t ≤ 1, with one logarithm for 32 of them.
+    """Sum log(1 + t_d) over the last axis, 0 ≤ t ≤ 1, with one logarithm for 32 terms.
 
-    Σ_d log(1 + t_d) = log Π_d (1 + t_d), and 32 factors of at most 2 do not overflow. The halves
-    are folded onto one another as (1 + a)(1 + b) − 1 = a + b + a b: all terms are positive, so
-    that the smallest t keeps its digits.
+    Σ_d log(1 + t_d) = log Π_d (1 + t_d), and 32 factors of at most 2 do not overflow. Two halves
+    are multiplied as (1 + a)(1 + b) − 1 = a + b + a b: all terms are positive, so that the
+    smallest t keeps its digits.
     """
     for _ in range(5):
         width = t.shape[-1]
-        if width < 32:  # short rows: to fold them costs more than it saves
+        if width < 32:  # for short rows this costs more than it saves
             break
         half = width // 2
         a, b = t[..., :half], t[..., half : 2 * half]
@@ -258,10 +287,9 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
                = Σ_d min(x_d l_d, (x_d − n) l_d) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
-    The second line is the one computed: no two large terms meet in it. For a certain outcome
-    (x = n, l > 0) the first is exactly 0, so the tiny log1p that remains keeps all its digits.
-    Logits, because log sigmoid(l) of a clipped probability is wrong as soon as |l| passes 16 in
-    float32: here the value stays right for any l whose products are finite.
+    The second line is the one computed: it has no difference of two large terms. For a certain
+    outcome (x = n, l > 0) its first term is exactly 0, so that the tiny logarithm keeps all its
+    digits. The log of a clipped probability would be wrong as soon as |l| passes 16 in float32.
     With n = 1: Kingma & Welling 2013, appendix C.1.
 
     Parameters
@@ -303,6 +331,51 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
         np.subtract(x, dlogits, out=dlogits)
         dlogits *= np.asarray(dlogp)[..., None]
         return dlogits
+
+    return logp, pull
+
+
+def _log_factorial(x: np.ndarray) -> np.ndarray:
+    """log x! for whole numbers: a table up to 255, and Stirling's series above, in float64."""
+    k = x.astype(float)
+    large = np.maximum(k, 255.0)
+    series = (large + 0.5) * np.log(large) - large + 0.5 * _LOG_2PI
+    series += 1 / (12 * large) - 1 / (360 * large**3)
+    return np.where(k > 255, series, _FACTORIALS[np.minimum(k, 255).astype(np.intp)])
+
+
+_FACTORIALS = np.array([math.lgamma(k + 1.0) for k in range(256)])
+
+
+def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """Log probability of counts without an upper end, from log rates l.
+
+    log p(x|l) = Σ_d x_d l_d − e^l_d − log x_d!;   ∂ log p/∂l = x − e^l
+
+    Parameters
+    ----------
+    x : (B, D) array of whole numbers of at least 0
+    log_rate : (..., B, D) array
+
+    Returns
+    -------
+    logp : (..., B) array
+        Nats.
+    pull : callable
+        `pull(dlogp) -> dlog_rate`.
+
+    Examples
+    --------
+    >>> logp, pull = poisson_logpmf(np.array([[2.0]]), np.log([[3.0]]))
+    >>> np.exp(logp), pull([1.0])             # 3² e^−3 / 2!, and 2 − 3
+    (array([0.22404181]), array([[-1.]]))
+    """
+    rate = np.exp(log_rate)
+    logp = (x * log_rate - rate).sum(axis=-1)
+    logp -= _log_factorial(x).sum(axis=-1).astype(logp.real.dtype)
+
+    def pull(dlogp):
+        return np.asarray(dlogp)[..., None] * (x - rate)
 
     return logp, pull
 

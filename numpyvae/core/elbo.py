@@ -7,35 +7,47 @@ and the gradient comes back through the same lines in reverse order. Two forms o
     ELBO = E_q[log p_θ(x, z)] − E_q[log q_φ(z|x)]              Eq. (7)
          = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z))             Eq. (11)
 
-The expectation over q is an average over L samples z = μ + σ ε. With the KL of Eq. (11) in closed
-form that is estimator B of Kingma & Welling 2013, §2.3; with every term sampled, as in Eq. (7),
-it is their estimator A. Both are unbiased; B has less noise as a rule.
+The expectation over q is an average over L samples z = μ + σ ε. With every term sampled, as in
+Eq. (7), it is estimator A of Kingma & Welling 2013, §2.3; with the KL of Eq. (11) in closed form
+it is their estimator B. Both are unbiased; B is usually less noisy.
 
-Symbols: x (B, D), ε (L, B, J), μ and log σ² (B, J), z (L, B, J). Unit: nats per datapoint.
+All functions take the same arguments, work in the dtype of the model, and return nats per
+datapoint. For given `eps` the ELBO is a deterministic function; it is a bound in expectation over
+`eps`: a single draw can exceed log p(x). The public functions raise TypeError or ValueError if an
+argument is not what the model can take; `evidence_lower_bound` and `estimate` check nothing.
+
+- `vae : VAE`
+- `x : (B, D) array_like`
+- `eps : (L, B, J) array_like`, standard normal noise
+- `z : (L, B, J) array_like`, in place of noise
+- `update : {"both", "phi", "theta"}`, the slice of the gradient that is computed (notes, §3.6)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
-from .distributions import gaussian_kl, gaussian_logpdf, reparameterize, sampled_kl
-
-if TYPE_CHECKING:
-    from .parameters import Parameters
-    from .vae import VAE
+from ..support.checks import check_batch, check_choice, check_count
+from .distributions import gaussian_kl, gaussian_logpdf, log_prior, reparameterize, sampled_kl
+from .parameters import Parameters
+from .vae import VAE
 
 __all__ = [
+    "Estimate",
+    "Estimator",
     "Terms",
+    "Weights",
     "elbo",
     "elbo_and_grad",
     "elbo_terms",
+    "evidence_lower_bound",
     "log_joint",
-    "mean_terms",
     "sampled_elbo",
+    "weigh",
 ]
 
 
@@ -64,176 +76,85 @@ class Terms(NamedTuple):
         return self.reconstruction - self.kl
 
 
-def log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Log joint density log p_θ(x, z) = log p_θ(x|z) + log p(z), Eq. (1).
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    z : (L, B, J) array
+def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
+    """The ELBO of each datapoint and its pullback: Eq. (11), estimator B of Kingma & Welling.
 
     Returns
     -------
-    log_p : (L, B) array
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `z` is not what the model can take.
+    terms : Terms
+        Two (B,) arrays, nats per datapoint.
+    pull : callable
+        `pull(delbo, update="both") -> gradient`, with delbo (B,) and the gradient as
+        `Parameters`.
 
     Examples
     --------
-    >>> from numpyvae import VAE
-    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
-    >>> log_joint(vae, x, eps).shape                # z = 0
-    (5, 2)
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,), dtype="float64")
+    >>> terms, pull = evidence_lower_bound(vae, np.eye(4), np.zeros((1, 4, 2)))
+    >>> terms.elbo.shape, pull(np.ones(4)).flat.shape == vae.parameters.flat.shape
+    ((4,), True)
     """
-    check_vae(vae)
-    if np.iscomplexobj(z):  # the complex step in z
-        return _log_joint(vae, x, z)
-    return _log_joint(vae, *vae.check_batch(x, z, "z"))
+    (mu, logvar), pull_encoder = vae.encoder(x)
+    z, pull_z = reparameterize(mu, logvar, eps)  # z = μ + σ ε
+    log_px, pull_decoder = vae.log_likelihood(x, z)
+    kl, pull_kl = gaussian_kl(mu, logvar)
+
+    # ELBO = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z)), Eq. (11)
+    terms = Terms(log_px.mean(axis=0), kl)
+
+    def pull(delbo: np.ndarray, update: str = "both") -> Parameters:
+        gradient = vae.parameters.empty_gradient(update)
+        dlog_px = np.full(log_px.shape, delbo / len(eps))  # a share for each of L samples
+        dmu_kl, dlogvar_kl = pull_kl(-delbo)
+        into_theta = gradient if update != "phi" else None
+        dz = pull_decoder(dlog_px, into_theta, input_gradient=update != "theta")
+        if update != "theta":
+            dmu, dlogvar = pull_z(dz)
+            pull_encoder(dmu + dmu_kl, dlogvar + dlogvar_kl, gradient)
+        return gradient
+
+    return terms, pull
 
 
-def _log_joint(vae: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Eq. (1) on clean arrays."""
-    log_px, _ = vae.log_likelihood(x, z)
-    log_pz, _ = gaussian_logpdf(z, *standard_normal(z))
-    return log_px + log_pz
+def elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
+    """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
 
-
-def sampled_elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
-    """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
-
-    Nothing is taken in closed form, which makes it the independent check on `elbo`. It is
-    estimator A of Kingma & Welling 2013, §2.3.
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    eps : (L, B, J) array
-        Standard normal noise.
+    With the KL in closed form it is estimator B of Kingma & Welling 2013, §2.3.
 
     Returns
     -------
     elbo : (B,) array
         Nats per datapoint.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `eps` is not what the model can take.
-
     Examples
     --------
-    >>> from numpyvae import VAE
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
-    >>> sampled_elbo(vae, x, eps).shape
+    >>> elbo(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], np.zeros((1, 2, 2))).shape
     (2,)
     """
-    check_vae(vae)
-    x, eps = vae.check_batch(x, eps)
-    (mu, logvar), _ = vae.encoder(x)
-    z, _ = reparameterize(mu, logvar, eps)
-    deviation = np.exp(0.5 * logvar) * eps  # z − μ, whose digits z has not kept if μ is large
-    log_q, _ = gaussian_logpdf(deviation, np.zeros_like(mu), logvar)
-    return (_log_joint(vae, x, z) - log_q).mean(axis=0)
+    return elbo_terms(vae, x, eps).elbo
 
 
-def elbo_terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
+def elbo_terms(vae: VAE, x: Any, eps: Any) -> Terms:
     """Reconstruction E_q[log p_θ(x|z)] and KL(q_φ(z|x) ‖ p(z)), the two terms of Eq. (11).
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    eps : (L, B, J) array
-        Standard normal noise.
 
     Returns
     -------
     reconstruction, kl : (B,) arrays
         Nats per datapoint.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `eps` is not what the model can take.
-
     Examples
     --------
-    >>> from numpyvae import VAE
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
-    >>> reconstruction, kl = elbo_terms(vae, x, eps)
+    >>> reconstruction, kl = elbo_terms(vae, [[0, 1, 1, 0]], np.zeros((5, 1, 2)))
     >>> reconstruction.shape, bool((kl >= 0).all())
-    ((2,), True)
+    ((1,), True)
     """
-    check_vae(vae)
-    return _terms(vae, *vae.check_batch(x, eps))
+    return evidence_lower_bound(vae, *check_batch(vae, x, eps))[0]
 
 
-def _terms(vae: VAE, x: np.ndarray, eps: np.ndarray) -> Terms:
-    """Both terms of Eq. (11) on clean arrays."""
-    (mu, logvar), _ = vae.encoder(x)
-    z, _ = reparameterize(mu, logvar, eps)
-    log_px, _ = vae.log_likelihood(x, z)
-    kl, _ = gaussian_kl(mu, logvar)
-    return Terms(log_px.mean(axis=0), kl)
-
-
-def elbo(vae: VAE, x: np.ndarray, eps: np.ndarray) -> np.ndarray:
-    """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
-
-    A bound in expectation over `eps`: a single draw can exceed log p(x). With the KL in closed
-    form it is estimator B of Kingma & Welling 2013, §2.3.
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    eps : (L, B, J) array
-        Standard normal noise.
-
-    Returns
-    -------
-    elbo : (B,) array
-        Nats per datapoint.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `eps` is not what the model can take.
-
-    Examples
-    --------
-    >>> import numpy as np, numpyvae
-    >>> vae = numpyvae.VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> x = np.array([[0, 1, 1, 0], [1, 1, 0, 0]])
-    >>> numpyvae.elbo(vae, x, np.zeros((1, 2, 2))).shape
-    (2,)
-    """
-    return elbo_terms(vae, x, eps).elbo
-
-
-def elbo_and_grad(
-    vae: VAE, x: np.ndarray, eps: np.ndarray, *, kl: str = "closed"
-) -> tuple[float, np.ndarray]:
-    """Mean ELBO of a batch, and its gradient in every parameter.
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    eps : (L, B, J) array
-        Standard normal noise; for given `eps` the ELBO is a deterministic function.
-    kl : {"closed", "sampled"}
-        Eq. (11) with the closed-form KL (estimator B), or Eq. (7) with all terms sampled
-        (estimator A).
+def elbo_and_grad(vae: VAE, x: Any, eps: Any) -> tuple[float, np.ndarray]:
+    """Mean ELBO of a batch, Eq. (11), and its gradient in every parameter.
 
     Returns
     -------
@@ -242,155 +163,208 @@ def elbo_and_grad(
     gradient : (P,) array
         ∂value/∂(φ, θ), laid out as `vae.parameters.flat`. Ascend it.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `eps` is not what the model can take.
-
     Examples
     --------
-    >>> from numpyvae import VAE
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> x, eps = np.array([[0, 1, 1, 0], [1, 1, 0, 0]]), np.zeros((5, 2, 2))
-    >>> value, gradient = elbo_and_grad(vae, x, eps)
+    >>> value, gradient = elbo_and_grad(vae, [[0, 1, 1, 0]], np.zeros((5, 1, 2)))
     >>> gradient.shape == vae.parameters.flat.shape
     True
     """
-    check_vae(vae)
-    x, eps = vae.check_batch(x, eps)
-    terms, gradient = terms_and_grad(vae, x, eps, check_choice("kl", kl, tuple(_KL)))
-    return float(terms.elbo), gradient.flat
+    x, eps = check_batch(vae, x, eps)
+    terms, pull = evidence_lower_bound(vae, x, eps)
+    shares = np.full(len(x), 1 / len(x), vae.dtype)  # of each datapoint in the mean
+    return float(shares @ terms.elbo), pull(shares).flat
 
 
-def terms_and_grad(
-    vae: VAE, x: np.ndarray, eps: np.ndarray, kl: str = "closed", wrt: str = "both"
-) -> tuple[Terms, Parameters]:
-    """Batch means of the two terms of Eq. (11), and the gradient of the ELBO; unchecked input.
-
-    `wrt` is "both", "phi" or "theta": only that slice of the gradient is computed, the other
-    is zero (notes, §3.6).
-    """
-    (mu, logvar), pull_encoder = vae.encoder(x)
-    terms, pull = terms_given_q(vae, x, mu, logvar, eps, kl)
-    gradient = vae.parameters.room_for_gradient(wrt)
-    if wrt == "theta":
-        pull(gradient, into_q=False)
-    else:
-        pull_encoder(*pull(gradient if wrt == "both" else None), gradient)
-    return terms, gradient
-
-
-def terms_given_q(
-    vae: VAE,
-    x: np.ndarray,
-    mu: np.ndarray,
-    logvar: np.ndarray,
-    eps: np.ndarray,
-    kl: str = "closed",
-    weights: np.ndarray | None = None,
-) -> tuple[Terms, Callable]:
-    """Batch means of the two terms of Eq. (11) for any q = N(μ, σ²), and their pullback.
-
-    The encoder gives one such q for each x; variational inference per datapoint has others. With
-    the nodes and `weights` (L,) of a quadrature rule for N(0, I) as `eps`, the expectation under
-    q is that rule's; by default the L samples count equally.
+def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
+    """Log joint density log p_θ(x, z) = log p_θ(x|z) + log p(z), Eq. (1).
 
     Returns
     -------
-    terms : Terms
-        Two floats.
-    pull : callable
-        `pull(gradient=None, into_q=True) -> (dmu, dlogvar)`; with a gradient given, that in θ
-        is written into it; without `into_q` the rest is left out.
+    log_p : (L, B) array
+        Nats.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> log_joint(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], np.zeros((5, 2, 2))).shape
+    (5, 2)
     """
-    z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
-    kl_term, pull_kl = _KL[kl](z, mu, logvar, eps)
-    px_shares, kl_shares = _shares(log_px, weights), _shares(kl_term, weights)
-
-    def pull(gradient=None, into_q=True):
-        dz = pull_decoder(px_shares, gradient, input_gradient=into_q)
-        if not into_q:
-            return None
-        dz_kl, dmu_kl, dlogvar_kl = pull_kl(-kl_shares)
-        dmu, dlogvar = pull_z(dz + dz_kl)
-        return dmu + dmu_kl, dlogvar + dlogvar_kl
-
-    return Terms(float(np.vdot(px_shares, log_px)), float(np.vdot(kl_shares, kl_term))), pull
+    x, z = check_batch(vae, x, z, "z")
+    log_px, _ = vae.log_likelihood(x, z)
+    log_pz, _ = log_prior(z)
+    return log_px + log_pz
 
 
-def _shares(term: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Share of each entry of a term, (L, B) or (B,), in its mean over samples and rows."""
-    if weights is None or term.ndim == 1:
-        return np.full(term.shape, 1 / term.size, term.dtype)
-    return np.repeat(weights[:, None] / term.shape[1], term.shape[1], axis=1).astype(term.dtype)
+def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
+    """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
+
+    No term is in closed form, which makes it an independent check of `elbo`. It is estimator A
+    of Kingma & Welling 2013, §2.3.
+
+    Returns
+    -------
+    elbo : (B,) array
+        Nats per datapoint.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> sampled_elbo(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], np.zeros((5, 2, 2))).shape
+    (2,)
+    """
+    x, eps = check_batch(vae, x, eps)
+    (mu, logvar), _ = vae.encoder(x)
+    z, _ = reparameterize(mu, logvar, eps)
+    log_px, _ = vae.log_likelihood(x, z)
+    log_pz, _ = log_prior(z)
+    deviation = np.exp(0.5 * logvar) * eps  # z − μ; that difference loses digits where μ is large
+    log_q, _ = gaussian_logpdf(deviation, np.zeros_like(mu), logvar)
+    return (log_px + log_pz - log_q).mean(axis=0)
 
 
-def _closed_kl(z, mu, logvar, eps) -> tuple[np.ndarray, Callable]:
-    """KL(q ‖ p) of Eq. (11) by `gaussian_kl`, (B,): no sample plays a part in it."""
-    kl, pull_kl = gaussian_kl(mu, logvar)
-    return kl, lambda dkl: (0, *pull_kl(dkl))
+class Weights(NamedTuple):
+    """Draws z from a q with their log importance weights, as `weigh` returns them, Eq. (7).
+
+    Attributes
+    ----------
+    log_w : (L, B) array
+        log w = log p_θ(x, z) − log q(z|x), nats.
+    z : (L, B, J) array
+    log_px : (L, B) array
+        log p_θ(x|z).
+    pull_z, pull_decoder : callable
+        The pullbacks of `reparameterize` and of `VAE.log_likelihood`.
+
+    Examples
+    --------
+    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
+    >>> weigh(vae, np.ones((1, 4)), zeros, zeros, np.zeros((5, 1, 2))).log_w.shape
+    (5, 1)
+    """
+
+    log_w: np.ndarray
+    z: np.ndarray
+    log_px: np.ndarray
+    pull_z: Callable
+    pull_decoder: Callable
 
 
-def _sampled_kl(z, mu, logvar, eps) -> tuple[np.ndarray, Callable]:
-    """log q_φ(z|x) − log p(z) by `sampled_kl`, (L, B): μ acts through z alone."""
-    log_ratio, pull_ratio = sampled_kl(z, logvar, eps)
+def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> Weights:
+    """Draw z = μ + σ ε from any q and weigh it: log w = log p_θ(x|z) + log p(z) − log q(z|x).
 
-    def pull(dkl):
-        dz, dlogvar = pull_ratio(dkl)
-        return dz, 0, dlogvar
-
-    return log_ratio, pull
-
-
-def mean_terms(vae: VAE, x: np.ndarray, *, n_samples: int = 1, seed: int = 0) -> Terms:
-    """Average the two terms of Eq. (11) over a data set, in blocks of rows.
-
-    The noise depends on `seed` alone, so two models are compared under the same draws.
+    The mean of log w is the ELBO of Eq. (7); the log of the mean of w is the importance-weighted
+    bound (Burda et al. 2015). Nothing is checked here.
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
-    n_samples : int
-        L, draws of z per datapoint.
-    seed : int
+    mu, logvar : (B, J) array
+        The parameters of q.
 
     Returns
     -------
+    weights : Weights
+
+    Examples
+    --------
+    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
+    >>> weights = weigh(vae, np.ones((1, 4)), zeros, zeros, np.ones((5, 1, 2)))
+    >>> bool((weights.log_w == weights.log_px).all())        # q is the prior
+    True
+    """
+    z, pull_z = reparameterize(mu, logvar, eps)
+    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_ratio, _ = sampled_kl(z, logvar, eps)  # log q(z|x) − log p(z)
+    return Weights(log_px - log_ratio, z, log_px, pull_z, pull_decoder)
+
+
+class Estimate(NamedTuple):
+    """One estimate of an objective, averaged over the batch; nats per datapoint.
+
+    Attributes
+    ----------
+    objective : float
+        What the gradient ascends: the ELBO of Eq. (11), L_K, or a weighted objective.
     reconstruction, kl : float
-        Nats per datapoint.
+        The two terms of Eq. (11), with the KL in closed form and without weights, whatever the
+        objective is: their difference is always an unbiased estimate of the ELBO.
+    gradient : Parameters
+        Estimate of ∂objective/∂(φ, θ). Ascend it.
+
+    Examples
+    --------
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> estimate = Estimator()(vae, [[0, 1, 1, 0]], np.zeros((1, 1, 2)))
+    >>> estimate.elbo == estimate.reconstruction - estimate.kl
+    True
+    """
+
+    objective: float
+    reconstruction: float
+    kl: float
+    gradient: Parameters
+
+    @property
+    def elbo(self) -> float:
+        """ELBO = reconstruction − KL, Eq. (11)."""
+        return self.reconstruction - self.kl
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A rule that turns noise into an objective and its gradient. This one is Eq. (11).
+
+    For another, make a frozen dataclass that inherits from this one, with its settings as fields,
+    and override `estimate`; `fit(estimator=…)` takes it.
+
+    Parameters
+    ----------
+    n_samples : int
+        L, the number of averages over draws of z for each datapoint.
 
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take.
+        If a setting is not a number in its range.
 
     Examples
     --------
-    >>> from numpyvae import VAE
-    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> terms = mean_terms(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], n_samples=100)
-    >>> terms.elbo == terms.reconstruction - terms.kl
-    True
+    >>> Estimator(n_samples=3).n_draws
+    3
     """
-    x = check_data(vae, x)
-    n_samples = check_count("n_samples", n_samples)
-    rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _EVALUATION]))
-    totals = np.zeros(2)
-    for start in range(0, x.shape[0], _ROWS):
-        block = x[start : start + _ROWS]
-        eps = rng.standard_normal((n_samples, len(block), vae.latent_dim), vae.dtype)
-        terms = _terms(vae, np.asarray(block, vae.dtype), eps)
-        totals += [term.sum(dtype=float) for term in terms]
-    return Terms(*map(float, totals / x.shape[0]))
 
+    n_samples: int = field(default=1, kw_only=True)
+    n_importance = 1  # K, the number of draws inside one logarithm
 
-_EVALUATION, _ROWS = 201, 500  # purpose of the random stream; rows in a block
-_KL = {"closed": _closed_kl, "sampled": _sampled_kl}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_samples", check_count("n_samples", self.n_samples))
 
+    @property
+    def n_draws(self) -> int:
+        """L·K, the number of draws of z for each datapoint: the first axis of `eps`."""
+        return self.n_samples * self.n_importance
 
-def standard_normal(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """μ = 0 and log σ² = 0: the parameters of the prior p(z) = N(0, I), in the dtype of z."""
-    zeros = np.zeros(z.shape[-1], z.real.dtype)
-    return zeros, zeros
+    def at(self, epochs: float) -> Estimator:
+        """Return the estimator after so many epochs: a warm-up changes it, else it is itself."""
+        return self
+
+    def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
+        """Estimate the objective and its gradient for one batch.
+
+        Each K consecutive draws of `eps` (L·K, B, J) share a logarithm.
+        """
+        x, eps = check_batch(vae, x, eps)
+        check_choice("update", update, ("both", "phi", "theta"))
+        if len(eps) % self.n_importance:
+            raise ValueError(
+                f"eps: expected L·K draws for each datapoint, a multiple of K = "
+                f"{self.n_importance}, got {len(eps)}; draw {self.n_draws} or change n_importance"
+            )
+        return self.estimate(vae, x, eps, update)
+
+    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
+        """Do the work on arrays of the model's dtype, as `fit` calls it, without checks."""
+        terms, pull = evidence_lower_bound(vae, x, eps)
+        shares = np.full(len(x), 1 / len(x), vae.dtype)
+        reconstruction, kl = (float(shares @ term) for term in terms)
+        return Estimate(reconstruction - kl, reconstruction, kl, pull(shares, update))

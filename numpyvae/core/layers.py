@@ -4,10 +4,14 @@ Every differentiable piece of this package has one form,
 
     y, pull = f(x, …)
 
-the value, and the *pullback*: a closure that takes ∂ELBO/∂y to ∂ELBO/∂x. Where f has weights,
-`pull` also *writes* their gradients into arrays that the caller owns; where the same weights are
-used twice, the caller adds. Nothing is stored between calls. The forward expressions are analytic
-and avoid `abs`, so that they also run on complex input: that is how the complex step checks them.
+the value and the *pullback*, a vector–Jacobian product: a function that takes ∂ELBO/∂y to
+∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into arrays that the caller
+owns. Nothing is stored between calls. The forward expressions are analytic and avoid `abs`, so
+that they also run on complex input: that is how the complex step checks them.
+
+An *activation* is such a function of an array of any shape, `y, pull = f(x)` and `pull(dy) -> dx`,
+applied to each element. It says whether it is smooth and whether it is increasing, for those who
+need to know. `VAE(activation=f)` takes any function of this form.
 
 Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in), y (R, n_out).
 """
@@ -15,13 +19,227 @@ Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in),
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
-__all__ = ["ACTIVATIONS", "dense", "identity", "mlp", "relu", "sigmoid", "softplus", "tanh"]
+from ..support.checks import check_choice, shown
+from ..support.registry import register
 
-Weights = Sequence[tuple[np.ndarray, np.ndarray]]
+__all__ = [
+    "ACTIVATIONS",
+    "dense",
+    "find_activation",
+    "identity",
+    "mlp",
+    "register_activation",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "tanh",
+]
+
 Pull = Callable[[np.ndarray], np.ndarray]
+Weights = Sequence[tuple[np.ndarray, np.ndarray]]
+
+ACTIVATIONS: dict[str, Callable] = {}
+
+
+def register_activation(*, smooth: bool, increasing: bool) -> Callable[[Callable], Callable]:
+    """Make an activation known by its name, so that a model that uses it can be saved and loaded.
+
+    Parameters
+    ----------
+    smooth : bool
+        Whether it has derivatives of all orders.
+    increasing : bool
+        Whether it never decreases.
+
+    Returns
+    -------
+    decorator : callable
+
+    Raises
+    ------
+    ValueError
+        If another module has registered this name.
+
+    Examples
+    --------
+    >>> @register_activation(smooth=True, increasing=False)
+    ... def bump(x):
+    ...     y = np.exp(-x * x)
+    ...     return y, lambda dy: dy * -2 * x * y
+    >>> find_activation("bump") is bump, ACTIVATIONS.pop("bump").smooth
+    (True, True)
+    """
+
+    def decorate(f: Callable) -> Callable:
+        register("activation", ACTIVATIONS, f.__name__, f)
+        f.smooth, f.increasing = smooth, increasing
+        return f
+
+    return decorate
+
+
+def find_activation(activation: str | Callable) -> Callable:
+    """Return the activation with this name; a function is returned as it is.
+
+    Parameters
+    ----------
+    activation : str or callable
+        A key of `ACTIVATIONS`, or a function of the form `y, pull = f(x)`.
+
+    Returns
+    -------
+    f : callable
+
+    Raises
+    ------
+    ValueError
+        For any other name, or a function of another form.
+
+    Examples
+    --------
+    >>> find_activation("tanh") is tanh
+    True
+    """
+    if callable(activation):
+        _check_form(activation)
+        return activation
+    return ACTIVATIONS[check_choice("activation", activation, tuple(ACTIVATIONS))]
+
+
+def _check_form(f: Callable) -> None:
+    """Raise ValueError unless `y, pull = f(x)`, as `numpy.tanh` is not."""
+    one = np.zeros((1, 1))
+    with suppress(TypeError, ValueError):
+        y, pull = f(one)
+        if np.shape(y) == np.shape(pull(one)) == one.shape:
+            return
+    raise ValueError(
+        f"activation: expected a function y, pull = f(x) of an array, with pull(dy) -> dx, got "
+        f"{shown(f)}; see numpyvae.core.layers.tanh"
+    )
+
+
+def name_of(activation: Any) -> str:
+    """Return the name under which an activation is found."""
+    return getattr(activation, "__name__", type(activation).__name__)
+
+
+@register_activation(smooth=True, increasing=True)
+def tanh(x: np.ndarray) -> tuple[np.ndarray, Pull]:
+    """y = tanh x;  y′ = 1 − y², computed from the output.
+
+    >>> y, pull = tanh(np.array([0.0, 1.0]))
+    >>> bool(np.allclose(pull(np.ones(2)), 1 / np.cosh([0.0, 1.0]) ** 2))
+    True
+    """
+    y = np.tanh(x)
+
+    def pull(dy):
+        dx = y * y
+        np.subtract(1, dx, out=dx)
+        dx *= dy
+        return dx
+
+    return y, pull
+
+
+@register_activation(smooth=False, increasing=True)
+def relu(x: np.ndarray) -> tuple[np.ndarray, Pull]:
+    """y = max(x, 0);  y′ = 1 where y > 0, else 0.
+
+    >>> y, pull = relu(np.array([-2.0, 3.0]))
+    >>> y, pull(np.ones(2))
+    (array([0., 3.]), array([0., 1.]))
+    """
+    y = np.maximum(x, 0)
+
+    def pull(dy):
+        return dy * (y > 0)
+
+    return y, pull
+
+
+@register_activation(smooth=True, increasing=True)
+def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
+    """y = log(1 + e^x) = max(x, 0) + log(1 + t), t = e^−|x|;  y′ = sigmoid(x).
+
+    >>> y, pull = softplus(np.array([-1000.0, 0.0, 1000.0]))
+    >>> y[[0, 2]], pull(np.ones(3))
+    (array([   0., 1000.]), array([0. , 0.5, 1. ]))
+    """
+    t = exp_minus_abs(x)
+    one_t = 1 + t
+    y = log1p(t, one_t)
+    y += np.maximum(x, 0)
+
+    def pull(dy):
+        dx = np.maximum(t, x > 0)
+        dx /= one_t
+        dx *= dy
+        return dx
+
+    return y, pull
+
+
+@register_activation(smooth=True, increasing=True)
+def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
+    """y = 1/(1 + e^−x) = max(t, [x > 0])/(1 + t), t = e^−|x|;  y′ = t/(1 + t)².
+
+    The quotient is 1/(1 + t) for x > 0 and t/(1 + t) elsewhere: nothing overflows and nothing
+    cancels, so that a tiny y or y′ keeps all its digits.
+
+    >>> y, pull = sigmoid(np.array([-1000.0, 0.0]))
+    >>> y, pull(np.ones(2))
+    (array([0. , 0.5]), array([0.  , 0.25]))
+    """
+    t = exp_minus_abs(x)
+    one_t = 1 + t
+    y = np.maximum(t, x > 0)
+    y /= one_t
+
+    def pull(dy):
+        dx = t / one_t
+        dx /= one_t
+        dx *= dy
+        return dx
+
+    return y, pull
+
+
+@register_activation(smooth=True, increasing=True)
+def identity(x: np.ndarray) -> tuple[np.ndarray, Pull]:
+    """y = x;  y′ = 1. With it a multi-layer perceptron is an affine map.
+
+    >>> y, pull = identity(np.array([2.0]))
+    >>> y, pull(np.ones(1))
+    (array([2.]), array([1.]))
+    """
+    return x, lambda dy: dy
+
+
+def exp_minus_abs(x: np.ndarray) -> np.ndarray:
+    """e^−|x|, in (0, 1]. −|x| is written min(x, −x), which the complex step can follow."""
+    t = -x
+    np.minimum(x, t, out=t)
+    return np.exp(t, out=t)
+
+
+def log1p(t: np.ndarray, one_t: np.ndarray) -> np.ndarray:
+    """log(1 + t) for t ≥ 0, as log u + (t − (u − 1))/u, where u = 1 + t as it was rounded.
+
+    u − 1 and its difference from t are exact: the second term restores what the rounding took.
+    `np.log1p` gives the same, but `np.log` and four passes over memory take a quarter of its time.
+    """
+    y = one_t - 1
+    np.subtract(t, y, out=y)
+    y /= one_t
+    y += np.log(one_t)
+    return y
 
 
 def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Callable]:
@@ -37,8 +255,8 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     -------
     y : (R, n_out) array
     pull : callable
-        `pull(dy, into=None, input_gradient=True)` writes the weight gradients into the pair
-        `into = (dW, db)`, unless None, and returns dx, unless it is not wanted.
+        `pull(dy, into=None, input_gradient=True)` writes the gradients of the weights into the
+        pair `into = (dW, db)` if one is given, and returns dx, or None if that is not wanted.
 
     Examples
     --------
@@ -61,182 +279,6 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     return y, pull
 
 
-def tanh(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = tanh x, and tanh′ = 1 − y², read from the output.
-
-    Parameters
-    ----------
-    x : (...) array
-
-    Returns
-    -------
-    y : (...) array
-    pull : callable
-        `pull(dy) -> dx`.
-
-    Examples
-    --------
-    >>> y, pull = tanh(np.array([0.0, 1.0]))
-    >>> bool(np.allclose(pull(np.ones(2)), 1 / np.cosh([0.0, 1.0]) ** 2))
-    True
-    """
-    y = np.tanh(x)
-
-    def pull(dy):
-        dx = y * y
-        np.subtract(1, dx, out=dx)
-        dx *= dy
-        return dx
-
-    return y, pull
-
-
-def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = 1/(1 + e^−x) = max(t, [x > 0])/(1 + t), t = e^−|x|; y′ = t/(1 + t)².
-
-    The quotient is 1/(1 + t) on the right and t/(1 + t) on the left: nothing overflows, and
-    nothing cancels, so that a tiny y or y′ keeps all its digits.
-
-    Parameters
-    ----------
-    x : (...) array
-
-    Returns
-    -------
-    y : (...) array
-    pull : callable
-        `pull(dy) -> dx`.
-
-    Examples
-    --------
-    >>> y, pull = sigmoid(np.array([-1000.0, 0.0]))
-    >>> y, pull(np.ones(2))
-    (array([0. , 0.5]), array([0.  , 0.25]))
-    """
-    t = exp_minus_abs(x)
-    one_t = 1 + t
-    y = np.maximum(t, x > 0)
-    y /= one_t
-
-    def pull(dy):
-        dx = t / one_t
-        dx /= one_t
-        dx *= dy
-        return dx
-
-    return y, pull
-
-
-def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = log(1 + e^x) = max(x, 0) + log(1 + t), t = e^−|x|; y′ = sigmoid(x).
-
-    Parameters
-    ----------
-    x : (...) array
-
-    Returns
-    -------
-    y : (...) array
-    pull : callable
-        `pull(dy) -> dx`.
-
-    Examples
-    --------
-    >>> y, pull = softplus(np.array([-1000.0, 0.0, 1000.0]))
-    >>> y[[0, 2]], pull(np.ones(3))
-    (array([   0., 1000.]), array([0. , 0.5, 1. ]))
-    """
-    t = exp_minus_abs(x)
-    one_t = 1 + t
-    y = log1p(t, one_t)
-    y += np.maximum(x, 0)
-
-    def pull(dy):
-        dx = np.maximum(t, x > 0)
-        dx /= one_t
-        dx *= dy
-        return dx
-
-    return y, pull
-
-
-def exp_minus_abs(x: np.ndarray) -> np.ndarray:
-    """e^−|x|, which is in (0, 1]: softplus, sigmoid and log p share it.
-
-    −|x| is written min(x, −x), which the complex step can follow.
-    """
-    t = -x
-    np.minimum(x, t, out=t)
-    return np.exp(t, out=t)
-
-
-def log1p(t: np.ndarray, one_t: np.ndarray) -> np.ndarray:
-    """log(1 + t) for t ≥ 0, as log u + (t − (u − 1))/u with u = 1 + t as it was rounded.
-
-    u − 1 and its difference from t are exact: the second term puts back what the rounding took.
-    `np.log1p` says the same, but `np.log` and four passes take a quarter of its time.
-    """
-    y = one_t - 1
-    np.subtract(t, y, out=y)
-    y /= one_t
-    y += np.log(one_t)
-    return y
-
-
-def relu(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = max(x, 0); y′ = 1 where y > 0, else 0.
-
-    Parameters
-    ----------
-    x : (...) array
-
-    Returns
-    -------
-    y : (...) array
-    pull : callable
-        `pull(dy) -> dx`.
-
-    Examples
-    --------
-    >>> y, pull = relu(np.array([-2.0, 3.0]))
-    >>> y, pull(np.ones(2))
-    (array([0., 3.]), array([0., 1.]))
-    """
-    y = np.maximum(x, 0)
-
-    def pull(dy):
-        return dy * (y > 0)
-
-    return y, pull
-
-
-def identity(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = x: with it a multi-layer perceptron is an affine map.
-
-    Parameters
-    ----------
-    x : (...) array
-
-    Returns
-    -------
-    y : (...) array
-    pull : callable
-        `pull(dy) -> dx`.
-
-    Examples
-    --------
-    >>> y, pull = identity(np.array([2.0]))
-    >>> y, pull(np.ones(1))
-    (array([2.]), array([1.]))
-    """
-    return x, lambda dy: dy
-
-
-ACTIVATIONS: dict[str, Callable] = {
-    f.__name__: f for f in (tanh, relu, softplus, sigmoid, identity)
-}
-
-
 def mlp(x: np.ndarray, weights: Weights, activation: Callable) -> tuple[np.ndarray, Callable]:
     """Apply a multi-layer perceptron: dense and activation in turn, the last layer dense alone.
 
@@ -248,7 +290,7 @@ def mlp(x: np.ndarray, weights: Weights, activation: Callable) -> tuple[np.ndarr
     weights : sequence of (W, b)
         One pair per layer.
     activation : callable
-        One of `ACTIVATIONS`.
+        f, an activation.
 
     Returns
     -------
@@ -264,19 +306,19 @@ def mlp(x: np.ndarray, weights: Weights, activation: Callable) -> tuple[np.ndarr
     >>> y.shape, pull(np.ones((4, 2))).shape
     ((4, 2), (4, 3))
     """
-    steps = []
+    pulls = []
     for W, b in weights[:-1]:
         x, pull_dense = dense(x, W, b)
         x, pull_activation = activation(x)
-        steps.append((pull_dense, pull_activation))
+        pulls.append((pull_dense, pull_activation))
     y, pull_last = dense(x, *weights[-1])
 
     def pull(dy, into=None, input_gradient=True):
-        gradients = into if into is not None else [None] * len(weights)
-        dy = pull_last(dy, gradients[-1], input_gradient or len(steps) > 0)
-        for i in reversed(range(len(steps))):
-            pull_dense, pull_activation = steps[i]
-            dy = pull_dense(pull_activation(dy), gradients[i], input_gradient or i > 0)
+        into = into or [None] * len(weights)
+        dy = pull_last(dy, into[-1], input_gradient or len(pulls) > 0)
+        for i in reversed(range(len(pulls))):
+            pull_dense, pull_activation = pulls[i]
+            dy = pull_dense(pull_activation(dy), into[i], input_gradient or i > 0)
         return dy
 
     return y, pull

@@ -1,9 +1,9 @@
 """What the decoder's outputs mean: log p_θ(x|z) as a distribution over data.
 
-A likelihood says how many outputs the decoder has for each dimension of x (`heads`), which
-parameters it owns beside the network's, which data it accepts, and gives log p(x|z) with its
-pullback, the mean E[x|z] and draws. To add one, write a class with these members, name it in
-`parse_likelihood`, and add it to the cases of `gradcheck`.
+A likelihood says how many outputs the decoder has for each dimension of x, which parameters it
+adds to θ, which data it accepts, and gives log p(x|z) with its pullback, the mean, the variance
+and draws of x. `VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood`
+gives it a name, so that a model that uses it can be saved and loaded.
 
 Symbols: x (B, D); decoder outputs `out` (L, B, heads·D); log p (L, B).
 """
@@ -13,39 +13,53 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from ..support.checks import check_count, check_positive, row_blocks, warn_caller
-from .distributions import binomial_logpmf, gaussian_logpdf
+from ..support.registry import register
+from .distributions import binomial_logpmf, gaussian_logpdf, poisson_logpmf
 from .layers import sigmoid
 from .parameters import Parameters
 
 __all__ = [
+    "LIKELIHOODS",
     "Bernoulli",
     "Binomial",
     "FixedGaussian",
     "GaussianHead",
     "LearnedGaussian",
     "Likelihood",
+    "Poisson",
     "parse_likelihood",
+    "register_likelihood",
 ]
 
-_MOST_TRIALS = 1 << 16  # of a Binomial: its log C(n, x) is a table
+LIKELIHOODS: dict[str, type[Likelihood]] = {}
+_MOST_TRIALS = 1 << 16  # the largest n of a Binomial, whose log C(n, x) is a table
 _VARIANCE = "decoder.logvar"  # the name of the learned log σ² among the parameters θ
 
 
 class Likelihood:
-    """What every likelihood offers; `name` is the text that `parse_likelihood` reads back.
+    """The base class: override `name`, `log_prob`, `mean` and `draw`, and what else differs.
+
+    Two likelihoods are equal if they have the same class and equal settings.
 
     Attributes
     ----------
     name : str
+        The text from which `parse_likelihood` makes an equal likelihood.
     heads : int
-        Decoder outputs for each dimension of x.
+        Number of decoder outputs for each dimension of x.
     support : (float, float)
-        The range that x must keep to.
+        The smallest and the largest value that x may have.
+    integers : bool
+        Whether x must be whole numbers.
+    reading : {"values", "fractions", "outcomes"}
+        How raw data from 0 to a maximum value become x: unchanged, divided by the maximum, or
+        drawn as 0 or 1 with probability value/maximum.
+    smooth : bool
+        Whether log p(x|z) has derivatives of all orders in the decoder's outputs.
 
     Examples
     --------
@@ -53,29 +67,55 @@ class Likelihood:
     [1, 2]
     """
 
-    heads: ClassVar[int] = 1
     name: str
+    heads: int = 1
+    support: tuple[float, float] = (-math.inf, math.inf)
+    integers: bool = False
+    reading: str = "values"
+    smooth: bool = True
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
 
     def parameter_shapes(self, data_dim: int) -> dict[str, tuple[int, ...]]:
-        """Return names and shapes of parameters that the likelihood adds to θ."""
+        """Return names and shapes of the parameters that the likelihood adds to θ."""
         return {}
 
-    support: tuple[float, float] = (-math.inf, math.inf)  # the range that x must keep to
-
     def check(self, x: np.ndarray, name: str = "x") -> None:
-        """Raise ValueError if a value of `x` (N, D), called `name`, is outside the support."""
+        """Raise ValueError if `x` (N, D), called `name`, has a value that it cannot have."""
+        low, high = self.support
+        if not self.integers and math.isinf(low) and math.isinf(high):
+            return
+        kind = "whole numbers" if self.integers else "values"
+        for block in row_blocks(x):
+            wrong = (block < low) | (block > high)
+            if self.integers:
+                wrong |= block != np.floor(block)
+            if wrong.any():
+                raise ValueError(
+                    f"{name}: expected {kind} from {low:g} to {high:g} for the likelihood "
+                    f"{self.name}, got {block[wrong][0]:.10g}; "
+                    "round or scale the data, or choose another likelihood"
+                )
 
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
     ) -> tuple[np.ndarray, Callable]:
         """Return log p(x|z), (L, B), and `pull(dlogp, gradient=None) -> dout`.
 
-        What the likelihood adds to θ, `pull` writes into `gradient`, if one is given.
+        If a gradient is given, `pull` writes into it what belongs to the likelihood's parameters.
         """
         raise NotImplementedError
 
     def mean(self, out: np.ndarray) -> np.ndarray:
         """Return E[x|z], (..., D)."""
+        raise NotImplementedError
+
+    def variance(self, out: np.ndarray, parameters: Parameters) -> np.ndarray:
+        """Return Var[x|z], (..., D)."""
         raise NotImplementedError
 
     def draw(
@@ -84,7 +124,89 @@ class Likelihood:
         """Return one draw x ~ p(x|z) for each row of `out`, (..., D)."""
         raise NotImplementedError
 
+    def noise_variance(self, parameters: Parameters) -> np.ndarray | float | None:
+        """Return σ² if x|z ~ N(out, σ²) with the same σ² for every z, else None."""
+        return None
 
+
+def register_likelihood(pattern: str) -> Callable[[type], type]:
+    """Make a likelihood known by its name, so that a model that uses it can be saved and loaded.
+
+    Parameters
+    ----------
+    pattern : str
+        Its name, such as `"poisson"`, or a name with a number, such as `"binomial:N"`: the class
+        is then called with that number.
+
+    Returns
+    -------
+    decorator : callable
+
+    Raises
+    ------
+    ValueError
+        If a class of another module has registered this name.
+
+    Examples
+    --------
+    >>> @register_likelihood("unit")
+    ... class UnitGaussian(FixedGaussian):
+    ...     name = "unit"
+    ...     sigma: float = 1.0
+    >>> LIKELIHOODS.pop("unit").__name__
+    'UnitGaussian'
+    """
+
+    def decorate(kind: type) -> type:
+        register("likelihood", LIKELIHOODS, pattern, kind)
+        return kind
+
+    return decorate
+
+
+def parse_likelihood(text: str | Likelihood) -> Likelihood:
+    """Return the likelihood with this name; a `Likelihood` is returned as it is.
+
+    Parameters
+    ----------
+    text : str or Likelihood
+        `bernoulli`, `binomial:16` (n), `poisson`, `gaussian:0.1` (σ), `gaussian:learned` (one σ
+        for each dimension; `gaussian` alone means this), `gaussian:head` (σ from the decoder), or
+        a name given to `register_likelihood`.
+
+    Returns
+    -------
+    likelihood : Likelihood
+
+    Raises
+    ------
+    ValueError
+        For any other text.
+
+    Examples
+    --------
+    >>> parse_likelihood("binomial:16")
+    Binomial(n=16)
+    """
+    if isinstance(text, Likelihood):
+        return text
+    name = "gaussian:learned" if text == "gaussian" else str(text)
+    family, _, number = name.partition(":")
+    try:
+        if name in LIKELIHOODS:
+            return LIKELIHOODS[name]()
+        for pattern, kind in LIKELIHOODS.items():
+            if pattern.partition(":")[0] == family and pattern.partition(":")[2].isupper():
+                return kind(int(number) if number.isdecimal() else float(number))
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(
+        f"likelihood: expected {', '.join(LIKELIHOODS)} (N a whole number, SIGMA a number above 0)"
+        f" or a Likelihood; got {text!r}. One of your own is found after register_likelihood"
+    )
+
+
+@register_likelihood("binomial:N")
 @dataclass(frozen=True)
 class Binomial(Likelihood):
     """Counts 0 … n in each dimension, from logits: log p = x·l − n softplus(l) + log C(n, x).
@@ -92,7 +214,7 @@ class Binomial(Likelihood):
     Parameters
     ----------
     n : int
-        Trials: 16 for the embedded digits, whose pixels count the ink in 4×4 blocks.
+        Number of trials: 16 for the embedded digits, whose pixels count the ink in 4×4 blocks.
 
     Raises
     ------
@@ -106,6 +228,7 @@ class Binomial(Likelihood):
     """
 
     n: int
+    integers = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_count("binomial n", self.n))
@@ -120,29 +243,21 @@ class Binomial(Likelihood):
     def support(self) -> tuple[float, float]:
         return 0, self.n
 
-    def check(self, x: np.ndarray, name: str = "x") -> None:
-        for block in row_blocks(x):
-            wrong = (block < 0) | (block > self.n) | (block != np.floor(block))
-            if wrong.any():
-                raise ValueError(
-                    f"{name}: expected whole counts in 0 … {self.n} for the likelihood "
-                    f"{self.name}, got {block[wrong][0]:.10g}; "
-                    "round the data or choose another n or likelihood"
-                )
-
     def log_prob(self, x, out, parameters):
         logp, pull_logits = binomial_logpmf(x, out, self.n)
         return logp, lambda dlogp, gradient=None: pull_logits(dlogp)
 
     def mean(self, out):
-        p, _ = sigmoid(out)
-        return self.n * p
+        return self.n * sigmoid(out)[0]
+
+    def variance(self, out, parameters):
+        return self.n * sigmoid(out)[0] * sigmoid(-out)[0]  # n p (1 − p)
 
     def draw(self, out, parameters, rng):
-        p, _ = sigmoid(out)
-        return rng.binomial(self.n, p).astype(out.dtype)
+        return rng.binomial(self.n, sigmoid(out)[0]).astype(out.dtype)
 
 
+@register_likelihood("bernoulli")
 @dataclass(frozen=True)
 class Bernoulli(Binomial):
     """Zeros and ones, from logits: the Binomial with n = 1 (K&W 2013, appendix C.1).
@@ -150,7 +265,7 @@ class Bernoulli(Binomial):
     Parameters
     ----------
     n : int
-        1; not to be changed.
+        1; it cannot be changed.
 
     Examples
     --------
@@ -159,10 +274,8 @@ class Bernoulli(Binomial):
     """
 
     n: int = 1
-
-    @property
-    def name(self) -> str:
-        return "bernoulli"
+    name = "bernoulli"
+    reading = "outcomes"
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         grays = False
@@ -172,19 +285,51 @@ class Bernoulli(Binomial):
                     f"{name}: expected values in [0, 1] for the likelihood bernoulli, got values "
                     f"from {block.min():.10g} to {block.max():.10g}; divide by the largest "
                     "possible value and binarize (numpyvae.datasets.binarize), or choose "
-                    "binomial:n or gaussian"
+                    "binomial:N or gaussian"
                 )
             grays = grays or bool(((block != 0) & (block != 1)).any())
         if grays:
             warn_caller(
-                f"{name} holds grays, but a Bernoulli outcome is 0 or 1: the objective is then a "
-                "cross-entropy, not log p(x). Pass transform=numpyvae.datasets.binarize to "
-                "draw binary images afresh each epoch, or choose another likelihood"
+                f"{name} contains grays, but a Bernoulli outcome is 0 or 1: the objective is then "
+                "a cross-entropy, not log p(x). Draw outcomes with "
+                f"numpyvae.datasets.binarize({name}, rng), or afresh in each epoch with "
+                "fit(transform=numpyvae.datasets.binarize), or choose another likelihood"
             )
 
 
+@register_likelihood("poisson")
+@dataclass(frozen=True)
+class Poisson(Likelihood):
+    """Counts without an upper end, from log rates l: log p = x·l − e^l − log x!.
+
+    Examples
+    --------
+    >>> Poisson().mean(np.log([[3.0]])).round(6)      # e^l
+    array([[3.]])
+    """
+
+    name = "poisson"
+    support = (0, math.inf)
+    integers = True
+
+    def log_prob(self, x, out, parameters):
+        logp, pull_log_rate = poisson_logpmf(x, out)
+        return logp, lambda dlogp, gradient=None: pull_log_rate(dlogp)
+
+    def mean(self, out):
+        return np.exp(out)
+
+    def variance(self, out, parameters):
+        return np.exp(out)
+
+    def draw(self, out, parameters, rng):
+        return rng.poisson(np.exp(out.astype(float))).astype(out.dtype)
+
+
 class _Gaussian(Likelihood):
-    """N(μ(z), σ²) per dimension; the three kinds below differ in where σ² comes from."""
+    """N(μ(z), σ²) in each dimension; the three kinds below differ in where σ² comes from."""
+
+    reading = "fractions"
 
     def moments(self, out: np.ndarray, parameters: Parameters):
         """Return μ and log σ², which broadcast to (..., D)."""
@@ -193,11 +338,16 @@ class _Gaussian(Likelihood):
     def mean(self, out):
         return out
 
+    def variance(self, out, parameters):
+        mu, logvar = self.moments(out, parameters)
+        return np.broadcast_to(np.exp(logvar), mu.shape)
+
     def draw(self, out, parameters, rng):
         mu, logvar = self.moments(out, parameters)
         return mu + np.exp(0.5 * logvar) * rng.standard_normal(mu.shape, mu.dtype)
 
 
+@register_likelihood("gaussian:SIGMA")
 @dataclass(frozen=True)
 class FixedGaussian(_Gaussian):
     """Gaussian with one given σ. Squared error is this with σ² = ½, less a constant.
@@ -235,10 +385,14 @@ class FixedGaussian(_Gaussian):
         logp, pull_logp = gaussian_logpdf(x, out, logvar)
         return logp, lambda dlogp, gradient=None: pull_logp(dlogp)[1]
 
+    def noise_variance(self, parameters):
+        return self.sigma**2
 
+
+@register_likelihood("gaussian:learned")
 @dataclass(frozen=True)
 class LearnedGaussian(_Gaussian):
-    """Gaussian with one learned σ_d per dimension, the same for every z.
+    """Gaussian with one learned σ_d for each dimension, the same for every z.
 
     Its parameter among θ is `decoder.logvar` (D,), which starts at log σ² = 0.
 
@@ -267,12 +421,16 @@ class LearnedGaussian(_Gaussian):
 
         return logp, pull
 
+    def noise_variance(self, parameters):
+        return np.exp(parameters[_VARIANCE].astype(float))
 
+
+@register_likelihood("gaussian:head")
 @dataclass(frozen=True)
 class GaussianHead(_Gaussian):
     """Gaussian whose μ(z) and log σ²(z) both come from the decoder (K&W 2013, appendix C.2).
 
-    Its density has no upper bound: where some x_d hardly varies, σ_d can shrink without end.
+    Its density has no upper bound: where some x_d hardly varies, σ_d can shrink without limit.
 
     Examples
     --------
@@ -280,7 +438,7 @@ class GaussianHead(_Gaussian):
     array([[0.2, 0.7]])
     """
 
-    heads: ClassVar[int] = 2
+    heads = 2
     name = "gaussian:head"
 
     def moments(self, out, parameters):
@@ -298,48 +456,3 @@ class GaussianHead(_Gaussian):
             return np.concatenate([dmu, dlogvar], axis=-1)
 
         return logp, pull
-
-
-def parse_likelihood(text: str | Likelihood) -> Likelihood:
-    """Return the likelihood that a text names; a `Likelihood` passes through.
-
-    Parameters
-    ----------
-    text : str
-        `bernoulli`, `binomial:16` (n), `gaussian:0.1` (σ), `gaussian:learned` (one σ for each
-        dimension; `gaussian` alone means this) or `gaussian:head` (σ from the decoder).
-
-    Returns
-    -------
-    likelihood : Likelihood
-
-    Raises
-    ------
-    ValueError
-        For any other text.
-
-    Examples
-    --------
-    >>> parse_likelihood("binomial:16")
-    Binomial(n=16)
-    """
-    if isinstance(text, Likelihood):
-        return text
-    family, _, detail = text.partition(":") if isinstance(text, str) else ("", "", "")
-    try:
-        if family == "bernoulli" and not detail:
-            return Bernoulli()
-        if family == "binomial" and detail:
-            return Binomial(int(detail))
-        if family == "gaussian" and detail in ("", "learned"):
-            return LearnedGaussian()
-        if family == "gaussian" and detail == "head":
-            return GaussianHead()
-        if family == "gaussian":
-            return FixedGaussian(float(detail))
-    except (ValueError, TypeError):
-        pass
-    raise ValueError(
-        "likelihood: expected bernoulli, binomial:N, gaussian:SIGMA, gaussian:learned or "
-        f"gaussian:head (N a whole number, SIGMA a number above 0); got {text!r}"
-    )

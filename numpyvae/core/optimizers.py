@@ -1,20 +1,30 @@
-"""Optimizers on flat vectors, with their state in plain sight.
+"""Optimizers on flat vectors, whose state is a dict of arrays.
 
 An optimizer turns a gradient g into the step that is added to the parameters (we ascend the
-ELBO): `flat += optimizer.step(g, state)`. Its hyper-parameters never change; what changes is
-`state`, a dict of arrays that can be looked at, saved with `numpy.savez` and handed back.
+ELBO): `flat += optimizer.step(g, state)`. Its settings never change; `state` does, and it can be
+looked at, saved with `numpy.savez` and used again. For another optimizer, inherit from
+`Optimizer`, name its arrays in `slots`, and override `compute_step`.
+
+Settings, which raise TypeError or ValueError if they are not numbers in their range:
+
+- `learning_rate : float`, α, the factor of every step
+- `clip_norm : float, optional`: a gradient with a longer norm is scaled down to this norm
+- `rho : float`, ρ in (0, 1)
+- `beta1 : float`, β₁ in (0, 1)
+- `beta2 : float`, β₂ in (0, 1)
+- `eps : float`, ε, which prevents a division by zero
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 import numpy as np
 
 from ..support.checks import check_choice, check_positive
+from ..support.schedules import burda_schedule, cosine_schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -34,19 +44,9 @@ State = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all have in common: a learning rate, and a state that starts at zero.
+    """What all optimizers have: a learning rate, a limit to the gradient, a state from zeros.
 
     parameters ← parameters + step(gradient, state).
-
-    Parameters
-    ----------
-    learning_rate : float
-        Scales every step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a setting is not a number in range.
 
     Examples
     --------
@@ -58,12 +58,15 @@ class Optimizer:
     """
 
     learning_rate: float
+    clip_norm: float | None = field(default=None, kw_only=True)
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        # Python floats: a NumPy float64 among them would lift float32 arrays to float64.
+        # Python floats: a NumPy float64 would turn float32 arrays into float64.
         for setting in fields(self):
-            value = check_positive(setting.name, getattr(self, setting.name))
+            if (value := getattr(self, setting.name)) is None and setting.name == "clip_norm":
+                continue
+            value = check_positive(setting.name, value)
             if setting.name in ("rho", "beta1", "beta2") and value >= 1:
                 raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
             object.__setattr__(self, setting.name, value)
@@ -75,10 +78,10 @@ class Optimizer:
     def step(self, gradient: np.ndarray, state: State, scale: float = 1.0) -> np.ndarray:
         """Return the step (P,) to add for `gradient` (P,), and advance `state` in place.
 
-        `scale` multiplies the learning rate: that is where a schedule enters.
+        `scale` is a schedule's factor of the learning rate.
         """
         state["t"] += 1
-        return self._step(gradient, state, float(scale) * self.learning_rate)
+        return self.compute_step(self.clipped(gradient), state, float(scale) * self.learning_rate)
 
     def ascend(
         self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
@@ -93,18 +96,24 @@ class Optimizer:
         flat += step
         return None
 
-    def _step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
+    def clipped(self, gradient: np.ndarray) -> np.ndarray:
+        """Return g · min(1, clip_norm/‖g‖) (Pascanu et al. 2013, §3.2)."""
+        if self.clip_norm is None:
+            return gradient
+        norm = math.sqrt(np.dot(gradient, gradient))
+        return gradient if norm <= self.clip_norm else gradient * (self.clip_norm / norm)
+
+    def compute_step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
+        """Return the step (P,) for a gradient g (P,), and update the arrays of `state` in place.
+
+        The number of steps, this one included, is `state["t"]`.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Gradient ascent: step = α g.
-
-    Parameters
-    ----------
-    learning_rate : float
-        α.
 
     Examples
     --------
@@ -116,20 +125,13 @@ class SGD(Optimizer):
 
     learning_rate: float = 1e-3
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         return rate * g
 
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """Gradient ascent with memory (Polyak 1964): v ← ρ v + g; step = α v.
-
-    Parameters
-    ----------
-    learning_rate : float
-        α.
-    rho : float
-        ρ, in (0, 1).
+    """Gradient ascent with momentum (Polyak 1964): v ← ρ v + g; step = α v.
 
     Examples
     --------
@@ -143,7 +145,7 @@ class Momentum(Optimizer):
     rho: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         v = state["v"]
         v *= self.rho
         v += g
@@ -153,13 +155,6 @@ class Momentum(Optimizer):
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Duchi et al. 2011, used in Kingma & Welling 2013: s ← s + g²; step = α g/(√s + ε).
-
-    Parameters
-    ----------
-    learning_rate : float
-        α.
-    eps : float
-        ε, which keeps the quotient finite.
 
     Examples
     --------
@@ -173,7 +168,7 @@ class Adagrad(Optimizer):
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("sum",)
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         s = state["sum"]
         s += g * g
         return rate * g / (np.sqrt(s) + self.eps)
@@ -182,15 +177,6 @@ class Adagrad(Optimizer):
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
     """Tieleman & Hinton 2012: s ← ρ s + (1 − ρ) g²; step = α g/(√s + ε).
-
-    Parameters
-    ----------
-    learning_rate : float
-        α.
-    rho : float
-        ρ, in (0, 1).
-    eps : float
-        ε, which keeps the quotient finite.
 
     Examples
     --------
@@ -205,7 +191,7 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("mean",)
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         s = state["mean"]
         s *= self.rho
         s += (1 - self.rho) * (g * g)
@@ -219,21 +205,12 @@ class Adam(Optimizer):
     m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²
     step = α m̂/(√v̂ + ε),  m̂ = m/(1 − β₁ᵗ),  v̂ = v/(1 − β₂ᵗ)
 
-    The state holds M = m/(1 − β₁) and V = v/(1 − β₂), and with c_i = 1 − β_iᵗ
+    The state contains M = m/(1 − β₁) and V = v/(1 − β₂). With c_i = 1 − β_iᵗ,
 
     M ← β₁ M + g;  V ← β₂ V + g²;  step = α (1 − β₁) r/c₁ · M/(√V + r ε),  r = √(c₂/(1 − β₂))
 
-    is the same number with every constant factor taken out of the long loops: nine walks over the
-    vector. It is walked in pieces that stay in the cache.
-
-    Parameters
-    ----------
-    learning_rate : float
-        α.
-    beta1, beta2 : float
-        β₁ and β₂, in (0, 1).
-    eps : float
-        ε, which keeps the quotient finite.
+    is the same number with every constant factor taken out of the long loops: nine passes over the
+    vector, made on pieces that fit into the cache.
 
     Examples
     --------
@@ -249,7 +226,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         t = int(state["t"])
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         r = math.sqrt(c2 / (1 - self.beta2))
@@ -269,7 +246,7 @@ class Adam(Optimizer):
         return step
 
 
-_PIECE = 1 << 17  # elements: long enough to hide the calls, four arrays of 512 KiB in float32
+_PIECE = 1 << 17  # elements, 512 KiB in float32: long enough that the calls cost little
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)
@@ -277,15 +254,13 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
-    """Return an optimizer by name; an `Optimizer` passes through.
-
-    By name each has the default settings of its class.
+    """Return the optimizer with this name; an `Optimizer` is returned as it is.
 
     Parameters
     ----------
     name : {"sgd", "momentum", "adagrad", "rmsprop", "adam"} or Optimizer
     learning_rate : float, optional
-        The default of each is its own.
+        If left out, the default of the class.
 
     Returns
     -------
@@ -294,82 +269,18 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
     Raises
     ------
     TypeError, ValueError
-        For another name, a bad rate, or a rate beside an `Optimizer` that has its own.
+        For another name, a rate out of range, or a rate beside an `Optimizer`.
 
     Examples
     --------
     >>> make_optimizer("adam", 3e-4)
-    Adam(learning_rate=0.0003, beta1=0.9, beta2=0.999, eps=1e-08)
+    Adam(learning_rate=0.0003, clip_norm=None, beta1=0.9, beta2=0.999, eps=1e-08)
     """
     if isinstance(name, Optimizer):
         if learning_rate is not None:
-            raise ValueError("learning_rate: give it to the optimizer, not beside it")
+            raise ValueError(
+                f"learning_rate: expected none beside {name!r}, which has its own; set it there"
+            )
         return name
     kind = OPTIMIZERS[check_choice("optimizer", name, tuple(OPTIMIZERS))]
     return kind() if learning_rate is None else kind(learning_rate)
-
-
-def cosine_schedule(epochs: float, final: float = 0.0) -> Callable[[float], float]:
-    """Return a factor that falls from 1 to `final` along half a cosine over `epochs`.
-
-    factor(t) = final + ½ (1 − final)(1 + cos πt/T)   (Loshchilov & Hutter 2017, §3, one cycle)
-
-    Parameters
-    ----------
-    epochs : float
-        T, after which the factor stays at `final`.
-    final : float
-        From 0 to 1.
-
-    Returns
-    -------
-    factor : callable
-        Takes the epochs done to a factor of the learning rate: `fit(schedule=factor)`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `epochs` is not a number above 0, or `final` is outside [0, 1].
-
-    Examples
-    --------
-    >>> factor = cosine_schedule(10)
-    >>> factor(0.0), round(factor(5.0), 3), factor(10.0)
-    (1.0, 0.5, 0.0)
-    """
-    epochs = check_positive("epochs", epochs)
-    if not 0 <= final <= 1:
-        raise ValueError(f"final: expected a factor from 0 to 1, got {final}")
-
-    def factor(epoch: float) -> float:
-        fraction = min(epoch / epochs, 1.0)
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * fraction))
-
-    return factor
-
-
-def burda_schedule(epoch: float) -> float:
-    """Return the factor 10^(−i/7) for the 3^i passes of stage i = 0 … 7 (Burda et al. 2015).
-
-    The stages end after 1, 4, 13, 40, 121, 364, 1093 and 3280 epochs.
-
-    Parameters
-    ----------
-    epoch : float
-        Epochs done.
-
-    Returns
-    -------
-    factor : float
-        Of the learning rate: `fit(schedule=burda_schedule)`.
-
-    Examples
-    --------
-    >>> [round(burda_schedule(epoch), 3) for epoch in (0, 1, 4, 3279)]
-    [1.0, 0.72, 0.518, 0.1]
-    """
-    stage, end = 0, 1
-    while epoch >= end and stage < 7:
-        stage += 1
-        end += 3**stage
-    return 10.0 ** (-stage / 7)

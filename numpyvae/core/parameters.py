@@ -1,11 +1,11 @@
-"""One flat vector holds every parameter; names are views into it.
+"""All parameters in one flat vector, with names for its parts.
 
 The encoder's parameters φ come first and the decoder's θ after them, so that
 
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
-are slices of one contiguous array. Variational inference moves the first slice, the M-step the
-second (notes, §3.6); an optimizer, a finite difference, a checkpoint and a norm see one vector.
+are slices of one contiguous array. Variational inference moves the first slice and the M-step the
+second (notes, §3.6). An optimizer, a finite difference and a checkpoint see one vector.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Parameters(Mapping[str, np.ndarray]):
     phi_shapes, theta_shapes : mapping of str to tuple of int
         Names and shapes of the encoder's and of the decoder's parameters, in storage order.
     flat : (P,) array, optional
-        The vector to look into, used as it is, not copied. Zeros when left out.
+        The vector, which is not copied; zeros if left out.
     dtype : dtype
-        Of the zeros, when `flat` is left out.
+        The dtype of the zeros.
 
     Attributes
     ----------
-    flat : (P,) array
-        Everything.
-    phi : (P_φ,) array
-        The encoder's slice of `flat`, a view.
-    theta : (P_θ,) array
-        The decoder's slice of `flat`, a view.
+    flat, phi, theta : (P,), (P_φ,) and (P_θ,) array
+        The whole vector and its two slices, which are views.
+    encoder, decoder : list of (W, b)
+        Weights and biases of each layer of the two networks, as views.
+    epochs : int
+        Number of passes over the data that `fit` has made to move these parameters.
 
     Raises
     ------
@@ -48,12 +48,12 @@ class Parameters(Mapping[str, np.ndarray]):
 
     Examples
     --------
-    >>> p = Parameters({"encoder.W0": (2, 3)}, {"decoder.W0": (3, 1)})
+    >>> p = Parameters({"encoder.W0": (2, 3), "encoder.b0": (3,)}, {"decoder.W0": (3, 1)})
     >>> p["encoder.W0"][:] = 1.0        # writes into the flat vector
-    >>> p.flat
-    array([1., 1., 1., 1., 1., 1., 0., 0., 0.])
-    >>> p.theta.size
-    3
+    >>> p.flat[:8]
+    array([1., 1., 1., 1., 1., 1., 0., 0.])
+    >>> p.theta.size, [W.shape for W, b in p.encoder]
+    (3, [(2, 3)])
     """
 
     def __init__(
@@ -63,9 +63,8 @@ class Parameters(Mapping[str, np.ndarray]):
         flat: np.ndarray | None = None,
         dtype: np.dtype | str = "float64",
     ) -> None:
-        self._phi_shapes = dict(phi_shapes)
-        self._theta_shapes = dict(theta_shapes)
-        shapes = self._phi_shapes | self._theta_shapes
+        self._shapes = dict(phi_shapes), dict(theta_shapes)
+        shapes = self._shapes[0] | self._shapes[1]
         size = sum(map(math.prod, shapes.values()))
         if flat is None:
             flat = np.zeros(size, dtype)
@@ -82,13 +81,20 @@ class Parameters(Mapping[str, np.ndarray]):
         for name, shape in shapes.items():
             start, stop = stop, stop + math.prod(shape)
             self._views[name] = flat[start:stop].reshape(shape)
-        n_phi = sum(map(math.prod, self._phi_shapes.values()))
-        self.phi = flat[:n_phi]
-        self.theta = flat[n_phi:]
+        n_phi = sum(map(math.prod, self._shapes[0].values()))
+        self.phi, self.theta = flat[:n_phi], flat[n_phi:]
+        self.encoder, self.decoder = self._layers("encoder"), self._layers("decoder")
+        self.epochs = 0
+
+    def _layers(self, network: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        views, found = self._views, []
+        while (b := views.get(f"{network}.b{len(found)}")) is not None:
+            found.append((views[f"{network}.W{len(found)}"], b))
+        return found
 
     @property
     def flat(self) -> np.ndarray:
-        """Everything, (P,). Assigning to it copies values in: the views stay views."""
+        """The whole vector, (P,). Assigning to it copies the values: the views stay views."""
         return self._flat
 
     @flat.setter
@@ -105,40 +111,34 @@ class Parameters(Mapping[str, np.ndarray]):
         return len(self._views)
 
     def __reduce__(self):
-        # A copy looks into its own vector; the views are made anew from it.
-        return Parameters, (self._phi_shapes, self._theta_shapes, self.flat)
+        # A copy has its own vector; its views are made anew.
+        return Parameters, (*self._shapes, self.flat), {"epochs": self.epochs}
 
     def __repr__(self) -> str:
         rows = [f"{name} {view.shape}" for name, view in self.items()]
         return f"Parameters({self.flat.size} of {self.flat.dtype}: {', '.join(rows)})"
 
+    def part(self, update: str) -> np.ndarray:
+        """Return the vector that moves, as a view: "both" is `flat`, else `phi` or `theta`."""
+        return {"both": self.flat, "phi": self.phi, "theta": self.theta}[update]
+
     def like(self, flat: np.ndarray) -> Parameters:
-        """Look into another vector through the same names: a gradient, a complex perturbation."""
-        return Parameters(self._phi_shapes, self._theta_shapes, flat)
+        """Give the same names to another vector: a gradient, a complex perturbation."""
+        return Parameters(*self._shapes, flat)
 
     def zeros_like(self) -> Parameters:
         """Return zeros under the same names."""
         return self.like(np.zeros_like(self.flat))
 
-    def room_for_gradient(self, wrt: str = "both") -> Parameters:
-        """Return a vector under the same names that pullbacks fill.
+    def empty_gradient(self, update: str = "both") -> Parameters:
+        """Return an uninitialized vector under the same names, which pullbacks fill.
 
-        `wrt` is "both", "phi" or "theta": the other slice is zero, and what is there in this one,
-        as after `numpy.empty`, means nothing.
+        With `update` "phi" or "theta" the other slice, which nobody will fill, is zero.
         """
-        room = self.like(np.empty_like(self.flat))
-        if wrt == "phi":
-            room.theta[:] = 0
-        elif wrt == "theta":
-            room.phi[:] = 0
-        return room
-
-    def layers(self, prefix: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the weights and biases `[(W0, b0), (W1, b1), …]` of one network, as views."""
-        views, found = self._views, []
-        while (name := f"{prefix}.W{len(found)}") in views:
-            found.append((views[name], views[f"{prefix}.b{len(found)}"]))
-        return found
+        gradient = self.like(np.empty_like(self.flat))
+        if update != "both":
+            gradient.part("theta" if update == "phi" else "phi")[:] = 0
+        return gradient
 
 
 def glorot_uniform(
@@ -152,7 +152,7 @@ def glorot_uniform(
     fan_in, fan_out : int
         Width of the layer's input, and of one head of its output.
     heads : int
-        Heads side by side in one matrix, as μ and log σ² are; each is initialized for itself.
+        Number of heads side by side in one matrix, as μ and log σ² are.
 
     Returns
     -------

@@ -5,43 +5,37 @@ Both networks are multi-layer perceptrons (Kingma & Welling 2013, appendix C):
     encoder:  x → (μ, log σ²)                q_φ(z|x) = N(z; μ, diag σ²)
     decoder:  z → outputs of the likelihood  p_θ(x|z)
 
-A `VAE` is an `Architecture`, which never changes, and `Parameters`, which training moves.
+A `VAE` is an `Architecture`, which never changes, and `Parameters`, which training changes.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..support.checks import (
-    check_choice,
-    check_count,
-    check_noise,
-    check_positive,
-    check_rows,
-    check_seed,
-    shown,
-)
-from .layers import ACTIVATIONS, mlp
+from ..support.checks import check_choice, check_count, check_positive, check_rows, shown
+from ..support.files import ArrayFile, write_arrays
+from ..support.streams import Purpose, stream
+from .layers import find_activation, mlp, name_of
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
 
 __all__ = ["VAE", "Architecture"]
 
 _FORMAT = "numpyvae model, version 1"
-_INIT, _SAMPLE = 101, 102  # purposes of the random streams SeedSequence([seed, purpose])
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything about a VAE but its numbers.
+    """The shape of a VAE: all that is needed, beside its parameters, to compute with it.
 
     Parameters
     ----------
@@ -50,9 +44,9 @@ class Architecture:
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse. Empty for a
         linear model.
-    activation : str
-        A key of `layers.ACTIVATIONS`.
-    likelihood : str
+    activation : str or callable
+        See `layers.find_activation`.
+    likelihood : str or Likelihood
         See `parse_likelihood`.
 
     Examples
@@ -66,20 +60,20 @@ class Architecture:
     data_dim: int
     latent_dim: int
     hidden: tuple[int, ...]
-    activation: str
-    likelihood: str
+    activation: Callable
+    likelihood: Likelihood
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "data_dim", check_count("data_dim", self.data_dim))
         set_(self, "latent_dim", check_count("latent_dim", self.latent_dim))
         set_(self, "hidden", _widths(self.hidden))
-        check_choice("activation", self.activation, tuple(ACTIVATIONS))
-        set_(self, "likelihood", parse_likelihood(self.likelihood).name)
+        set_(self, "activation", find_activation(self.activation))
+        set_(self, "likelihood", parse_likelihood(self.likelihood))
 
     def networks(self) -> dict[str, tuple[list[int], int]]:
         """Return, for each network, the widths from input to output and its output's heads."""
-        heads = parse_likelihood(self.likelihood).heads
+        heads = self.likelihood.heads
         return {
             "encoder": ([self.data_dim, *self.hidden, 2 * self.latent_dim], 2),
             "decoder": ([self.latent_dim, *self.hidden[::-1], heads * self.data_dim], heads),
@@ -95,19 +89,19 @@ class Architecture:
             }
             for network, (widths, _) in self.networks().items()
         )
-        return phi, theta | parse_likelihood(self.likelihood).parameter_shapes(self.data_dim)
+        return phi, theta | self.likelihood.parameter_shapes(self.data_dim)
 
     def initial(self, init: str | float, dtype: str, seed: int) -> Parameters:
         """Draw initial weights; biases and log-variances start at zero.
 
         `init` is "glorot", or the standard deviation of N(0, σ²).
         """
-        rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _INIT]))
+        rng = stream(check_count("seed", seed, minimum=0), Purpose.INIT)
         glorot = isinstance(init, str) and init == "glorot"
         sigma = None if glorot else check_positive('init ("glorot" or a sigma)', init)
         parameters = Parameters(*self.shapes(), dtype=dtype)
         for network, (_, heads) in self.networks().items():
-            layers = parameters.layers(network)
+            layers = getattr(parameters, network)
             for i, (W, _) in enumerate(layers):
                 n_in, n_out = W.shape
                 k = heads if i == len(layers) - 1 else 1
@@ -117,6 +111,24 @@ class Architecture:
                     else rng.normal(0.0, sigma, W.shape)
                 )
         return parameters
+
+    def to_json(self, **more: Any) -> str:
+        """Describe the architecture by names, from which `from_json` makes it again.
+
+        Raises ValueError if a name does not lead back to the same activation or likelihood.
+        """
+        names = {"activation": name_of(self.activation), "likelihood": self.likelihood.name}
+        for part, find in (("activation", find_activation), ("likelihood", parse_likelihood)):
+            with suppress(ValueError):
+                if find(names[part]) == getattr(self, part):
+                    continue
+            raise ValueError(
+                f"{part}: expected one that VAE.load can find by its name, got "
+                f"{shown(getattr(self, part))}, which {names[part]!r} does not lead to; "
+                f"decorate it with numpyvae.register_{part}, in a module imported before load"
+            )
+        sizes = {name: getattr(self, name) for name in ("data_dim", "latent_dim", "hidden")}
+        return json.dumps({"format": _FORMAT, **sizes, **names, **more})
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
@@ -141,22 +153,23 @@ class VAE:
         J, the dimension of z.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
-    activation : {"tanh", "relu", "softplus", "sigmoid", "identity"}
+    activation : str or callable
+        `tanh`, `relu`, `softplus`, `sigmoid`, `identity`, or a function `y, pull = f(x)`.
     likelihood : str or Likelihood
-        `bernoulli`, `binomial:N`, `gaussian:SIGMA`, `gaussian:learned`, `gaussian:head`.
+        `bernoulli`, `binomial:N`, `poisson`, `gaussian:SIGMA`, `gaussian:learned`,
+        `gaussian:head`, or an object of a subclass of `Likelihood`.
     dtype : {"float32", "float64"}
         float32 to train, float64 to check.
     seed : int
-        Of the initial weights.
+        The seed of the initial weights.
     init : "glorot" or float
         Glorot's uniform weights, or the standard deviation σ of N(0, σ²).
 
     Attributes
     ----------
+    architecture : Architecture
     parameters : Parameters
         `.flat`, `.phi`, `.theta`, and views by name, as in `vae.parameters["decoder.W0"]`.
-    architecture : Architecture
-    likelihood : Likelihood
 
     Raises
     ------
@@ -177,31 +190,36 @@ class VAE:
         data_dim: int,
         latent_dim: int,
         hidden: tuple[int, ...] = (200,),
-        activation: str = "tanh",
+        activation: str | Callable = "tanh",
         likelihood: str | Likelihood = "bernoulli",
         dtype: str = "float32",
         seed: int = 0,
         init: str | float = "glorot",
     ) -> None:
-        likelihood = parse_likelihood(likelihood)
-        with suppress(TypeError):  # what is no dtype at all is refused with the other names
+        with suppress(TypeError):  # the check below refuses what is not a dtype
             dtype = np.dtype(dtype).name
         dtype = check_choice("dtype", dtype, ("float32", "float64"))
-        self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood.name)
-        self.likelihood = likelihood
+        self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood)
         self.parameters = self.architecture.initial(init, dtype, seed)
 
+    def with_parts(
+        self, architecture: Architecture | None = None, parameters: Parameters | None = None
+    ) -> VAE:
+        """Return a model with another architecture of the same shapes, or other parameters."""
+        twin = copy.copy(self)
+        twin.architecture = architecture or self.architecture
+        twin.parameters = self.parameters if parameters is None else parameters
+        return twin
+
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return the same architecture around another parameter vector, which is not copied.
+        """Return a model with another parameter vector, which is not copied.
 
         Parameters
         ----------
         flat : (P,) array
             Of any dtype: float64 for a check, complex for the complex step.
         """
-        twin = copy.copy(self)
-        twin.parameters = self.parameters.like(flat)
-        return twin
+        return self.with_parts(parameters=self.parameters.like(flat))
 
     @property
     def dtype(self) -> np.dtype:
@@ -218,20 +236,25 @@ class VAE:
         """J."""
         return self.architecture.latent_dim
 
+    @property
+    def activation(self) -> Callable:
+        """The function after each hidden layer, `y, pull = f(x)`."""
+        return self.architecture.activation
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The distribution of x given the decoder's outputs."""
+        return self.architecture.likelihood
+
     def __repr__(self) -> str:
         a = self.architecture
         widths = "-".join(map(str, (a.data_dim, *a.hidden, a.latent_dim)))
         return (
-            f"VAE({widths}, {a.activation}, {a.likelihood}, {self.parameters.flat.dtype}, "
-            f"{self.parameters.flat.size} parameters)"
+            f"VAE({widths}, {name_of(a.activation)}, {a.likelihood.name}, "
+            f"{self.parameters.flat.dtype}, {self.parameters.flat.size} parameters)"
         )
 
-    @property
-    def activation(self) -> Callable:
-        """What follows each hidden layer, one of `layers.ACTIVATIONS`."""
-        return ACTIVATIONS[self.architecture.activation]
-
-    # The differentiable pieces: y, pull = f(…). Inputs are clean arrays of the model's dtype.
+    # The differentiable pieces: y, pull = f(…). They do not check their arrays.
 
     def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
         """Map x to the parameters of q_φ(z|x).
@@ -244,21 +267,21 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         pull : callable
-            `pull(dmu, dlogvar, gradient)` writes the gradient in φ. None is needed in x.
+            `pull(dmu, dlogvar, gradient)` writes the gradient in φ; that in x is not needed.
         """
-        out, pull_mlp = mlp(x, self.parameters.layers("encoder"), self.activation)
+        out, pull_mlp = mlp(x, self.parameters.encoder, self.activation)
         J = self.latent_dim
 
         def pull(dmu, dlogvar, gradient):
             dout = np.concatenate([dmu, dlogvar], axis=1)
-            pull_mlp(dout, gradient.layers("encoder"), input_gradient=False)
+            pull_mlp(dout, gradient.encoder, input_gradient=False)
 
         return (out[:, :J], out[:, J:]), pull
 
     def decoder(self, z: np.ndarray) -> tuple[np.ndarray, Callable]:
         """Map z to the outputs that the likelihood reads (logits, means, …).
 
-        The L samples are folded into the rows: one matrix product per layer.
+        The L samples become rows, so that each layer is one matrix product.
 
         Parameters
         ----------
@@ -268,15 +291,15 @@ class VAE:
         -------
         out : (L, B, heads·D) array
         pull : callable
-            `pull(dout, gradient=None, input_gradient=True) -> dz`; with a gradient given, that
-            in θ is written into it.
+            `pull(dout, gradient=None, input_gradient=True) -> dz`; if a gradient is given, it
+            writes that in θ.
         """
         L, B, J = z.shape
         rows = z.reshape(L * B, J)  # (L, B, J) → (L·B, J)
-        out, pull_mlp = mlp(rows, self.parameters.layers("decoder"), self.activation)
+        out, pull_mlp = mlp(rows, self.parameters.decoder, self.activation)
 
         def pull(dout, gradient=None, input_gradient=True):
-            into = None if gradient is None else gradient.layers("decoder")
+            into = None if gradient is None else gradient.decoder
             dz = pull_mlp(dout.reshape(L * B, -1), into, input_gradient)
             return dz.reshape(L, B, J) if input_gradient else None
 
@@ -298,41 +321,14 @@ class VAE:
             `pull(dlog_px, gradient=None, input_gradient=True) -> dz`.
         """
         out, pull_decoder = self.decoder(z)
-        log_px, pull_logp = self.log_prob(x, out)
+        log_px, pull_logp = self.likelihood.log_prob(x, out, self.parameters)
 
         def pull(dlog_px, gradient=None, input_gradient=True):
             return pull_decoder(pull_logp(dlog_px, gradient), gradient, input_gradient)
 
         return log_px, pull
 
-    def log_prob(self, x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """Log-likelihood from the decoder's outputs, as the likelihood has it.
-
-        Parameters
-        ----------
-        x : (B, D) array
-        out : (L, B, heads·D) array
-
-        Returns
-        -------
-        log_px : (L, B) array
-            Nats per datapoint.
-        pull : callable
-            `pull(dlog_px, gradient=None) -> dout`.
-        """
-        return self.likelihood.log_prob(x, out, self.parameters)
-
-    # The public doors: they check what comes in.
-
-    def check_batch(self, x: Any, eps: Any, name: str = "eps") -> tuple[np.ndarray, np.ndarray]:
-        """Return x (B, D) and ε (L, B, J) in the model's dtype, or raise what is wrong.
-
-        `name` is what a message calls the second: "z" where latents stand in for noise.
-        """
-        x = check_rows(x, self.data_dim, dtype=self.dtype)
-        self.likelihood.check(x)
-        eps = check_noise(eps, x.shape[0], self.latent_dim, name)
-        return x.astype(self.dtype, copy=False), eps.astype(self.dtype, copy=False)
+    # For users: these check their arguments.
 
     def encode(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the parameters of the approximate posterior q_φ(z|x).
@@ -358,7 +354,7 @@ class VAE:
         Returns
         -------
         mean : (B, D) array
-            Probabilities for Bernoulli, expected counts for Binomial, μ for Gaussians.
+            Probabilities for Bernoulli, expected counts for Binomial and Poisson, μ for Gaussians.
         """
         z = check_rows(z, self.latent_dim, "z", self.dtype).astype(self.dtype, copy=False)
         return self.likelihood.mean(self.decoder(z[None])[0][0])
@@ -366,8 +362,8 @@ class VAE:
     def reconstruct(self, x: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z) at z = μ(x).
 
-        A picture of what the code keeps. Its likelihood is not a term of the ELBO, which
-        averages over z ~ q_φ(z|x).
+        It shows what z keeps of x. Its likelihood is not a term of the ELBO, which averages over
+        z ~ q_φ(z|x).
 
         Parameters
         ----------
@@ -388,41 +384,38 @@ class VAE:
         n : int
         seed : int
         mean : bool
-            Return the mean of p_θ(x|z) for each drawn z in place of a draw of x. It is what
-            papers print, since it looks smoother.
+            Return the mean of p_θ(x|z) for each drawn z in place of a draw of x. Papers print
+            it, since it looks smoother.
 
         Returns
         -------
         x : (n, D) array
         """
         n = check_count("n", n)
-        rng = np.random.default_rng(np.random.SeedSequence([check_seed(seed), _SAMPLE]))
+        rng = stream(check_count("seed", seed, minimum=0), Purpose.SAMPLE)
         z = rng.standard_normal((1, n, self.latent_dim), self.dtype)
         out, _ = self.decoder(z)
         if mean:
             return self.likelihood.mean(out[0])
         return self.likelihood.draw(out[0], self.parameters, rng)
 
-    # On disk: an npz of the named arrays and one JSON text, without pickle.
+    # On disk: an npz file of the named arrays and one JSON text, without pickle.
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the model to `path` as npz, all or nothing.
+        """Write the model to `path` as npz; the file is replaced as a whole or not at all.
 
         Raises
         ------
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If a parameter is not finite: `load` would refuse it.
+            If `load` would refuse the file: a parameter is not finite, or the activation or the
+            likelihood cannot be found by its name.
         """
         if not np.isfinite(self.parameters.flat).all():
             raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
-        import json  # here and below, to keep the import of the package short
-
-        from ..support.files import write_arrays
-
-        header = {"format": _FORMAT, **asdict(self.architecture)}
-        write_arrays(path, {"header": np.array(json.dumps(header)), **self.parameters})
+        header = self.architecture.to_json(epochs=self.parameters.epochs)
+        write_arrays(path, {"header": np.array(header), **self.parameters})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -433,21 +426,18 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a model, is damaged, or holds non-finite parameters.
+            If it is not such a model, is damaged, or contains non-finite parameters.
         """
-        import json
-
-        from ..support.files import ArrayFile
-
         with ArrayFile(path) as file:
             header = file.read("header", None, "U")
             try:
                 fields = json.loads(str(header))
                 if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
                     raise ValueError(f"its format is not {_FORMAT!r}")
+                epochs = check_count("epochs", fields.pop("epochs", None), minimum=0)
                 architecture = Architecture(**fields)
             except (TypeError, ValueError, RecursionError, SystemError) as error:
-                why = shown(str(error))
+                why = " ".join(str(error).split())
                 raise ValueError(
                     f"{path}: expected a model written by VAE.save, got another file ({why})"
                 ) from None
@@ -461,7 +451,6 @@ class VAE:
         if not np.isfinite(flat).all():
             raise ValueError(f"{path}: expected finite parameters, got NaN or infinity")
         vae = cls.__new__(cls)
-        vae.architecture = architecture
-        vae.likelihood = parse_likelihood(architecture.likelihood)
-        vae.parameters = Parameters(phi, theta, flat)
+        vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
+        vae.parameters.epochs = epochs
         return vae

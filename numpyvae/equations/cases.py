@@ -1,8 +1,10 @@
-"""The models on which the equations are checked, and the sums that stand for their integrals.
+"""The models on which the equations are checked, and the sums that approximate their integrals.
 
-A `Case` is an exact model, a few datapoints x, and a q for each. Its integrals are of the plainest
-kind, an equally spaced lattice: for a smooth integrand that dies out on both sides the error falls
-exponentially with the spacing, and nothing is shared with the model's own rules or closed forms.
+A `Case` is an exact model, a few datapoints x, and a q for each datapoint. It computes every
+integral over z by the trapezoidal rule on an equally spaced grid. For a smooth integrand that
+vanishes at both ends, the error of this rule falls exponentially as the spacing shrinks. The rule
+shares no code with the model's own quadrature and closed forms, so a check compares two
+independent computations.
 """
 
 from __future__ import annotations
@@ -22,21 +24,23 @@ from ..support.streams import Purpose, stream
 
 __all__ = ["CASES", "Case", "ContinuousCase", "DiscreteCase", "make_case"]
 
-_REACH = 10.0  # half-width of a lattice in standard deviations: e^−50 of the mass is outside
+_REACH = 10.0  # half-width of a grid in standard deviations: e^−50 of the mass is outside
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 
 class Case(ABC):
-    """A model, data and a q for each datapoint.
+    """A model, data, and one q for each datapoint.
 
     Attributes
     ----------
     model : ExactModel
     x : (B, D) array
-    q : the model's kind of q
+        Datapoints. The tables of the checks show the first one.
+    q : Gaussian or (B, M) array
+        The kind of q that the model takes.
     tolerance : float
-        How far two sides may differ, relative to 1 + |left|.
+        Accepted difference between two sides, relative to 1 + |left|.
     """
 
     def __init__(self, model: ExactModel, x: np.ndarray, q, tolerance: float) -> None:
@@ -56,37 +60,46 @@ class Case(ABC):
 
     @abstractmethod
     def points(self) -> np.ndarray:
-        """A few z at which densities are compared, (L, B, J) or (L, B)."""
+        """The values of z at which densities are compared, (L, B, J) or (L, B).
+
+        The tables of the checks show the first: the mean of q, or the first component.
+        """
 
     @abstractmethod
     def integral(self, g: Function) -> np.ndarray:
-        """∫ q(z|x) g(z) dz with the density q in the integrand, (B,)."""
+        """∫ q(z|x) g(z) dz, (B,), with the density q(z|x) as a factor of the integrand."""
 
     @abstractmethod
     def expectation(self, g: Function) -> np.ndarray:
-        """E_q[g(z)], by nodes and weights that belong to q, (B,)."""
+        """E_q[g(z)], (B,), by nodes and weights of a quadrature rule for q."""
 
     @abstractmethod
     def log_integral(self, log_f: Function) -> np.ndarray:
-        """log ∫ f(z) dz for an f that has its mass where the posterior or q have, (B,)."""
+        """log ∫ f(z) dz, (B,), for a function f that is concentrated where the posterior is."""
 
     @abstractmethod
     def reference_log_joint(self, z: np.ndarray) -> np.ndarray:
-        """log p_θ(x, z) by SciPy's functions and none of ours, for Eq. (1), (L, B)."""
+        """log p_θ(x, z), (L, B), computed by SciPy alone, for the check of Eq. (1)."""
 
     @abstractmethod
     def posterior_mean(self) -> np.ndarray:
-        """E[z|x] as the model states it, (B, J); for a discrete z its probabilities, (B, M)."""
+        """E[z|x] by the model's own method, (B, J).
+
+        A discrete z counts as a vector of M indicators, so that E[z|x] is p(z = m|x), (B, M).
+        """
 
     @abstractmethod
     def mean_by_bayes(self) -> np.ndarray:
-        """The same from p(x|z) p(z) / p(x), summed over z."""
+        """E[z|x] as the sum of z p(x|z) p(z) / p(x) over z, of the same shape."""
 
     @abstractmethod
     def q_from(self, free: np.ndarray):
-        """Build a q from a vector of unconstrained numbers; zeros are where searches start."""
+        """Return the q that a vector of unconstrained numbers describes.
 
-    n_free: int  # the length of that vector
+        A search for the best q starts at the vector of zeros.
+        """
+
+    n_free: int  # length of the vector that describes a q
 
     def with_q(self, q) -> Case:
         """Return the same case with another q."""
@@ -96,7 +109,7 @@ class Case(ABC):
         return twin
 
     def first(self) -> Case:
-        """Return the case of the first datapoint alone, for searches."""
+        """Return the case of the first datapoint alone."""
         q = self.q.rows(np.array([0])) if isinstance(self.q, Gaussian) else self.q[:1]
         twin = self.with_q(q)
         twin.__dict__.pop("frame", None)
@@ -105,14 +118,18 @@ class Case(ABC):
 
 
 class ContinuousCase(Case):
-    """A VAE with Gaussian latents, exact by closed form or quadrature.
+    """A VAE with Gaussian latents, whose evidence has a closed form or is found by quadrature.
 
     Parameters
     ----------
     vae : VAE
-        In float64.
+        Its parameters are float64.
+    model : ExactModel
+    x : (B, D) array
+    q : Gaussian
+    tolerance : float
     spacing : float
-        Of the lattice, in standard deviations.
+        Spacing of the grid, in standard deviations.
     """
 
     def __init__(self, vae: VAE, model, x, q: Gaussian, tolerance: float, spacing: float) -> None:
@@ -124,7 +141,7 @@ class ContinuousCase(Case):
         grid = np.meshgrid(*[axis] * J, indexing="ij")
         self.u = np.stack(grid, axis=-1).reshape(-1, 1, J)  # (L, 1, J)
         self.cell = spacing**J
-        # E_ε[f(ε)] ≈ Σ_l w_l f(u_l): the lattice as a rule for the standard normal.
+        # E_ε[f(ε)] ≈ Σ_l w_l f(u_l): the trapezoidal rule for the standard normal.
         self.weights = (
             np.exp(-0.5 * (self.u**2).sum(-1)[:, 0]) * self.cell / (2 * np.pi) ** (J / 2)
         )
@@ -133,15 +150,16 @@ class ContinuousCase(Case):
         return self.q.log_pdf(z)
 
     def points(self):
-        return self.q.transform(np.linspace(-2, 2, 5)[:, None, None] * np.ones(self.q.mean.shape))
+        u = np.array([0.0, -2.0, -1.0, 1.0, 2.0])  # standard deviations; z = μ comes first
+        return self.q.transform(u[:, None, None] * np.ones(self.q.mean.shape))
 
     @cached_property
     def nodes(self) -> np.ndarray:
-        """z = μ + C u at the lattice u of q, (L, B, J)."""
+        """z = μ + C u for the points u of the grid and the q of each datapoint, (L, B, J)."""
         return self._around(self.q)
 
     def _around(self, frame: Gaussian) -> np.ndarray:
-        """The lattice in the coordinates of a Gaussian, (L, B, J)."""
+        """The grid, scaled and shifted to a Gaussian's mean and Cholesky factor, (L, B, J)."""
         return frame.transform(np.broadcast_to(self.u, (len(self.u), *frame.mean.shape)))
 
     def integral(self, g):
@@ -158,7 +176,11 @@ class ContinuousCase(Case):
 
     @cached_property
     def frame(self) -> Gaussian:
-        """A Gaussian around the mass of p(x, z), twice as wide as a posterior with long tails."""
+        """The Gaussian to which the grid for integrals of p(x, z) is scaled.
+
+        A Gaussian posterior itself; otherwise a Gaussian with twice its standard deviations, since
+        its tails can be longer than a Gaussian's.
+        """
         posterior = self.model.posterior(self.x)
         if isinstance(posterior, Gaussian):
             return posterior
@@ -173,7 +195,7 @@ class ContinuousCase(Case):
         return np.einsum("lb,lbj->bj", special.softmax(log_f, axis=0), z)
 
     def mu_logvar(self) -> tuple[np.ndarray, np.ndarray]:
-        """μ and log σ² of q as the encoder gives them, (B, J)."""
+        """The encoder's μ and log σ², (B, J)."""
         return self.vae.encode(self.x)
 
     def reference_log_joint(self, z):
@@ -200,7 +222,15 @@ class ContinuousCase(Case):
 
 
 class DiscreteCase(Case):
-    """A finite mixture: every integral over z is a sum over its components."""
+    """A finite mixture, in which an integral over z is a sum over the components.
+
+    Parameters
+    ----------
+    model : FiniteMixture
+    x : (B, D) array
+    q : (B, M) array
+    tolerance : float
+    """
 
     def __init__(self, model: FiniteMixture, x, q: np.ndarray, tolerance: float) -> None:
         super().__init__(model, x, q, tolerance)
@@ -239,12 +269,12 @@ class DiscreteCase(Case):
 
 
 def _log_bernoulli(x: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """log p(x) of independent Bernoulli outcomes, by SciPy's log of the logistic function."""
+    """log p(x) of independent Bernoulli variables, by SciPy's logarithm of the sigmoid."""
     return (x * special.log_expit(logits) + (1 - x) * special.log_expit(-logits)).sum(axis=-1)
 
 
 def _linear_gaussian(rng: np.random.Generator) -> Case:
-    """Probabilistic PCA with J = 2: everything in closed form."""
+    """Probabilistic PCA with J = 2, where every quantity has a closed form."""
     vae = VAE(3, 2, (), likelihood="gaussian:0.7", dtype="float64")
     vae.parameters.flat[:] = rng.normal(0.0, 0.6, vae.parameters.flat.size)
     model = LinearGaussian.from_vae(vae)
@@ -253,7 +283,7 @@ def _linear_gaussian(rng: np.random.Generator) -> Case:
 
 
 def _quadrature(rng: np.random.Generator) -> Case:
-    """A Bernoulli decoder with a tanh layer and J = 1."""
+    """A VAE with a Bernoulli decoder, one tanh layer and J = 1."""
     vae = VAE(5, 1, (4,), dtype="float64")
     vae.parameters.flat[:] = rng.normal(0.0, 0.8, vae.parameters.flat.size)
     x = rng.integers(0, 2, (2, 5)).astype(float)
@@ -262,7 +292,7 @@ def _quadrature(rng: np.random.Generator) -> Case:
 
 
 def _discrete(rng: np.random.Generator) -> Case:
-    """A mixture of three products of Bernoullis."""
+    """A mixture of three components, each a product of Bernoulli distributions."""
     prior, p = rng.dirichlet(np.full(3, 2.0)), rng.uniform(0.05, 0.95, (3, 6))
     model = FiniteMixture(prior, special.logit(p), "bernoulli")
     x = rng.integers(0, 2, (2, 6)).astype(float)
@@ -277,13 +307,14 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
 
 
 def make_case(name: str, seed: int = 0) -> Case:
-    """Return a random case of one family.
+    """Return a random model with data and a q, from one of the three families.
 
     Parameters
     ----------
     name : {"linear-gaussian", "quadrature", "discrete"}
+        Probabilistic PCA, a Bernoulli VAE with a tanh layer, or a finite mixture.
     seed : int
-        Of the parameters, the data and q.
+        Seed of the parameters, the data and q.
 
     Returns
     -------
@@ -292,7 +323,7 @@ def make_case(name: str, seed: int = 0) -> Case:
     Raises
     ------
     TypeError, ValueError
-        For another name, or a seed that is no whole number of at least 0.
+        If the name is not one of these, or the seed is not a whole number of at least 0.
 
     Examples
     --------

@@ -1,21 +1,23 @@
-"""Two sides for each equation that is not a line of a derivation.
+"""The two sides of each equation, computed independently.
 
-Each function takes a `Case` and returns (left, right), arrays of equal shape whose entries should
-agree, computed by different means: a closed form against a lattice sum, the package's own ELBO
-against the exact model's, SciPy's densities against ours.
+Each function takes a `Case` and returns (left, right), two arrays of equal shape whose entries
+should agree. The two sides are computed in different ways: a closed form and a sum over a grid,
+the package's ELBO and the exact model's, SciPy's densities and the package's.
+
+The first entry of each array belongs to the first datapoint (and, where densities are compared, to
+the first z of `Case.points`). The tables show this entry, so that the numbers of different
+equations can be compared. The lines of the appendices are in `derivations`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
 
 from ..core.distributions import gaussian_kl, reparameterize
 from ..core.elbo import elbo, sampled_elbo
-from ..core.likelihoods import Binomial
 from ..core.vae import VAE
 from .cases import Case, ContinuousCase
 from .derivations import jensen_route, kl_route, line_12, line_13, line_17, line_18
@@ -45,18 +47,18 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 
 def product_rule(case: Case) -> Sides:
-    """log p(x, z) by SciPy's densities, and as log p(x|z) + log p(z): Eq. (1)."""
+    """log p(x, z) by SciPy's densities, and as log p(x|z) + log p(z), at several z: Eq. (1)."""
     z = case.points()
     return case.reference_log_joint(z), case.log_joint(z)
 
 
 def evidence(case: Case) -> Sides:
-    """log p(x) as the model has it, and the joint summed over a lattice of z: Eq. (2)."""
+    """The model's log p(x), and the log of p(x, z) integrated over a grid of z: Eq. (2)."""
     return case.model.log_evidence(case.x), case.log_integral(case.log_joint)
 
 
 def bayes(case: Case) -> Sides:
-    """The model's log p(z|x), and likelihood · prior / the lattice sum of both: Eq. (3)."""
+    """The model's log p(z|x), and log p(x|z) + log p(z) − log p(x), at several z: Eq. (3)."""
     z = case.points()
     model, x = case.model, case.x
     log_px = case.log_integral(lambda z: model.log_likelihood(x, z) + model.log_prior(z))
@@ -64,12 +66,12 @@ def bayes(case: Case) -> Sides:
 
 
 def posterior_mean(case: Case) -> Sides:
-    """E[z|x] as the model states it, and as an integral over Bayes' right-hand side: Eq. (4)."""
+    """The model's E[z|x], and ∫ z p(x|z) p(z) dz / p(x) over a grid of z: Eq. (4)."""
     return case.posterior_mean(), case.mean_by_bayes()
 
 
 def nearest_q(case: Case) -> Sides:
-    """KL at argmin of the KL, and at argmax of the ELBO, found by two searches: Eq. (5)."""
+    """The KL at the q that minimizes the KL, and at the q that maximizes the ELBO: Eq. (5)."""
     case = case.first()
 
     def kl(q_case):
@@ -89,29 +91,29 @@ def nearest_q(case: Case) -> Sides:
 
 
 def kl_with_evidence(case: Case) -> Sides:
-    """KL(q ‖ p(z|x)), and E_q[log q] − E_q[log p(x, z)] + log p(x): Eq. (6)."""
+    """The model's KL(q ‖ p(z|x)), and E_q[log q] − E_q[log p(x, z)] + log p(x): Eq. (6)."""
     return line_12(case), line_17(case)
 
 
 def elbo_definition(case: Case) -> Sides:
-    """The ELBO by the model's expectations, and as a lattice sum: Eq. (7)."""
+    """The model's E_q[log p(x, z)] − E_q[log q], and the same integral over a grid: Eq. (7)."""
     summed = case.integral(lambda z: case.log_joint(z) - case.log_q(z))
     return case.model.elbo_joint_form(case.x, case.q), summed
 
 
 def gap_is_kl(case: Case) -> Sides:
-    """KL(q ‖ p(z|x)), and log p(x) − ELBO: Eq. (8)."""
+    """The model's KL(q ‖ p(z|x)), and log p(x) − ELBO: Eq. (8)."""
     gap = case.model.log_evidence(case.x) - case.model.elbo_joint_form(case.x, case.q)
     return line_12(case), gap
 
 
 def evidence_decomposed(case: Case) -> Sides:
-    """log p(x), and KL as a lattice sum + the ELBO of Eq. (11): Eq. (9)."""
+    """The model's log p(x), and the KL over a grid of z + the ELBO of Eq. (11): Eq. (9)."""
     return case.model.log_evidence(case.x), line_13(case) + case.model.elbo_kl_form(case.x, case.q)
 
 
 def lower_bound(case: Case) -> Sides:
-    """log p(x) and the ELBO, by Jensen's route and by the KL's: Eq. (10)."""
+    """log p(x) and the ELBO, by Jensen's inequality and by KL ≥ 0: Eq. (10)."""
     routes = jensen_route(case), kl_route(case)
     return tuple(np.concatenate(side) for side in zip(*routes))
 
@@ -129,16 +131,16 @@ def kl_by_definition(case: Case) -> Sides:
 
 
 def elbo_restated(case: Case) -> Sides:
-    """The ELBO of Eq. (7) and the first line of appendix B: Eq. (18)."""
+    """The ELBO of Eq. (7) by a rule for q, and the model's own expectations: Eq. (18)."""
     summed = case.expectation(case.log_joint) - case.expectation(case.log_q)
     return summed, line_18(case)
 
 
-# Kingma & Welling 2013: pieces that the notes use without a number.
+# Kingma & Welling 2013: statements that the notes use and do not number.
 
 
 def _mean_over_noise(case: ContinuousCase, estimator: Callable) -> np.ndarray:
-    """Mean of a one-sample estimator of the ELBO over ε ~ N(0, I): a lattice of ε as rows."""
+    """Mean of a one-sample estimator of the ELBO over ε ~ N(0, I), (B,), by the grid of ε."""
     B, J = case.q.mean.shape
     L = len(case.u)
     x = np.tile(case.x, (L, 1))  # (L·B, D)
@@ -147,13 +149,13 @@ def _mean_over_noise(case: ContinuousCase, estimator: Callable) -> np.ndarray:
 
 
 def estimator_a(case: ContinuousCase) -> Sides:
-    """Mean of `sampled_elbo` over its noise, and the exact ELBO (K&W 2013, §2.3)."""
+    """The exact ELBO, and the mean of `sampled_elbo` over its noise (K&W 2013, §2.3)."""
     exact = case.model.elbo_joint_form(case.x, case.q)
     return exact, _mean_over_noise(case, sampled_elbo)
 
 
 def estimator_b(case: ContinuousCase) -> Sides:
-    """Mean of `elbo` over its noise, and the exact ELBO (K&W 2013, §2.3)."""
+    """The exact ELBO, and the mean of `elbo` over its noise (K&W 2013, §2.3)."""
     exact = case.model.elbo_kl_form(case.x, case.q)
     return exact, _mean_over_noise(case, elbo)
 
@@ -170,28 +172,40 @@ def reparameterization(case: ContinuousCase) -> Sides:
 
 
 def gaussian_kl_closed_form(case: ContinuousCase) -> Sides:
-    """The closed form of K&W 2013, appendix B, and ∫ q log(q/p(z)) dz."""
+    """The closed form of the KL, and ∫ q log(q / p(z)) dz over a grid (K&W 2013, appendix B)."""
     kl, _ = gaussian_kl(*case.mu_logvar())
     return kl, case.integral(lambda z: case.log_q(z) - case.model.log_prior(z))
 
 
 def decoder_normalized(case: ContinuousCase) -> Sides:
-    """1, and p(x|z) summed over all x, or along one dimension of x (K&W 2013, appendix C)."""
+    """1, and p(x|z) summed or integrated over all x, at several z (K&W 2013, appendix C)."""
     totals = []
     for z in case.points().reshape(-1, case.vae.latent_dim):
-        x, cell = _all_outcomes(case.vae, z)
+        x, volume = _all_outcomes(case.vae, z)
         log_p, _ = case.vae.log_likelihood(x, np.broadcast_to(z, (1, len(x), len(z))))
-        totals.append(np.exp(log_p).sum() * cell)
+        totals.append(np.exp(log_p).sum() * volume)
     return np.ones(len(totals)), np.array(totals)
 
 
 def _all_outcomes(vae: VAE, z: np.ndarray) -> tuple[np.ndarray, float]:
-    """Every x of a discrete likelihood, or a lattice around a Gaussian's mean and its cell."""
-    if isinstance(vae.likelihood, Binomial):
-        counts = range(vae.likelihood.n + 1)
-        return np.array(list(product(counts, repeat=vae.data_dim)), float), 1.0
+    """Values of x over which p(x|z) sums to 1, (n, D), and the volume that each one stands for.
+
+    For whole numbers in a finite support these are all possible x. For whole numbers without an
+    upper end they go up to 30 standard deviations + 30 above the mean: a log-concave distribution
+    of counts, such as the Poisson, has less than 1e-12 of its mass beyond. For real numbers they
+    are an equally spaced grid, ±9 standard deviations around the mean.
+    """
+    likelihood = vae.likelihood
     out, _ = vae.decoder(z[None, None])
-    mu, logvar = (np.ravel(a) for a in vae.likelihood.moments(out, vae.parameters))
-    sigma = np.broadcast_to(np.exp(0.5 * logvar), mu.shape)
-    u = np.array(list(product(np.arange(-9, 9.25, 0.5), repeat=vae.data_dim)))
-    return mu + sigma * u, 0.5**vae.data_dim * float(np.prod(sigma))
+    mean = likelihood.mean(out).reshape(-1)
+    sd = np.sqrt(likelihood.variance(out, vae.parameters)).reshape(-1)
+    low, high = likelihood.support
+    if likelihood.integers:
+        last = np.ceil(mean + 30 * sd + 30) if np.isinf(high) else np.full(len(mean), high)
+        axes = [np.arange(low, end + 1, dtype=float) for end in last]
+        volume = 1.0
+    else:
+        axes = [m + s * np.arange(-9, 9.25, 0.5) for m, s in zip(mean, sd)]
+        axes = [values[(values > low) & (values < high)] for values in axes]
+        volume = float(np.prod(0.5 * sd))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(mean)), volume

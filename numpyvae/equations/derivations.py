@@ -1,12 +1,13 @@
-"""Appendices A and B of the notes, line by line: each line is a function that computes itself.
+"""Appendices A and B of the notes, line by line: one function for each line.
 
-A line is written the way the notes write it. Where they have an integral, ∫ q(z|x) g(z) dz is
-summed over a lattice of z with the density q in the integrand (`case.integral`); where they have
-an expectation E_q[g], the model's own closed form or rule is taken. So two consecutive lines are
-two different computations, and their agreement says something. (The notes leave out the dz of
-(13)–(16) and (21); it is there in the sums.)
+Each function computes its line as the notes write it. An integral ∫ q(z|x) g(z) dz is a sum over
+an equally spaced grid of z, with the density q in the integrand (`case.integral`). An expectation
+E_q[g] uses the model's own closed form or quadrature. Consecutive lines are therefore different
+computations, and a mistake in one of them shows. (The notes omit the dz in (13)–(16) and (21); in
+the sums it is the spacing of the grid.)
 
-Every function takes a `Case`: a model, data x and a q for each datapoint. It returns (B,) nats.
+Every function takes a `Case`, that is a model, data x and a q for each datapoint, and returns one
+value for each datapoint, (B,), in nats.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = [
 
 
 def line_12(case: Case) -> np.ndarray:
-    """KL(q_φ(z|x) ‖ p_θ(z|x)), by the model's own formula, Eq. (12)."""
+    """KL(q_φ(z|x) ‖ p_θ(z|x)), by the model's own method, Eq. (12)."""
     return case.model.kl_to_posterior(case.x, case.q)
 
 
@@ -44,14 +45,15 @@ def line_14(case: Case) -> np.ndarray:
 
 
 def line_15(case: Case) -> np.ndarray:
-    """= −∫ q log p(z|x) dz + ∫ q log q dz, the logarithm of a quotient, Eq. (15)."""
+    """= −∫ q log p(z|x) dz + ∫ q log q dz, since log a/b = log a − log b, Eq. (15)."""
     return -case.integral(case.log_posterior) + case.integral(case.log_q)
 
 
 def line_16(case: Case) -> np.ndarray:
     """= −∫ q log p(x, z) dz + log p(x) ∫ q dz + ∫ q log q dz, by Bayes, Eq. (16).
 
-    Eq. (4) has put p(z|x) = p(x, z)/p(x) into the logarithm; log p(x) does not depend on z.
+    Eq. (4) gives log p(z|x) = log p(x, z) − log p(x); log p(x) does not depend on z, so that it
+    can be taken out of the integral.
     """
     log_px = case.model.log_evidence(case.x)
     q_mass = case.integral(lambda z: np.ones(z.shape[:2]))
@@ -80,24 +82,24 @@ def line_19(case: Case) -> np.ndarray:
 
 
 def line_20(case: Case) -> np.ndarray:
-    """= E_q[log p(x|z)] + (−1) E_q[log q(z|x) − log p(z)], linearity, Eq. (20)."""
+    """= E_q[log p(x|z)] + (−1) E_q[log q(z|x) − log p(z)], by linearity, Eq. (20)."""
     difference = case.expectation(lambda z: case.log_q(z) - case.model.log_prior(z))
     return case.model.expected_log_likelihood(case.x, case.q) + (-1) * difference
 
 
 def line_21(case: Case) -> np.ndarray:
-    """= E_q[log p(x|z)] + (−1) ∫ q log(q / p(z)) dz, the expectation written out, Eq. (21)."""
+    """= E_q[log p(x|z)] + (−1) ∫ q log(q / p(z)) dz, the expectation as an integral, Eq. (21)."""
     kl = case.integral(lambda z: case.log_q(z) - case.model.log_prior(z))
     return case.model.expected_log_likelihood(case.x, case.q) + (-1) * kl
 
 
 def line_22(case: Case) -> np.ndarray:
-    """= E_q[log p(x|z)] − KL(q_φ(z|x) ‖ p_θ(z)), the closed form, Eq. (22) and Eq. (11)."""
+    """= E_q[log p(x|z)] − KL(q_φ(z|x) ‖ p_θ(z)), Eq. (22) and Eq. (11)."""
     model, q = case.model, case.q
     return model.expected_log_likelihood(case.x, q) - model.kl_to_prior(q)
 
 
-# Two classic routes to the bound of Eq. (10), as in Yang 2017.
+# Two derivations of the bound of Eq. (10), as in Yang 2017.
 
 
 def jensen_route(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +108,8 @@ def jensen_route(case: Case) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     log_mean, mean_log : (B,) arrays
-        The first is log p(x) for any q that is positive where p(x, z) is; the second is the ELBO.
+        The first is log p(x), for any q that is positive wherever p(x, z) is positive. The second
+        is the ELBO.
     """
 
     def log_w(z):
@@ -118,12 +121,13 @@ def jensen_route(case: Case) -> tuple[np.ndarray, np.ndarray]:
 def kl_route(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """KL ≥ 0: log p(x) − ELBO = KL(q ‖ p(z|x)) ≥ 0, Eq. (9) and Eq. (10).
 
-    It says more than Jensen's route: what the gap is, and when it closes.
+    Unlike Jensen's inequality, this derivation also says what the gap is, and that it is 0 only
+    if q is the posterior.
 
     Returns
     -------
     log_px, elbo : (B,) arrays
-        Log-evidence, and the ELBO as log-evidence less the KL.
+        The log-evidence, and the ELBO as the log-evidence minus the KL.
     """
     log_px = case.model.log_evidence(case.x)
     return log_px, log_px - case.model.kl_to_posterior(case.x, case.q)

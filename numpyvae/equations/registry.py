@@ -1,8 +1,8 @@
-"""The register of the notes' equations: statement, meaning, code, and a check with two sides.
+"""The register of the notes' equations: statement, meaning, functions, and a check of two sides.
 
-It is the one source: the command `numpyvae equations`, the table in the docs and the tests are
-made from it. The functions it names carry the tag `Eq. (n)` in their docstrings, and a test holds
-tags and register against one another.
+The command `numpyvae equations`, the tables of the documentation and the tests are made from this
+register alone. The docstrings of the functions that it names contain the tag `Eq. (n)`, and a test
+compares the tags with the register.
 """
 
 from __future__ import annotations
@@ -34,28 +34,34 @@ class Equation:
     Attributes
     ----------
     number : str
-        The notes' number, or for a piece without one its place in Kingma & Welling 2013.
+        The notes' number, or for a statement without a number its place in Kingma & Welling 2013.
     section : str
-        Of the notes.
+        Section of the notes.
     latex : str
+        The statement as the notes write it.
+    text : str
+        The statement in plain text, for a terminal, in terms of the quantity that is checked: the
+        logarithm of a density, say, in place of the density. q is q_φ(z|x).
     meaning : str
-        What it says, in one plain sentence.
+        What the statement says, in one sentence.
     functions : tuple of str
-        Dotted names, under `numpyvae`, of what implements it.
+        Dotted names, under `numpyvae`, of the functions that compute it.
     check : callable
-        `check(case) -> (left, right)`, two arrays of equal shape computed apart.
+        `check(case) -> (left, right)`, two arrays of equal shape, computed independently. Their
+        first entries belong to the first datapoint, and are the ones that the tables show.
     relation : {"=", "≥"}
-        What holds between the sides.
+        Relation between the two sides.
 
     Examples
     --------
-    >>> EQUATIONS[10].number, EQUATIONS[10].section, EQUATIONS[10].functions[0]
-    ('11', '§3.4', 'core.elbo.elbo')
+    >>> EQUATIONS[7].number, EQUATIONS[7].section, EQUATIONS[7].text
+    ('8', '§3.4', 'KL(q(z|x) ‖ p(z|x)) = log p(x) − ELBO')
     """
 
     number: str
     section: str
     latex: str
+    text: str
     meaning: str
     functions: tuple[str, ...]
     check: Callable[[Case], Sides]
@@ -64,33 +70,41 @@ class Equation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: both sides at the datapoint where they differ most.
+    """Result of a check: both sides at the first datapoint, and their largest difference.
+
+    All equations are shown at the same datapoint, so that their numbers can be compared: the left
+    sides of Eq. (7) and Eq. (8) add up to that of Eq. (9).
 
     Attributes
     ----------
     equation : Equation
     left, right : float
-        Nats, or what the equation is about.
+        The two sides at the first datapoint, in nats where they are logarithms, KLs or ELBOs.
     difference : float
-        |left − right|; for "≥" how far right exceeds left, 0 if it does not.
+        |left − right| at the first datapoint. For "≥" it is max(right − left, 0).
+    largest_difference : float
+        The largest such difference over all datapoints and all values of z, each relative to
+        1 + |left| at the same place; infinite if one of them is not a number.
     tolerance : float
+        Largest accepted value of `largest_difference`.
 
     Examples
     --------
-    >>> Outcome(EQUATIONS[0], left=-1.0, right=-1.0, difference=0.0, tolerance=1e-10).passed
-    True
+    >>> Outcome(EQUATIONS[0], -1.0, -1.0, 0.0, largest_difference=1e-3, tolerance=1e-10).passed
+    False
     """
 
     equation: Equation
     left: float
     right: float
     difference: float
+    largest_difference: float
     tolerance: float
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within tolerance; NaN is not."""
-        return self.difference <= self.tolerance
+        """Whether the largest difference is within the tolerance."""
+        return self.largest_difference <= self.tolerance
 
 
 def check_equation(equation: Equation, case: Case) -> Outcome:
@@ -118,17 +132,26 @@ def check_equation(equation: Equation, case: Case) -> Outcome:
     True
     """
     left, right = (np.ravel(side) for side in equation.check(case))
-    apart = right - left if equation.relation == "≥" else np.abs(left - right)
-    apart = np.where(np.isnan(apart), np.inf, apart)
-    if equation.relation == "≥":
-        apart = np.maximum(apart, 0.0)
-    worst = int(np.argmax(apart / (1 + np.abs(left))))
-    bound = case.tolerance * (1 + abs(left[worst]))
-    return Outcome(equation, *map(float, (left[worst], right[worst], apart[worst], bound)))
+    with np.errstate(invalid="ignore"):  # infinities give NaN, which fails the check below
+        excess = right - left
+        difference = np.maximum(excess, 0.0) if equation.relation == "≥" else np.abs(excess)
+        relative = difference / (1 + np.abs(left))
+    difference, relative = (np.where(np.isnan(a), np.inf, a) for a in (difference, relative))
+    shown = 0  # the first datapoint, in every equation
+    return Outcome(
+        equation,
+        left=float(left[shown]),
+        right=float(right[shown]),
+        difference=float(difference[shown]),
+        largest_difference=float(relative.max()),
+        tolerance=case.tolerance,
+    )
 
 
 def check_equations(case: Case) -> list[Outcome]:
-    """Check all equations of the notes on a case, and Kingma & Welling's where z is continuous.
+    """Check the 22 equations of the notes on a case.
+
+    If z is continuous, the five statements of Kingma & Welling 2013 follow.
 
     Parameters
     ----------
@@ -157,7 +180,7 @@ def check_equations(case: Case) -> list[Outcome]:
 
 
 def _consecutive(n: int) -> Callable[[Case], Sides]:
-    """Check line n of a derivation against the line before."""
+    """Return a check that compares line n of a derivation with the line before."""
     before, line = (getattr(derivations, f"line_{k}") for k in (n - 1, n))
     return lambda case: (before(case), line(case))
 
@@ -184,7 +207,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "1",
         "§1",
         r"p(x, z) = p(x|z)\, p(z)",
-        "A joint density is the likelihood of the data times the prior of the latent.",
+        "log p(x, z) = log p(x|z) + log p(z)",
+        "The joint density is the likelihood of the data times the prior of the latent variable.",
         ("core.elbo.log_joint", "exact.ExactModel.log_joint"),
         checks.product_rule,
     ),
@@ -192,7 +216,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "2",
         "§1",
         r"p(x) = \int p(x, z)\, dz",
-        "The evidence is the joint density with the latent integrated out.",
+        "log p(x) = log ∫ p(x, z) dz",
+        "The evidence is the joint density, integrated over the latent variable.",
         _exact("log_evidence"),
         checks.evidence,
     ),
@@ -200,7 +225,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "3",
         "§1",
         r"p(z|x) = \frac{p(x|z)\, p(z)}{p(x)}",
-        "Bayes: the posterior is the joint density, scaled to integrate to one.",
+        "log p(z|x) = log p(x|z) + log p(z) − log p(x)",
+        "Bayes' theorem: the posterior is the joint density, divided by the evidence.",
         _exact("posterior"),
         checks.bayes,
     ),
@@ -208,7 +234,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "4",
         "§3.1",
         rf"{_POST} = \frac{{{_P}(x|z)\, {_P}(z)}}{{{_P}(x)}}",
-        "The same for the model's θ: with the evidence known, every posterior mean follows.",
+        "E[z|x] = ∫ z p(x|z) p(z) dz / p(x)",
+        "Bayes' theorem for the model with parameters θ. The check compares posterior means.",
         (*_exact("posterior"), *_exact("log_posterior")),
         checks.posterior_mean,
     ),
@@ -216,7 +243,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "5",
         "§3.3",
         rf"\operatorname{{argmin}}_\phi\; {_KL}",
-        "Look for the q nearest to the posterior; the q that maximizes the ELBO is that one.",
+        "KL(q(z|x) ‖ p(z|x)) at argmin KL = KL(q(z|x) ‖ p(z|x)) at argmax ELBO",
+        "Find the q closest to the posterior. The q that maximizes the ELBO is the same one.",
         (*_exact("kl_to_posterior"), "inference.variational_inference"),
         checks.nearest_q,
     ),
@@ -224,7 +252,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "6",
         "§3.3",
         rf"{_KL} = {_E_Q} - {_E_JOINT} + \log {_P}(x)",
-        "The KL to the posterior still has the evidence in it.",
+        "KL(q(z|x) ‖ p(z|x)) = E_q[log q(z|x)] − E_q[log p(x, z)] + log p(x)",
+        "The KL to the posterior still contains the evidence.",
         (*_exact("expected_log_q"), *_exact("expected_log_joint"), _LINE[17]),
         checks.kl_with_evidence,
     ),
@@ -232,7 +261,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "7",
         "§3.4",
         rf"{_ELBO} = {_E_JOINT} - {_E_Q}",
-        "The evidence lower bound: only terms that we can compute.",
+        "ELBO = E_q[log p(x, z)] − E_q[log q(z|x)]",
+        "The evidence lower bound (ELBO) contains only terms that we can compute.",
         ("core.elbo.sampled_elbo", "exact.ExactModel.elbo_joint_form"),
         checks.elbo_definition,
     ),
@@ -240,7 +270,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "8",
         "§3.4",
         rf"{_KL} = \log {_P}(x) - {_ELBO}",
-        "The gap between log-evidence and ELBO is the KL to the posterior.",
+        "KL(q(z|x) ‖ p(z|x)) = log p(x) − ELBO",
+        "The difference between the log-evidence and the ELBO is the KL to the posterior.",
         _exact("kl_to_posterior"),
         checks.gap_is_kl,
     ),
@@ -248,7 +279,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "9",
         "§3.4",
         rf"\log {_P}(x) = {_KL} + {_ELBO}",
-        "So the log-evidence is the ELBO plus something that cannot be negative.",
+        "log p(x) = KL(q(z|x) ‖ p(z|x)) + ELBO",
+        "The log-evidence is the ELBO plus a KL, which cannot be negative.",
         ("equations.derivations.kl_route",),
         checks.evidence_decomposed,
     ),
@@ -256,6 +288,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "10",
         "§3.4",
         rf"\log {_P}(x) \geq {_ELBO}",
+        "log p(x) ≥ ELBO",
         "The ELBO is a lower bound on the log-evidence.",
         ("equations.derivations.jensen_route", "equations.derivations.kl_route"),
         checks.lower_bound,
@@ -265,8 +298,10 @@ EQUATIONS: tuple[Equation, ...] = (
         "11",
         "§3.4",
         rf"{_ELBO} = {_E_LIKELIHOOD} - {_KL_PRIOR}",
-        "The form that is trained: reconstruct the data, and stay near the prior.",
+        "ELBO = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))",
+        "The form used in training: a reconstruction term minus the KL to the prior.",
         (
+            "core.elbo.evidence_lower_bound",
             "core.elbo.elbo",
             "core.elbo.elbo_terms",
             "core.elbo.elbo_and_grad",
@@ -278,7 +313,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "12",
         "App. A",
         _KL,
-        "Where appendix A starts: the KL to the posterior, by the model's own formula.",
+        "KL(q(z|x) ‖ p(z|x))",
+        "Appendix A starts with the KL to the posterior, by the model's own method.",
         (_LINE[12],),
         checks.kl_by_definition,
     ),
@@ -286,6 +322,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "13",
         "App. A",
         rf"= \int {_Q} \log \frac{{{_Q}}}{{{_POST}}}\, dz",
+        "= ∫ q(z|x) log(q(z|x) / p(z|x)) dz",
         "The definition of the KL.",
         (_LINE[13],),
         _consecutive(13),
@@ -294,7 +331,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "14",
         "App. A",
         rf"= -\int {_Q} \log \frac{{{_POST}}}{{{_Q}}}\, dz",
-        "Turning the fraction over changes the sign of its logarithm.",
+        "= −∫ q(z|x) log(p(z|x) / q(z|x)) dz",
+        "Inverting a fraction changes the sign of its logarithm.",
         (_LINE[14],),
         _consecutive(14),
     ),
@@ -302,6 +340,7 @@ EQUATIONS: tuple[Equation, ...] = (
         "15",
         "App. A",
         rf"= -\int {_Q} \log {_POST}\, dz + \int {_Q} \log {_Q}\, dz",
+        "= −∫ q(z|x) log p(z|x) dz + ∫ q(z|x) log q(z|x) dz",
         "The logarithm of a quotient is a difference.",
         (_LINE[15],),
         _consecutive(15),
@@ -311,7 +350,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "App. A",
         rf"= -\int {_Q} \log {_P}(x, z)\, dz + \log {_P}(x) \int {_Q}\, dz"
         rf" + \int {_Q} \log {_Q}\, dz",
-        "By Bayes the posterior is joint over evidence, and the evidence does not depend on z.",
+        "= −∫ q(z|x) log p(x, z) dz + log p(x) ∫ q(z|x) dz + ∫ q(z|x) log q(z|x) dz",
+        "By Bayes' theorem log p(z|x) = log p(x, z) − log p(x), and log p(x) is independent of z.",
         (_LINE[16],),
         _consecutive(16),
     ),
@@ -319,7 +359,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "17",
         "App. A",
         rf"= {_E_Q} - {_E_JOINT} + \log {_P}(x)",
-        "q integrates to one, and what is left is Eq. (6).",
+        "= E_q[log q(z|x)] − E_q[log p(x, z)] + log p(x)",
+        "The density q integrates to 1, which gives Eq. (6).",
         (_LINE[17],),
         _consecutive(17),
     ),
@@ -327,7 +368,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "18",
         "App. B",
         rf"{_E_JOINT} - {_E_Q}",
-        "Where appendix B starts: the ELBO of Eq. (7).",
+        "ELBO = E_q[log p(x, z)] − E_q[log q(z|x)]",
+        "Appendix B starts with the ELBO of Eq. (7).",
         (_LINE[18],),
         checks.elbo_restated,
     ),
@@ -335,7 +377,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "19",
         "App. B",
         rf"= {_E_LIKELIHOOD} + {_E_PRIOR} - {_E_Q}",
-        "The joint is likelihood times prior, Eq. (1).",
+        "= E_q[log p(x|z)] + E_q[log p(z)] − E_q[log q(z|x)]",
+        "The joint density is likelihood times prior, Eq. (1).",
         (_LINE[19],),
         _consecutive(19),
     ),
@@ -343,7 +386,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "20",
         "App. B",
         rf"= {_E_LIKELIHOOD} + (-1)\, {_E_RATIO}",
-        "Expectations are linear.",
+        "= E_q[log p(x|z)] + (−1) E_q[log q(z|x) − log p(z)]",
+        "The expectation is linear.",
         (_LINE[20],),
         _consecutive(20),
     ),
@@ -351,7 +395,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "21",
         "App. B",
         rf"= {_E_LIKELIHOOD} + (-1) \int {_Q} \log \frac{{{_Q}}}{{{_P}(z)}}\, dz",
-        "The last expectation, written as an integral.",
+        "= E_q[log p(x|z)] + (−1) ∫ q(z|x) log(q(z|x) / p(z)) dz",
+        "The last expectation is written as an integral.",
         (_LINE[21],),
         _consecutive(21),
     ),
@@ -359,7 +404,8 @@ EQUATIONS: tuple[Equation, ...] = (
         "22",
         "App. B",
         rf"= {_E_LIKELIHOOD} - {_KL_PRIOR}",
-        "That integral is the KL to the prior, and this is Eq. (11).",
+        "= E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))",
+        "This integral is the KL to the prior, which gives Eq. (11).",
         (_LINE[22],),
         _consecutive(22),
     ),
@@ -369,9 +415,10 @@ KINGMA_WELLING: tuple[Equation, ...] = (
     Equation(
         "K&W §2.3 A",
         "§3.7",
-        r"\tilde{\mathcal{L}}^A = \frac1L \sum_l \log p_\theta(x, z^{(l)})"
-        r" - \log q_\phi(z^{(l)}|x)",
-        "The estimator with every term sampled has the ELBO as its mean.",
+        r"\tilde{\mathcal{L}}^A = \frac1L \sum_l"
+        r" \bigl(\log p_\theta(x, z^{(l)}) - \log q_\phi(z^{(l)}|x)\bigr)",
+        "ELBO = E_ε[(1/L) Σ_l (log p(x, z_l) − log q(z_l|x))], z_l = μ + σ ε_l",
+        "The mean of the estimator in which every term is sampled is the ELBO.",
         ("core.elbo.sampled_elbo",),
         checks.estimator_a,
     ),
@@ -380,8 +427,9 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         "§3.7",
         rf"\tilde{{\mathcal{{L}}}}^B = -{_KL_PRIOR}"
         r" + \frac1L \sum_l \log p_\theta(x|z^{(l)})",
-        "So has the estimator with the KL in closed form.",
-        ("core.elbo.elbo",),
+        "ELBO = E_ε[(1/L) Σ_l log p(x|z_l)] − KL(q(z|x) ‖ p(z)), z_l = μ + σ ε_l",
+        "The mean of the estimator that has the KL in closed form is the ELBO, too.",
+        ("core.elbo.evidence_lower_bound", "core.elbo.elbo"),
         checks.estimator_b,
     ),
     Equation(
@@ -389,14 +437,16 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         "§3.7",
         rf"\mathbb{{E}}_{{{_Q}}}[f(z)] = \mathbb{{E}}_{{\epsilon \sim N(0, I)}}"
         r"[f(\mu + \sigma \epsilon)]",
-        "A draw from q is a function of noise and of q's parameters.",
+        "E_q[f(z)] = E_ε[f(μ + σ ε)], ε ~ N(0, I); here f(z) = log p(x|z)",
+        "A draw from q is a function of standard normal noise and of the parameters of q.",
         ("core.distributions.reparameterize",),
         checks.reparameterization,
     ),
     Equation(
         "K&W app. B",
         "§3.7",
-        rf"{_KL_PRIOR} = \tfrac12 \sum_j \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2",
+        rf"{_KL_PRIOR} = \tfrac12 \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)",
+        "KL(q(z|x) ‖ p(z)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²)",
         "The KL between a diagonal Gaussian and the standard normal, in closed form.",
         ("core.distributions.gaussian_kl",),
         checks.gaussian_kl_closed_form,
@@ -405,7 +455,8 @@ KINGMA_WELLING: tuple[Equation, ...] = (
         "K&W app. C",
         "§3.7",
         r"\int p_\theta(x|z)\, dx = 1",
-        "The decoder's density, with all its constants, is normalized.",
+        "1 = ∫ p(x|z) dx",
+        "The decoder's density, with all its constants, integrates to 1.",
         ("core.distributions.binomial_logpmf", "core.distributions.gaussian_logpdf"),
         checks.decoder_normalized,
     ),

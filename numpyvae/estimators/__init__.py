@@ -1,6 +1,6 @@
 """Gradient estimators of the ELBO and of L_K, with one signature.
 
-    estimate = estimator(vae, x, eps, wrt="both")     ε (L·K, B, J)
+    estimate = estimator(vae, x, eps, update="both")     ε (L·K, B, J)
     estimate.objective, .reconstruction, .kl          nats per datapoint
     estimate.gradient                                 `Parameters`; ascend it
 
@@ -9,8 +9,7 @@ whose head has them in one formula and one table; `closed` has the one with the 
 its β and its free bits; `score` the one that needs no reparameterization.
 """
 
-from .base import Estimate, Estimator
-from .choose import ESTIMATORS, make_estimator, warm_up
+from .choose import ESTIMATORS, make_estimator
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import ScoreFunction
@@ -23,9 +22,6 @@ __all__ = [
     "STL",
     "STLIWAE",
     "DReG",
-    "Estimate",
-    "Estimator",
     "ScoreFunction",
     "make_estimator",
-    "warm_up",
 ]

@@ -1,26 +1,29 @@
-"""SGVB-B: the KL of Eq. (11) in closed form, and its weighted kin.
+"""SGVB-B: the KL of Eq. (11) in closed form, and weighted versions of it.
 
 With KL_bj the divergence of latent j at datapoint b, the weighted objective is
 
     (1/B) Σ_b E_q[log p_θ(x_b|z)] − β Σ_j max(λ, (1/B) Σ_b KL_bj)
 
-β weighs the KL (Higgins et al. 2017). λ nats of each latent are free (Kingma et al. 2016, each
-latent a group of its own): one whose KL, averaged over the minibatch, is below λ feels no pull
-towards the prior. β = 1, λ = 0 is the ELBO. For β ≥ 1 the objective is a lower bound on log p(x),
-looser than the ELBO; for β < 1 it is none.
+β is the weight of the KL (Higgins et al. 2017). λ nats of each latent are free (Kingma et al.
+2016, with each latent a group of its own): where the KL of a latent, averaged over the minibatch,
+is below λ, its gradient is zero. β = 1, λ = 0 is the ELBO. For β ≥ 1 the objective is a lower
+bound on log p(x), looser than the ELBO; for β < 1 it is not a bound.
+
+With a warm-up, β rises linearly from 0 (Bowman et al. 2016; Sønderby et al. 2016), so that the
+decoder can learn to use a latent before the KL pulls that latent to the prior.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.distributions import gaussian_kl
-from ..core.elbo import terms_and_grad
+from ..core.elbo import Estimate, Estimator
 from ..core.vae import VAE
 from ..support.checks import check_weight
-from .base import Estimate, Estimator, Pass
+from .base import Pass
 
 __all__ = ["SGVBB"]
 
@@ -35,9 +38,13 @@ class SGVBB(Estimator):
     Parameters
     ----------
     beta : float
-        β ≥ 0. A warm-up changes it step by step: `dataclasses.replace(estimator, beta=…)`.
+        β ≥ 0, the weight of the KL.
     free_bits : float
-        λ ≥ 0, nats per latent.
+        λ ≥ 0, the number of nats of KL that are free for each latent.
+    kl_warmup : float
+        The number of epochs in which the weight of the KL rises linearly from 0 to β.
+    n_samples : int
+        L, the number of averages over draws of z for each datapoint.
 
     Raises
     ------
@@ -46,30 +53,33 @@ class SGVBB(Estimator):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from numpyvae import VAE
-    >>> vae, estimator = VAE(data_dim=4, latent_dim=2, hidden=(3,)), SGVBB(beta=0.5)
-    >>> eps = np.random.default_rng(0).standard_normal((estimator.draws(), 1, 2))
-    >>> estimator(vae, [[0, 1, 1, 0]], eps).gradient.flat.shape == vae.parameters.flat.shape
-    True
+    >>> [SGVBB(beta=2.0, kl_warmup=10).at(epochs).beta for epochs in (0, 2.5, 10, 30)]
+    [0.0, 0.5, 2.0, 2.0]
     """
 
     beta: float = 1.0
     free_bits: float = 0.0
+    kl_warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "free_bits"):
+        super().__post_init__()
+        for name in ("beta", "free_bits", "kl_warmup"):
             object.__setattr__(self, name, check_weight(name, getattr(self, name)))
 
-    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wrt: str = "both") -> Estimate:
+    def at(self, epochs: float) -> SGVBB:
+        if self.kl_warmup == 0:
+            return self
+        share = min(1.0, epochs / self.kl_warmup)
+        return replace(self, beta=self.beta * share, kl_warmup=0.0)
+
+    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
         if self.beta == 1 and self.free_bits == 0:  # the ELBO itself
-            terms, gradient = terms_and_grad(vae, x, eps, wrt=wrt)
-            return Estimate(terms.elbo, *terms, gradient)
+            return super().estimate(vae, x, eps, update)
         run = Pass(vae, x, eps)
         # A last axis of length 1 keeps the latents apart: KL_bj, (B, J).
         kl, pull_kl = gaussian_kl(run.mu[..., None], run.logvar[..., None])
         kl_latent = kl.mean(axis=0)  # (1/B) Σ_b KL_bj
-        charged = kl_latent >= self.free_bits  # where max(λ, ·) moves with the KL
+        charged = kl_latent >= self.free_bits  # where the derivative of max(λ, ·) is 1
         dkl = np.broadcast_to(charged * kl.dtype.type(-self.beta / len(kl)), kl.shape)
 
         def direct():
@@ -77,8 +87,8 @@ class SGVBB(Estimator):
             return 0, dmu[..., 0], dlogvar[..., 0]
 
         log_px = run.log_px
-        dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # of a mean over L and B
-        gradient = run.pull(wrt, dlog_px, direct)
+        dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # of a mean
+        gradient = run.pull(update, dlog_px, direct)
         reconstruction = float(log_px.mean())
         penalty = self.beta * float(np.maximum(kl_latent, self.free_bits).sum())
         kl_mean = float(kl.sum(axis=-1).mean())

@@ -1,4 +1,4 @@
-"""Estimators in which every term is sampled: one formula, six rules.
+"""Estimators in which every term is sampled: one formula, six rules for its coefficients.
 
 With log w = log p_θ(x, z) − log q_φ(z|x) and z = μ + σ ε, the objective is L_K,
 
@@ -9,7 +9,7 @@ and each estimator of its gradient is the average, over L samples and the batch,
     Σ_k a_k ∂_θ log p_θ(x|z_k)                                            for θ
     Σ_k r_k a_k (∂log w_k/∂z_k) ∂z_k/∂φ + s_k ∂_φ log q_φ(z|x)|z=z_k      for φ
 
-A `Rule` holds the coefficients: a; the path's factor r; the score's s. The estimators differ in
+A `Rule` has the coefficients: a; the path's factor r; the score's s. The estimators differ in
 nothing else. `w̃_k = w_k/Σ w` are the normalized weights:
 
     | estimator     | K   | a  | r | s                    | estimates          |
@@ -23,6 +23,8 @@ nothing else. `w̃_k = w_k/Σ w` are the normalized weights:
 The score ∂_φ log q has mean zero under q, so for K = 1 any s that does not depend on the draw may
 be added: −1, 0 and a baseline are choices of variance, not of mean. For K > 1, w̃_k depends on the
 draw, and dropping s = −w̃ costs a bias; DReG replaces it by reparameterizing a second time.
+
+- `n_samples : int`, L, the number of averages over draws of z for each datapoint
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.distributions import gaussian_kl, sampled_kl
+from ..core.distributions import gaussian_kl
+from ..core.elbo import Estimate, Estimator
 from ..core.vae import VAE
 from ..support.checks import check_count
-from .base import Estimate, Estimator, Pass
+from .base import Pass
 
 __all__ = ["IWAE", "SGVBA", "STL", "STLIWAE", "DReG", "Rule", "normalized_weights"]
 
@@ -91,18 +94,16 @@ class SampledEstimator(Estimator):
         """Return the coefficients, from log w and w̃, both (L, K, B)."""
         raise NotImplementedError
 
-    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wrt: str = "both") -> Estimate:
+    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
         run = Pass(vae, x, eps)
-        log_ratio, _ = sampled_kl(run.z, run.logvar, run.eps)
-        log_w = run.log_px - log_ratio  # log p_θ(x|z) + log p(z) − log q_φ(z|x), (L·K, B)
-        log_w = log_w.reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
+        log_w = run.log_w.reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
         objective, share = normalized_weights(log_w)
         # Coefficients as rows (L·K, B); a and s take up the mean over L and B.
         a, r, s = self.rule(log_w, share)
         a, s = (c.reshape(-1, len(x)) / objective.size for c in (a, s))
         r = None if r is None else r.reshape(-1, len(x))
         path = None if r is None else r[..., None]
-        gradient = run.pull(wrt, a, lambda: _direct(run, a, r, s), path)
+        gradient = run.pull(update, a, lambda: _direct(run, a, r, s), path)
         kl, _ = gaussian_kl(run.mu, run.logvar)
         return Estimate(
             float(objective.mean()), float(run.log_px.mean()), float(kl.mean()), gradient
@@ -151,8 +152,8 @@ class SGVBA(SampledEstimator):
 class STL(SampledEstimator):
     """Sticking the landing (Roeder, Wu & Duvenaud 2017): SGVB-A without the score. Unbiased.
 
-    The score −∂_φ log q that is left out has mean zero. What remains is ∂log w/∂z, and log w is
-    flat in z where q is the posterior: there every draw gives 0 for φ.
+    The score −∂_φ log q that is left out has mean zero. What remains is ∂log w/∂z. Where q is the
+    posterior, log w does not depend on z, and every draw gives 0 for φ.
 
     Examples
     --------
@@ -180,6 +181,7 @@ class _Importance(SampledEstimator):
     n_importance: int = 5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         count = check_count("n_importance", self.n_importance)
         object.__setattr__(self, "n_importance", count)
 
@@ -188,8 +190,8 @@ class _Importance(SampledEstimator):
 class IWAE(_Importance):
     """Gradient of the importance-weighted bound (Burda et al. 2015, §3). Unbiased.
 
-    The total derivative of log (1/K) Σ w_k. As K grows its φ half drowns in noise: the
-    signal-to-noise ratio falls as 1/√K (Rainforth et al. 2018).
+    The total derivative of log (1/K) Σ w_k. As K grows the noise of its φ part grows
+    beyond the signal: the signal-to-noise ratio falls as 1/√K (Rainforth et al. 2018).
 
     Parameters
     ----------

@@ -10,6 +10,8 @@ as b does not depend on this draw of z*. Two that do not:
 - leave-one-out: for draw l the mean of log w over the other L − 1 draws, which are independent of
   it given x (Mnih & Rezende 2016; Kool et al. 2019). The mean over all L draws would not do: it
   holds the draw itself, and shrinks the gradient by (L − 1)/L.
+
+- `n_samples : int`, L, the number of averages over draws of z for each datapoint
 """
 
 from __future__ import annotations
@@ -48,8 +50,9 @@ class ScoreFunction(SampledEstimator):
     --------
     >>> import numpy as np
     >>> from numpyvae import VAE
-    >>> vae, estimator = VAE(data_dim=4, latent_dim=2, hidden=(3,)), ScoreFunction("leave-one-out")
-    >>> eps = np.random.default_rng(0).standard_normal((estimator.draws(3), 1, 2))
+    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
+    >>> estimator = ScoreFunction("leave-one-out", n_samples=3)
+    >>> eps = np.random.default_rng(0).standard_normal((estimator.n_draws, 1, 2))
     >>> estimator(vae, [[0, 1, 1, 0]], eps).gradient.flat.shape == vae.parameters.flat.shape
     True
     """
@@ -57,7 +60,13 @@ class ScoreFunction(SampledEstimator):
     baseline: str | float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.baseline, str) and self.baseline == LEAVE_ONE_OUT:
+            if self.n_samples < 2:
+                raise ValueError(
+                    f"n_samples: expected at least 2 draws for the baseline {LEAVE_ONE_OUT!r}, "
+                    f"got {self.n_samples}; draw more, or set a constant baseline"
+                )
             return
         try:
             number = float(self.baseline)
@@ -70,15 +79,12 @@ class ScoreFunction(SampledEstimator):
             )
         object.__setattr__(self, "baseline", number)
 
-    def draws(self, n_samples: int = 1) -> int:
-        """Return L, the draws of z for each datapoint; leave-one-out needs two."""
-        L = super().draws(n_samples)
-        if L < 2 and self.baseline == LEAVE_ONE_OUT:
+    def __call__(self, vae, x, eps, update="both"):
+        if self.baseline == LEAVE_ONE_OUT and np.ndim(eps) == 3 and len(eps) < 2:
             raise ValueError(
-                f"n_samples: expected at least 2 draws for the baseline {LEAVE_ONE_OUT!r}, "
-                f"got {L}; draw more, or set a constant baseline"
+                f"eps: expected at least 2 draws for {LEAVE_ONE_OUT!r}, got {len(eps)}"
             )
-        return L
+        return super().__call__(vae, x, eps, update)
 
     def rule(self, log_w, share):
         if self.baseline == LEAVE_ONE_OUT:

@@ -1,4 +1,4 @@
-"""Models whose evidence is known: where the bound can be held against what it bounds.
+"""Models whose evidence is known exactly, so that the ELBO can be compared with log p(x).
 
 | family | evidence, Eq. (2) | q |
 |---|---|---|
@@ -6,14 +6,14 @@
 | `Quadrature` | by quadrature, for any decoder with at most two latents | `Gaussian` |
 | `FiniteMixture` | a sum over a discrete latent | table (B, M) |
 
-All three answer to the same names (`ExactModel`), in nats per datapoint; `exact_model` finds the
-one that belongs to a VAE.
+All three have the methods of `ExactModel`, in nats per datapoint. `exact_model` returns the exact
+model of a VAE.
 """
 
 from .choose import exact_model
-from .cubature import QuadratureError
 from .discrete import FiniteMixture
 from .gaussian import Gaussian
+from .integration import QuadratureError
 from .linear_gaussian import ElboGradient, LinearGaussian, ppca_maximum_likelihood
 from .model import ExactModel
 from .quadrature import Quadrature, QuadraturePosterior

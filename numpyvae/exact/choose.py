@@ -1,8 +1,7 @@
-"""The exact model of a VAE, where there is one."""
+"""Find the exact model of a VAE, if there is one."""
 
 from __future__ import annotations
 
-from ..core.likelihoods import FixedGaussian, LearnedGaussian
 from ..core.vae import VAE
 from ..support.checks import check_vae
 from .linear_gaussian import LinearGaussian
@@ -15,7 +14,8 @@ __all__ = ["exact_model"]
 def exact_model(vae: VAE) -> ExactModel | None:
     """Return the model whose `log_evidence` is log p_θ(x) of this VAE, Eq. (2), or None.
 
-    Linear decoders with Gaussian noise have it in closed form; others by quadrature if J ≤ 2.
+    A linear decoder with Gaussian noise has a closed form. For any other decoder the evidence is
+    computed by quadrature if J ≤ 2.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def exact_model(vae: VAE) -> ExactModel | None:
     Raises
     ------
     TypeError
-        If `vae` is no VAE.
+        If `vae` is not a VAE.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def exact_model(vae: VAE) -> ExactModel | None:
     True
     """
     check_vae(vae)
-    gaussian = isinstance(vae.likelihood, (FixedGaussian, LearnedGaussian))
+    gaussian = vae.likelihood.noise_variance(vae.parameters) is not None
     if gaussian and not vae.architecture.hidden:
         return LinearGaussian.from_vae(vae)
     return Quadrature(vae) if vae.latent_dim <= 2 else None

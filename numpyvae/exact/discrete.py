@@ -1,11 +1,12 @@
-"""A discrete latent variable: a finite mixture, where every integral of the notes is a sum.
+"""A finite mixture: its latent variable is discrete, and every integral over z is a sum.
 
     p(z = m) = π_m,  p(x) = Σ_m π_m p(x|z = m)              Eq. (2)
 
-q is a table (B, M) of probabilities, one row for each datapoint. With so few values of z even the
-importance-weighted bound L_K can be summed exactly, over every possible set of K draws.
+q is a table (B, M) of probabilities, one row for each datapoint. Since z has few values, even the
+importance-weighted bound E[L_K] can be computed exactly, as a sum over all possible sets of K
+draws.
 
-Symbols: M values of z; x (B, D); z (L, B) whole numbers in 0 … M − 1; tables (B, M).
+Symbols: M, number of values of z; x (B, D); z (L, B) whole numbers in 0 … M − 1; tables (B, M).
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, logsumexp, xlogy  # independent of our log_mean_exp
 
-from ..core.likelihoods import LearnedGaussian, Likelihood, parse_likelihood
+from ..core.likelihoods import Likelihood, parse_likelihood
 from ..support.checks import check_count, check_rows, check_seed
 from ..support.streams import Purpose, stream
 from .model import ExactModel
 
 __all__ = ["FiniteMixture"]
 
-_MULTISETS = 2_000_000  # sets of draws that `importance_bound` is willing to sum over
-_ELEMENTS = 1 << 20  # table entries alive at a time
+_MULTISETS = 2_000_000  # largest number of sets of draws that `importance_bound` sums over
+_ELEMENTS = 1 << 20  # largest number of table entries in memory at a time
 
 
 class FiniteMixture(ExactModel):
-    """A mixture of M components, each a distribution that a decoder could have produced.
+    """A mixture of M components, each of which is a likelihood p(x|z = m).
 
-    p(x) = Σ_m π_m p(x|m): the integral of Eq. (2) is a sum.
+    p(x) = Σ_m π_m p(x|z = m), the integral of Eq. (2) as a sum.
 
     Parameters
     ----------
     weights : (M,) array_like
-        π, the prior p(z): above 0 and with sum 1.
+        π, the prior p(z): probabilities above 0 with sum 1.
     outputs : (M, heads·D) array_like
-        What a decoder would return for each z: logits for Bernoulli and Binomial, means for
-        `gaussian:SIGMA`, means and log-variances side by side for `gaussian:head`.
+        Parameters of p(x|z = m), as a decoder returns them: logits for Bernoulli and Binomial,
+        means for `gaussian:SIGMA`, means followed by log-variances for `gaussian:head`.
     likelihood : str or Likelihood
-        Any but `gaussian:learned`, whose variances belong to a VAE.
+        Any likelihood except `gaussian:learned`, whose variances are parameters of a VAE.
 
     Raises
     ------
@@ -60,17 +61,18 @@ class FiniteMixture(ExactModel):
         self, weights: Any, outputs: Any, likelihood: str | Likelihood = "bernoulli"
     ) -> None:
         self.likelihood = parse_likelihood(likelihood)
-        if isinstance(self.likelihood, LearnedGaussian):
+        if self.likelihood.parameter_shapes(1):
             raise ValueError(
-                "likelihood: expected bernoulli, binomial:N, gaussian:SIGMA or gaussian:head, got "
-                "gaussian:learned; give gaussian:head the same log-variances in every row"
+                "likelihood: expected one without parameters of its own, got "
+                f"{self.likelihood.name}; in place of gaussian:learned, give gaussian:head the "
+                "same log-variances in each row"
             )
         self.outputs = check_rows(outputs, name="outputs").astype(float)
         M, width = self.outputs.shape
         if width % self.likelihood.heads:
             raise ValueError(
-                f"outputs: expected an even number of columns, means and log-variances, for "
-                f"{self.likelihood.name}, got {width}"
+                f"outputs: expected a multiple of {self.likelihood.heads} columns, one for each "
+                f"output of {self.likelihood.name}, got {width}"
             )
         self.weights = _distributions("weights", np.atleast_2d(weights), M)[0]
         if np.ndim(weights) != 1 or (self.weights <= 0).any():
@@ -125,20 +127,27 @@ class FiniteMixture(ExactModel):
         return self._pick(self.log_likelihood_table(x), z)
 
     def log_posterior(self, x: Any, z: np.ndarray) -> np.ndarray:
-        """Log posterior log p(z|x), (L, B), Eq. (4)."""
-        return self._pick(self.log_posterior_table(x), z)
+        """Log posterior log p(z|x) = log p(x, z) − log p(x), (L, B), Eq. (4)."""
+        z = self._values(z)
+        log_joint = self.log_joint_table(x)
+        log_px = logsumexp(log_joint, axis=1, keepdims=True)
+        return np.take_along_axis(log_joint - log_px, z.T, axis=1).T
 
     def log_evidence(self, x: Any) -> np.ndarray:
         """Log-evidence log Σ_m π_m p(x|z = m), (B,), Eq. (2)."""
         return logsumexp(self.log_likelihood_table(x), b=self.weights, axis=1)
 
     def posterior(self, x: Any) -> np.ndarray:
-        """Posterior π_m p(x|z = m) / p(x), (B, M), Eq. (3) and Eq. (4): itself a q."""
-        table = self.log_joint_table(x)
-        table = np.exp(table - table.max(axis=1, keepdims=True))
-        return table / table.sum(axis=1, keepdims=True)
+        """Posterior π_m p(x|z = m) / p(x), (B, M), Eq. (3) and Eq. (4).
 
-    # Expectations under q, with 0 log 0 = 0
+        Each row is divided by its largest entry first, so that exp cannot underflow to 0 in all
+        entries. The factor cancels in the quotient.
+        """
+        log_joint = self.log_likelihood_table(x) + np.log(self.weights)
+        joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+        return joint / joint.sum(axis=1, keepdims=True)
+
+    # Expectations under q, in which 0 log 0 counts as 0
 
     def expected_log_q(self, q: Any) -> np.ndarray:
         """E_q[log q(z|x)] = Σ_m q_m log q_m, (B,); in Eq. (6)."""
@@ -167,29 +176,34 @@ class FiniteMixture(ExactModel):
         return xlogy(q, q / self.weights).sum(axis=1)
 
     def kl_to_posterior(self, x: Any, q: Any) -> np.ndarray:
-        """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,): Eq. (5), not by Eq. (8)."""
+        """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,), Eq. (5).
+
+        It is the left-hand side of Eq. (8), and the ELBO is not used.
+        """
         log_posterior = self.log_posterior_table(x)
         q = self._table(q, len(log_posterior))
-        return (q * (np.log(np.where(q > 0, q, 1)) - log_posterior)).sum(axis=1)
+        log_q = np.log(np.where(q > 0, q, 1))  # 0 log 0 counts as 0
+        return (q * (log_q - log_posterior)).sum(axis=1)
 
     def importance_bound(self, x: Any, q: Any, n_importance: int) -> np.ndarray:
         """Exact importance-weighted bound E[L_K] (Burda, Grosse & Salakhutdinov 2015, §3).
 
-        L_K = log (1/K) Σ_k p(x, z_k)/q(z_k|x) with K independent draws z_k ~ q. The order of the
-        draws does not matter, so in place of M^K sequences it sums over the C(M + K − 1, K) sets
-        of counts n_m, each with its multinomial probability K! Π_m q_m^n_m / n_m!.
+        L_K = log (1/K) Σ_k p(x, z_k)/q(z_k|x) with K independent draws z_k ~ q. It does not depend
+        on the order of the draws. The expectation is therefore a sum over the C(M + K − 1, K) sets
+        of counts n_m, each with its multinomial probability K! Π_m q_m^n_m / n_m!, in place of a
+        sum over M^K sequences.
 
         Parameters
         ----------
         x : (B, D) array_like
         q : (B, M) array_like
         n_importance : int
-            K. 1 gives the ELBO of Eq. (7).
+            K, the number of draws. With K = 1 the bound is the ELBO of Eq. (7).
 
         Returns
         -------
         bound : (B,) array
-            Nats. It never falls with K; its limit is log p(x), if no q_m is 0.
+            Nats. It does not decrease when K grows, and its limit is log p(x) if no q_m is 0.
 
         Raises
         ------
@@ -237,7 +251,7 @@ class FiniteMixture(ExactModel):
         return self.likelihood.draw(self.outputs[z], {}, rng)
 
     def _values(self, z: np.ndarray) -> np.ndarray:
-        """Return z (L, B) if it holds whole numbers in 0 … M − 1."""
+        """Return z (L, B) if its entries are whole numbers in 0 … M − 1."""
         z = np.asarray(z)
         if (
             z.dtype.kind not in "iu"
@@ -268,7 +282,7 @@ class FiniteMixture(ExactModel):
 
 
 def _distributions(name: str, value: Any, columns: int) -> np.ndarray:
-    """Return `value` as rows of probabilities, or say what is wrong with them."""
+    """Return `value` as rows of probabilities, or raise ValueError if they are not."""
     rows = check_rows(value, columns, name=name).astype(float, copy=False)
     if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-12:
         raise ValueError(
@@ -280,14 +294,15 @@ def _distributions(name: str, value: Any, columns: int) -> np.ndarray:
 
 
 def _multisets(M: int, K: int):
-    """Yield all (n_1 … n_M) with sum K, as arrays (T, M), a bounded number of rows at a time.
+    """Yield all counts (n_1 … n_M) with sum K, as arrays (T, M) with a bounded number T of rows.
 
-    Stars and bars: M − 1 bars among M + K − 1 places leave M gaps, whose widths are the counts.
+    Each set of counts corresponds to a choice of M − 1 bars among M + K − 1 positions: the counts
+    are the numbers of positions between the bars ("stars and bars").
     """
-    places, rows = M + K - 1, []
+    positions, rows = M + K - 1, []
     most = max(1, _ELEMENTS // M)
-    for bars in combinations(range(places), M - 1):
-        rows.append((-1, *bars, places))
+    for bars in combinations(range(positions), M - 1):
+        rows.append((-1, *bars, positions))
         if len(rows) == most:
             yield np.diff(np.array(rows), axis=1) - 1
             rows = []

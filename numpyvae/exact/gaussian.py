@@ -1,11 +1,11 @@
-"""Gaussians over z, one for each datapoint: the q of the notes, and an exact posterior.
+"""Gaussian distributions of z, one for each datapoint, for q and for exact posteriors.
 
     q(z|x) = N(z; μ, Σ),  Σ = C Cᵀ,  C lower triangular
 
-Everything goes through the Cholesky factor C: no matrix is inverted, log|Σ| = 2 Σ_j log C_jj
-cannot overflow, and a diagonal Gaussian is the case C = diag(σ).
+All computations use the Cholesky factor C. No matrix is inverted, log|Σ| = 2 Σ_j log C_jj cannot
+overflow, and a diagonal Gaussian has C = diag(σ).
 
-Symbols: μ (B, J); C (B, J, J), or (J, J) where all datapoints share it; z (L, B, J).
+Symbols: μ (B, J); C (B, J, J), or (J, J) if all datapoints share it; z (L, B, J).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..support.checks import check_rows, check_vae
 if TYPE_CHECKING:
     from ..core.vae import VAE
 
-__all__ = ["Gaussian", "check_gaussian"]
+__all__ = ["Gaussian", "check_gaussian", "solve_lower"]
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -59,18 +59,18 @@ class Gaussian:
                 f"({B}, {J}), got {chol.shape}"
             )
         scale = np.diagonal(chol, axis1=-2, axis2=-1)
-        proper = np.isfinite(chol).all() and (scale > 0).all() and not np.triu(chol, 1).any()
-        if not proper:
+        valid = np.isfinite(chol).all() and (scale > 0).all() and not np.triu(chol, 1).any()
+        if not valid:
             raise ValueError(
                 "chol: expected finite lower-triangular factors with a positive diagonal, got "
-                "others; a covariance goes through Gaussian.from_covariance, log-variances "
-                "(within about ±1400) through Gaussian.diagonal"
+                "at least one that is not; use Gaussian.from_covariance for covariances, and "
+                "Gaussian.diagonal for log-variances (between about -1400 and 1400)"
             )
         self.chol = chol
 
     @classmethod
     def diagonal(cls, mu: Any, logvar: Any) -> Gaussian:
-        """Return N(μ, diag σ²) from μ and log σ², both (B, J): the encoder's family."""
+        """Return N(μ, diag σ²) from μ and log σ², both (B, J), as an encoder gives them."""
         mu = check_rows(mu, name="mu")
         logvar = check_rows(logvar, mu.shape[1], name="logvar").astype(float)
         if logvar.shape != mu.shape:
@@ -87,7 +87,7 @@ class Gaussian:
         except np.linalg.LinAlgError:
             raise ValueError(
                 "cov: expected symmetric positive-definite matrices, (J, J) or (B, J, J), "
-                f"got shape {np.shape(cov)} with one that is not"
+                f"got shape {np.shape(cov)} with at least one that is not"
             ) from None
         return cls(mean, chol)
 
@@ -109,17 +109,17 @@ class Gaussian:
 
     def rows(self, which: np.ndarray) -> Gaussian:
         """Return the Gaussians of some datapoints."""
-        some = object.__new__(Gaussian)  # the parts are known to be proper
-        some.mean = self.mean[which]
-        some.chol = self.chol if self.chol.ndim == 2 else self.chol[which]
-        return some
+        selected = object.__new__(Gaussian)  # without the checks, which the whole has passed
+        selected.mean = self.mean[which]
+        selected.chol = self.chol if self.chol.ndim == 2 else self.chol[which]
+        return selected
 
     def __repr__(self) -> str:
         B, J = self.mean.shape
         return f"Gaussian({B} datapoints, {J} latents)"
 
     def transform(self, eps: np.ndarray) -> np.ndarray:
-        """Write draws as z = μ + C ε (Kingma & Welling 2013, §2.4).
+        """Return draws z = μ + C ε (Kingma & Welling 2013, §2.4).
 
         Parameters
         ----------
@@ -144,20 +144,20 @@ class Gaussian:
         logp : (L, B) array
             Nats.
         """
-        white = _solve_lower(self.chol, z - self.mean)
+        white = solve_lower(self.chol, z - self.mean)
         return -0.5 * (white * white + _LOG_2PI).sum(axis=-1) - self._log_scale()
 
     def expected_log_pdf(self, other: Gaussian) -> np.ndarray:
-        """Expectation of another's log density, E_self[log other(z)], in closed form.
+        """Expected log density of another Gaussian, E_self[log other(z)], in closed form.
 
         = −½ (‖C_o⁻¹(μ − μ_o)‖² + ‖C_o⁻¹ C‖_F² + J log 2π) − Σ_j log C_o,jj
 
         Returns
         -------
         value : (B,) array
-            Nats. With `other` the Gaussian itself it is minus the entropy.
+            Nats. `q.expected_log_pdf(q)` is the negative entropy of q.
         """
-        white, spread = self._seen_by(other)
+        white, spread = self._relative_to(other)
         J = self.mean.shape[1]
         return -0.5 * (white + (spread * spread).sum((-2, -1)) + J * _LOG_2PI) - other._log_scale()
 
@@ -166,15 +166,16 @@ class Gaussian:
 
         = ½ (‖C_o⁻¹(μ − μ_o)‖² + Σ_{j>k} T_jk² + Σ_j (T_jj² − 1 − log T_jj²)),  T = C_o⁻¹ C
 
-        Every summand is at least 0, and T_jj² − 1 − log T_jj² is computed as expm1(a) − a: the KL
-        is not a difference of large numbers and keeps its digits near 0.
+        Every summand is at least 0, and T_jj² − 1 − log T_jj² is computed as expm1(a) − a with
+        a = log T_jj². The KL is not a difference of large numbers, so that it keeps its digits
+        near 0.
 
         Returns
         -------
         kl : (B,) array
             Nats.
         """
-        white, spread = self._seen_by(other)
+        white, spread = self._relative_to(other)
         log_square = 2 * (self._log_diagonal() - other._log_diagonal())  # a = log T_jj²
         below = np.tril(spread, -1)
         return 0.5 * (
@@ -191,16 +192,16 @@ class Gaussian:
         """½ log|Σ|, a number or (B,)."""
         return self._log_diagonal().sum(axis=-1)
 
-    def _seen_by(self, other: Gaussian) -> tuple[np.ndarray, np.ndarray]:
+    def _relative_to(self, other: Gaussian) -> tuple[np.ndarray, np.ndarray]:
         """‖C_o⁻¹(μ − μ_o)‖², (B,), and T = C_o⁻¹ C, (…, J, J)."""
         if other.mean.shape != self.mean.shape:
             raise ValueError(
                 f"q: expected mean of shape {other.mean.shape}, one row for each datapoint, "
                 f"got {self.mean.shape}"
             )
-        white = _solve_lower(other.chol, self.mean - other.mean)
+        white = solve_lower(other.chol, self.mean - other.mean)
         columns = np.swapaxes(self.chol, -1, -2)  # the columns of C as rows
-        spread = _solve_lower(other.chol[..., None, :, :], columns)
+        spread = solve_lower(other.chol[..., None, :, :], columns)
         return (white * white).sum(axis=-1), np.swapaxes(spread, -1, -2)
 
 
@@ -220,11 +221,11 @@ def check_gaussian(q: Any, latent_dim: int, rows: int | None = None) -> Gaussian
     return q
 
 
-def _solve_lower(C: np.ndarray, y: np.ndarray) -> np.ndarray:
+def solve_lower(C: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Solve C u = y by forward substitution, C (…, J, J) and y (…, J) broadcast.
 
-    A loop over the J unknowns, each step for all datapoints at once: SciPy's triangular solver
-    takes one matrix at a time.
+    The loop runs over the J unknowns, and each step computes one unknown for all datapoints at
+    once. SciPy's triangular solver takes one matrix at a time.
     """
     shape = np.broadcast_shapes(C.shape[:-1], y.shape)
     u = np.empty(shape)

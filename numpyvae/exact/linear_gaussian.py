@@ -1,10 +1,11 @@
-"""The linear-Gaussian model: probabilistic PCA and factor analysis, everything in closed form.
+"""The linear-Gaussian model (probabilistic PCA and factor analysis), in closed form.
 
     p(z) = N(0, I_J),  p(x|z) = N(W z + m, Ψ),  Ψ = diag(σ²)
     p(x) = N(m, W Wᵀ + Ψ),  p(z|x) = N(M⁻¹ WᵀΨ⁻¹(x − m), M⁻¹),  M = I + WᵀΨ⁻¹W
 
-One σ² for all dimensions is probabilistic PCA, one for each is factor analysis. No D × D matrix
-is formed: Woodbury's identity moves all work to J × J, so D = 1000 costs little.
+With one σ² for all dimensions the model is probabilistic PCA; with one σ² for each dimension it is
+factor analysis. Woodbury's identity replaces every D × D matrix by a J × J matrix, so that a model
+with D = 1000 needs little time and memory.
 
 Symbols: x (B, D), W (D, J), m (D,), σ² () or (D,); A = Ψ^−½ W; C Cᵀ = M⁻¹.
 Tipping & Bishop 1999, "Probabilistic principal component analysis".
@@ -17,11 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.likelihoods import FixedGaussian, LearnedGaussian
 from ..core.vae import VAE
 from ..support.checks import check_count, check_rows, check_seed, check_vae
 from ..support.streams import Purpose, stream
-from .gaussian import Gaussian, check_gaussian
+from .gaussian import Gaussian, check_gaussian, solve_lower
 from .model import ExactModel
 
 __all__ = ["ElboGradient", "LinearGaussian", "ppca_maximum_likelihood"]
@@ -30,7 +30,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class ElboGradient(NamedTuple):
-    """Gradient of the ELBO, Eq. (11), averaged over the batch, in each argument and of its shape.
+    """Gradient of the ELBO of Eq. (11), averaged over the batch, with respect to each argument.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ElboGradient(NamedTuple):
     mean : (D,) array
     log_sigma2 : () or (D,) array
     mu, logvar : (B, J) array
-        Of the diagonal q.
+        With respect to the parameters of a diagonal q.
 
     Examples
     --------
@@ -66,8 +66,8 @@ class LinearGaussian(ExactModel):
         Loadings.
     mean : (D,) array_like
     sigma2 : float or (D,) array_like
-        Noise variance: one for all dimensions (probabilistic PCA) or one for each (factor
-        analysis).
+        Variance of the noise: one for all dimensions (probabilistic PCA) or one for each
+        dimension (factor analysis).
 
     Raises
     ------
@@ -96,8 +96,9 @@ class LinearGaussian(ExactModel):
             )
         self._psi = np.broadcast_to(self.sigma2, (D,))
         self._A = self.W / np.sqrt(self._psi)[:, None]
-        # M = AᵀA + I = RᵀR with R from QR: squaring A would square its condition number. With the
-        # columns in reverse order the inverse of R, reversed back, is lower triangular: it is C.
+        # M = I + AᵀA = RᵀR, with R from the QR decomposition of A on top of I. Forming AᵀA instead
+        # would square the condition number of A. The columns of A are reversed, so that R⁻¹ with
+        # its rows and columns reversed back is lower triangular: this is C.
         R = np.linalg.qr(np.vstack([self._A[:, ::-1], np.eye(J)]), mode="r")
         C = np.linalg.inv(R)[::-1, ::-1]
         self._chol = np.tril(C * np.sign(np.diagonal(C)))
@@ -109,28 +110,23 @@ class LinearGaussian(ExactModel):
         Parameters
         ----------
         vae : VAE
-            With `hidden=()` and the likelihood `gaussian:SIGMA` or `gaussian:learned`.
+            Made with `hidden=()` and the likelihood `gaussian:SIGMA` or `gaussian:learned`.
 
         Raises
         ------
         TypeError
-            If `vae` is no VAE.
+            If `vae` is not a VAE.
         ValueError
-            For a decoder with hidden layers or another likelihood.
+            If its decoder has hidden layers, or it has another likelihood.
         """
         check_vae(vae)
-        fixed = isinstance(vae.likelihood, FixedGaussian)
-        if vae.architecture.hidden or not (fixed or isinstance(vae.likelihood, LearnedGaussian)):
+        sigma2 = vae.likelihood.noise_variance(vae.parameters)
+        if vae.architecture.hidden or sigma2 is None:
             raise ValueError(
                 "vae: expected hidden=() and a gaussian:SIGMA or gaussian:learned likelihood, got "
                 f"{vae!r}; numpyvae.exact.Quadrature takes any decoder with at most two latents"
             )
-        ((W, b),) = vae.parameters.layers("decoder")
-        sigma2 = (
-            vae.likelihood.sigma**2
-            if fixed
-            else np.exp(vae.parameters["decoder.logvar"].astype(float))
-        )
+        ((W, b),) = vae.parameters.decoder
         return cls(W.T, b, sigma2)
 
     @property
@@ -170,8 +166,8 @@ class LinearGaussian(ExactModel):
         (x−m)ᵀ(W Wᵀ + Ψ)⁻¹(x−m) = ‖Ψ^−½(x − m − W μ)‖² + ‖μ‖²,  μ the posterior mean;
         |W Wᵀ + Ψ| = |Ψ| |M|.
 
-        Woodbury's identity, with the quadratic form written as a sum of squares: its usual form
-        is a difference, which cancels as σ² becomes small.
+        This is Woodbury's identity, with the quadratic form as a sum of squares. Its usual form is
+        a difference, which loses its digits to cancellation when σ² is small.
 
         Parameters
         ----------
@@ -182,15 +178,18 @@ class LinearGaussian(ExactModel):
         log_px : (B,) array
             Nats.
         """
-        deviation = self._rows(x) - self.mean
-        mu = self._posterior_mean(deviation)
-        quadratic = ((deviation - mu @ self.W.T) ** 2 / self._psi).sum(axis=1)
+        x = self._rows(x)
+        mu = self.posterior(x).mean
+        quadratic = ((x - self.mean - mu @ self.W.T) ** 2 / self._psi).sum(axis=1)
         quadratic += (mu * mu).sum(axis=1)
         log_det = np.log(self._psi).sum() - 2 * np.log(np.diagonal(self._chol)).sum()
         return -0.5 * (quadratic + log_det + self.data_dim * _LOG_2PI)
 
     def posterior(self, x: Any) -> Gaussian:
         """Posterior N(M⁻¹ WᵀΨ⁻¹(x − m), M⁻¹), Eq. (3) and Eq. (4); the E-step of exact EM.
+
+        As a function of z, likelihood times prior is exp(−½ zᵀM z + zᵀWᵀΨ⁻¹(x − m)) up to a
+        constant factor, and this is a Gaussian with precision M = I + WᵀΨ⁻¹W.
 
         Parameters
         ----------
@@ -201,16 +200,33 @@ class LinearGaussian(ExactModel):
         posterior : Gaussian
             Its covariance is the same for every x.
         """
-        return Gaussian(self._posterior_mean(self._rows(x) - self.mean), self._chol)
+        x = self._rows(x)
+        A, C = self._A, self._chol  # A = Ψ^−½ W and C Cᵀ = M⁻¹
+        white = (x - self.mean) / np.sqrt(self._psi)  # Ψ^−½(x − m)
+        mu = white @ A @ C @ C.T  # M⁻¹ WᵀΨ⁻¹(x − m), one row for each datapoint
+        return Gaussian(mu, C)
 
     def log_posterior(self, x: Any, z: np.ndarray) -> np.ndarray:
-        """Log posterior log p(z|x), (L, B), Eq. (4), as the density of `posterior(x)`."""
-        return self.posterior(x).log_pdf(z)
+        """Log posterior log p(z|x) = log N(z; μ, C Cᵀ), (L, B), Eq. (4).
+
+        = −½ ‖C⁻¹(z − μ)‖² − Σ_j log C_jj − ½ J log 2π
+
+        Parameters
+        ----------
+        x : (B, D) array_like
+        z : (L, B, J) array
+        """
+        posterior = self.posterior(x)
+        mu, C = posterior.mean, posterior.chol
+        white = solve_lower(C, z - mu)  # C⁻¹(z − μ)
+        log_det = np.log(np.diagonal(C)).sum()  # ½ log|C Cᵀ|
+        return -0.5 * (white**2 + _LOG_2PI).sum(axis=-1) - log_det
 
     def best_diagonal(self, x: Any) -> Gaussian:
-        """Diagonal q with the smallest KL to the posterior, Eq. (5): μ exact, σ_j² = 1/M_jj.
+        """Diagonal q with the smallest KL to the posterior, Eq. (5).
 
-        Its variances are too small wherever the posterior correlates the latents.
+        Its μ is the posterior mean and σ_j² = 1/M_jj. Where latent variables are correlated under
+        the posterior, these variances are smaller than those of the posterior.
         """
         precision = 1 + (self._A**2).sum(axis=0)  # M_jj
         mu = self.posterior(x).mean
@@ -219,7 +235,7 @@ class LinearGaussian(ExactModel):
     # Expectations under a Gaussian q
 
     def expected_log_q(self, q: Gaussian) -> np.ndarray:
-        """E_q[log q(z|x)], (B,): minus the entropy, −½ J log 2πe − ½ log|Σ|; in Eq. (6)."""
+        """E_q[log q(z|x)] = −½ J log 2πe − ½ log|Σ|, the negative entropy, (B,); in Eq. (6)."""
         q = check_gaussian(q, self.latent_dim)
         return np.broadcast_to(q.expected_log_pdf(q), len(q.mean))
 
@@ -249,13 +265,34 @@ class LinearGaussian(ExactModel):
         return self._checked(x, q).expected_log_pdf(self.posterior(x))
 
     def kl_to_prior(self, q: Gaussian) -> np.ndarray:
-        """KL(q ‖ p(z)) between Gaussians, (B,); in Eq. (11)."""
+        """KL(q ‖ p(z)) between two Gaussians, (B,); in Eq. (11)."""
         q = check_gaussian(q, self.latent_dim)
         return q.kl(Gaussian.standard(*q.mean.shape))
 
     def kl_to_posterior(self, x: Any, q: Gaussian) -> np.ndarray:
-        """KL(q ‖ p(z|x)) between Gaussians, (B,), Eq. (5): no evidence in it, unlike Eq. (8)."""
-        return self._checked(x, q).kl(self.posterior(x))
+        """KL(q ‖ p(z|x)) between two Gaussians, (B,), Eq. (5); the left-hand side of Eq. (8).
+
+        = ½ (‖C⁻¹(μ_q − μ)‖² + Σ_{j>k} T_jk² + Σ_j (T_jj² − 1 − log T_jj²)),  T = C⁻¹ C_q
+
+        for q = N(μ_q, C_q C_qᵀ) and the posterior N(μ, C Cᵀ). The evidence is not used. Every
+        summand is at least 0, so that a KL near 0 keeps its digits.
+
+        Parameters
+        ----------
+        x : (B, D) array_like
+        q : Gaussian
+            One row for each row of `x`.
+        """
+        q = self._checked(x, q)
+        posterior = self.posterior(x)
+        mu, C = posterior.mean, posterior.chol
+        white = solve_lower(C, q.mean - mu)  # C⁻¹(μ_q − μ)
+        T = np.linalg.solve(C, q.chol)
+        log_C, log_C_q = (np.log(np.diagonal(c, axis1=-2, axis2=-1)) for c in (C, q.chol))
+        log_square = 2 * (log_C_q - log_C)  # log T_jj²
+        below = (np.tril(T, -1) ** 2).sum((-2, -1))
+        diagonal = (np.expm1(log_square) - log_square).sum(axis=-1)  # Σ T_jj² − 1 − log T_jj²
+        return 0.5 * ((white**2).sum(axis=-1) + below + diagonal)
 
     # Learning
 
@@ -274,7 +311,7 @@ class LinearGaussian(ExactModel):
         Returns
         -------
         gradient : ElboGradient
-            The gradient of the batch mean, each part in the shape of what it belongs to.
+            Gradient of the batch mean; each part has the shape of its argument.
         """
         q = self._checked(x, Gaussian.diagonal(mu, logvar))
         variance = np.exp(np.asarray(logvar, dtype=float))
@@ -295,10 +332,10 @@ class LinearGaussian(ExactModel):
         """Return the model that maximizes the mean ELBO of Eq. (7) over θ = (W, m, σ²), q fixed.
 
         [W m] = (Σ x E[z; 1]ᵀ)(Σ E[z; 1][z; 1]ᵀ)⁻¹,
-        σ_d² = mean over the data of r_d² + (W Σ Wᵀ)_dd, over d too where one σ² is shared.
+        σ_d² = mean of r_d² + (W Σ Wᵀ)_dd over the data, and over d too if one σ² is shared.
 
-        Any Gaussian q will do. With q = `posterior(x)` it is a step of exact EM; with another it
-        is the M-step of variational EM (§3.6).
+        Every Gaussian q is accepted. With q = `posterior(x)` this is one step of exact EM; with
+        another q it is the M-step of variational EM (§3.6).
 
         Parameters
         ----------
@@ -313,7 +350,7 @@ class LinearGaussian(ExactModel):
         Raises
         ------
         ValueError
-            If the data leave no noise: a constant column, or B too small.
+            If the noise variance would be 0: a column is constant, or B is too small.
         """
         x, mu = self._rows(x), self._checked(x, q).mean
         B, J = mu.shape
@@ -331,7 +368,7 @@ class LinearGaussian(ExactModel):
         if (psi <= 1e-14 * size).any():
             columns = np.flatnonzero(np.atleast_1d(psi <= 1e-14 * size))
             raise ValueError(
-                f"x: expected variation that the latents leave to noise, got sigma2 = 0 for "
+                f"x: expected data that the latents do not explain exactly, got sigma2 = 0 for "
                 f"{len(columns)} of {np.size(psi)} variances (first: {columns[0]}); drop constant "
                 "columns, or use one sigma2 for all"
             )
@@ -363,10 +400,6 @@ class LinearGaussian(ExactModel):
         """Return q if it has one row of J latents for each row of x."""
         return check_gaussian(q, self.latent_dim, len(self._rows(x)))
 
-    def _posterior_mean(self, deviation: np.ndarray) -> np.ndarray:
-        """M⁻¹ WᵀΨ⁻¹(x − m) = C Cᵀ Aᵀ Ψ^−½(x − m), (B, J)."""
-        return (deviation / np.sqrt(self._psi)) @ self._A @ self._chol @ self._chol.T
-
 
 def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
     """Maximum-likelihood probabilistic PCA, in closed form (Tipping & Bishop 1999, §3.2).
@@ -374,7 +407,8 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
     σ² = mean of the D − J smallest eigenvalues λ of the sample covariance,
     W = U (Λ − σ² I)^½ with the J largest eigenvalues Λ and their eigenvectors U, m = mean of x.
 
-    By the singular values of the centered data, λ = s²/N: no D × D covariance is formed.
+    λ = s²/N for the singular values s of the centered data, so that the D × D covariance matrix is
+    not needed.
 
     Parameters
     ----------
@@ -385,13 +419,13 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
     Returns
     -------
     model : LinearGaussian
-        The columns of W are orthogonal; any rotation of them is as likely.
+        The columns of W are orthogonal; a rotation of them has the same likelihood.
 
     Raises
     ------
     ValueError
-        If J is not below D, or the data vary in no more than J directions: σ² would be 0 and the
-        likelihood unbounded.
+        If J is not below D, or the data vary in at most J directions, so that σ² would be 0 and
+        the likelihood unbounded.
 
     Examples
     --------
@@ -407,7 +441,7 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
         raise ValueError(f"latent_dim: expected less than the {D} columns of x, got {J}")
     mean = x.mean(axis=0)
     _, s, directions = np.linalg.svd(x - mean, full_matrices=False)
-    largest = max(s[0], math.sqrt(N) * np.abs(x).max())  # of which rounding leaves a trace in s
+    largest = max(s[0], math.sqrt(N) * np.abs(x).max())  # sets the rounding error of s
     rank = int((s > largest * max(N, D) * np.finfo(float).eps).sum())
     if rank <= J:
         constant = int((x == x[0]).all(axis=0).sum())
@@ -418,4 +452,5 @@ def ppca_maximum_likelihood(x: Any, latent_dim: int) -> LinearGaussian:
         )
     eigenvalues = s * s / N
     sigma2 = eigenvalues[J:].sum() / (D - J)
-    return LinearGaussian(directions[:J].T * np.sqrt(eigenvalues[:J] - sigma2), mean, sigma2)
+    scales = np.sqrt(np.maximum(eigenvalues[:J] - sigma2, 0))  # rounding can give −1e-17
+    return LinearGaussian(directions[:J].T * scales, mean, sigma2)

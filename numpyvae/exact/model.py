@@ -1,10 +1,11 @@
-"""What the families of exact models have in common: the notes' vocabulary, as methods.
+"""The base class of all exact models: its methods are the quantities of the notes.
 
-A family supplies the evidence, the posterior and expectations under q; this class composes them
-into the two forms of the ELBO. Each method is computed by a route of its own where there is one,
-so that an identity of the notes compares two computations and is not true by construction.
+A subclass computes the evidence, the posterior and expectations under q. This class combines them
+into the joint density and the two forms of the ELBO. Subclasses compute related quantities
+independently where they can: the KL to the posterior, for example, is not log p(x) − ELBO. An
+identity of the notes then compares two computations.
 
-Symbols: x (B, D); z (L, B, J), or (L, B) whole numbers where the latent is discrete; q one
+Symbols: x (B, D); z (L, B, J), or whole numbers (L, B) if the latent variable is discrete; q, one
 distribution over z for each datapoint. Unit: nats per datapoint.
 """
 
@@ -39,7 +40,9 @@ class ExactModel(ABC):
 
     def log_joint(self, x: Any, z: np.ndarray) -> np.ndarray:
         """Log joint density log p(x, z) = log p(x|z) + log p(z), (L, B), Eq. (1)."""
-        return self.log_likelihood(x, z) + self.log_prior(z)
+        log_px = self.log_likelihood(x, z)  # log p(x|z)
+        log_pz = self.log_prior(z)
+        return log_px + log_pz
 
     @abstractmethod
     def log_evidence(self, x: Any) -> np.ndarray:
@@ -57,45 +60,50 @@ class ExactModel(ABC):
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """Draw x ~ p(x), (n, D)."""
 
-    # Expectations under q: the terms of Eq. (6), (7), (11) and of both appendices. All (B,).
+    # Expectations under q, (B,): the terms of Eq. (6), (7), (11) and of both appendices.
 
     @abstractmethod
     def expected_log_q(self, q: Any) -> np.ndarray:
-        """E_q[log q(z|x)], minus the entropy of q; first term of Eq. (6)."""
+        """E_q[log q(z|x)], the negative entropy of q; the first term of Eq. (6)."""
 
     @abstractmethod
     def expected_log_prior(self, q: Any) -> np.ndarray:
-        """E_q[log p(z)]; second term of Eq. (19)."""
+        """E_q[log p(z)]; the second term of Eq. (19)."""
 
     @abstractmethod
     def expected_log_likelihood(self, x: Any, q: Any) -> np.ndarray:
-        """E_q[log p(x|z)]; first term of Eq. (11)."""
+        """E_q[log p(x|z)]; the first term of Eq. (11)."""
 
     @abstractmethod
     def expected_log_joint(self, x: Any, q: Any) -> np.ndarray:
-        """E_q[log p(x, z)]; second term of Eq. (6), first of Eq. (7)."""
+        """E_q[log p(x, z)]; the second term of Eq. (6) and the first term of Eq. (7)."""
 
     @abstractmethod
     def expected_log_posterior(self, x: Any, q: Any) -> np.ndarray:
-        """E_q[log p(z|x)]; first integral of Eq. (15), without its sign."""
+        """E_q[log p(z|x)]; the first integral of Eq. (15), without its sign."""
 
     @abstractmethod
     def kl_to_prior(self, q: Any) -> np.ndarray:
-        """KL(q ‖ p(z)); last term of Eq. (11)."""
+        """KL(q ‖ p(z)); the last term of Eq. (11)."""
 
     @abstractmethod
     def kl_to_posterior(self, x: Any, q: Any) -> np.ndarray:
         """KL(q ‖ p(z|x)), the objective of Eq. (5), as the expectation of Eq. (13).
 
-        Not as log p(x) − ELBO: that difference is Eq. (8), which this method serves to check.
+        A subclass must not compute it as log p(x) − ELBO. That difference is Eq. (8), and this
+        method serves to check it.
         """
 
-    # The two forms of the bound.
+    # The two forms of the ELBO.
 
     def elbo_joint_form(self, x: Any, q: Any) -> np.ndarray:
         """ELBO = E_q[log p(x, z)] − E_q[log q(z|x)], (B,), Eq. (7)."""
-        return self.expected_log_joint(x, q) - self.expected_log_q(q)
+        expected_log_joint = self.expected_log_joint(x, q)
+        expected_log_q = self.expected_log_q(q)
+        return expected_log_joint - expected_log_q
 
     def elbo_kl_form(self, x: Any, q: Any) -> np.ndarray:
         """ELBO = E_q[log p(x|z)] − KL(q ‖ p(z)), (B,), Eq. (11)."""
-        return self.expected_log_likelihood(x, q) - self.kl_to_prior(q)
+        reconstruction = self.expected_log_likelihood(x, q)
+        kl = self.kl_to_prior(q)
+        return reconstruction - kl

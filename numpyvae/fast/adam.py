@@ -1,4 +1,4 @@
-"""Adam in one walk over memory."""
+"""Adam in one pass over memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["CompiledAdam"]
 
 @dataclass(frozen=True)
 class CompiledAdam(Adam):
-    """`optimizers.Adam` in one walk over memory, to the same bits; its state is Adam's.
+    """`optimizers.Adam` in one pass over memory, to the same bits; its state is Adam's.
 
-    The walk adds the step too. So where some steps are not finite, `ascend` leaves out those
-    alone, and `fit` stops with the others taken: all parameters are finite, as with `Adam`.
+    The pass adds the step too. If some entries of a step are not finite, `ascend` leaves out those
+    entries alone, so that all parameters stay finite; `fit` then goes back, as with `Adam`.
 
     Parameters
     ----------
-    learning_rate, beta1, beta2, eps : float
+    learning_rate, beta1, beta2, eps, clip_norm : float
         As for `Adam`.
 
     Raises
@@ -45,18 +45,18 @@ class CompiledAdam(Adam):
 
     def ascend(self, flat, gradient, state, scale=1.0):
         state["t"] += 1
-        return self._walk(flat, gradient, state, float(scale) * self.learning_rate)
+        return self._pass(flat, self.clipped(gradient), state, float(scale) * self.learning_rate)
 
-    def _step(self, g, state, rate):
+    def compute_step(self, g, state, rate):
         step = np.zeros_like(g)
-        failed = self._walk(step, g, state, rate)
+        failed = self._pass(step, g, state, rate)
         return step if failed is None else failed
 
-    def _walk(self, flat, g, state, rate):
+    def _pass(self, flat, g, state, rate):
         """Add the steps to `flat`; return them if one of them is not finite, or leads there."""
         t, m, v = int(state["t"]), state["m"], state["v"]
         for name, vector in (("gradient", g), ("parameters", flat), ("v", v)):
-            if vector.shape != m.shape or vector.dtype.kind != "f":  # nothing guards a walk
+            if vector.shape != m.shape or vector.dtype.kind != "f":  # the loop checks no bounds
                 raise ValueError(
                     f"{name}: expected a vector of {m.size} floats, as in the state of Adam, got "
                     f"{vector.dtype} of shape {vector.shape}"

@@ -1,4 +1,4 @@
-"""The walks, one pass each. Only functions import this module: it needs Numba.
+"""The compiled loops, one pass over memory each. This module needs Numba to be imported.
 
 The compiler takes eight numbers at a time through a loop in which there is nothing but
 arithmetic. So the exponential and the logarithm are polynomials:

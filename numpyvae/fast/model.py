@@ -1,8 +1,9 @@
-"""A model whose tanh and log p(x|z) are compiled."""
+"""A model whose tanh and log p(x|z) are compiled: the same parts, computed in fewer passes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,34 +16,78 @@ from .adam import kernels
 __all__ = ["compiled"]
 
 
-class CompiledVAE(VAE):
-    """What `compiled` returns: a `VAE` that shares its parameters, and computes faster."""
+class CompiledTanh:
+    """`layers.tanh` in one pass over memory forward, and one back. It is saved as `tanh`."""
 
-    @property
-    def activation(self) -> Callable:
-        return _tanh if self.architecture.activation == "tanh" else super().activation
+    __name__ = "tanh"
+    smooth = increasing = True
 
-    def log_prob(self, x, out):
-        single = x.dtype == out.dtype == np.float32 and x.shape == out.shape[-2:]
-        if type(self.likelihood) in (Bernoulli, Binomial) and single:  # a subclass has its own
-            logp, pull = _binomial_logpmf(x, out, self.likelihood.n)
-            return logp, lambda dlogp, gradient=None: pull(dlogp)
-        return super().log_prob(x, out)
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, Callable]:
+        if x.dtype != np.float32:
+            return layers.tanh(x)
+        k = kernels("compiled")
+        y = np.empty(x.shape, np.float32)
+        k.tanh(x.reshape(-1), y.reshape(-1))
+
+        def pull(dy):
+            dx = np.empty_like(y)
+            k.pull_tanh(y.reshape(-1), _like(y, dy).reshape(-1), dx.reshape(-1))
+            return dx
+
+        return y, pull
+
+    def __eq__(self, other: object) -> bool:
+        return other is layers.tanh or isinstance(other, CompiledTanh)
+
+    def __hash__(self) -> int:
+        return hash(layers.tanh)
+
+
+class _Compiled:
+    """The log p of a Binomial in one pass forward, and one back. It equals the plain one."""
+
+    def log_prob(self, x, out, parameters):
+        if not (x.dtype == out.dtype == np.float32 and x.shape == out.shape[-2:]):
+            return super().log_prob(x, out, parameters)
+        logp, pull = _binomial_logpmf(x, out, self.n)
+        return logp, lambda dlogp, gradient=None: pull(dlogp)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Binomial) and (other.name, other.n) == (self.name, self.n)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledBinomial(_Compiled, Binomial):
+    """See `_Compiled`."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledBernoulli(_Compiled, Bernoulli):
+    """See `_Compiled`."""
+
+
+_COMPILED = {
+    Binomial: lambda likelihood: CompiledBinomial(likelihood.n),
+    Bernoulli: lambda likelihood: CompiledBernoulli(),
+}
 
 
 def compiled(vae: VAE) -> VAE:
     """Return `vae` with its tanh and its Bernoulli or Binomial log p(x|z) compiled.
 
-    Both models are around the same parameters: to train the one is to train the other. What is
-    not compiled (another activation, a Gaussian likelihood, numbers that are not float32) is as
-    in `vae`. Values agree within a few roundings of float32, so a training run is not the same to
-    the bit; nor are annealed chains, which accept a move or not. The threads of `bounds`
+    The two models share their parameters: training one trains the other. Parts that are not
+    compiled (another activation, another likelihood, numbers that are not float32) are those of
+    `vae`. Values agree within a few roundings of float32, so that a training run is not the same
+    to the bit; nor are annealed chains, which accept a move or not. The threads of `bounds`
     (`n_jobs`) may use it.
 
     Parameters
     ----------
     vae : VAE
-        Of float32, and no subclass, whose own methods would be lost.
+        A model of float32.
 
     Returns
     -------
@@ -53,48 +98,34 @@ def compiled(vae: VAE) -> VAE:
     ImportError
         If Numba is not installed.
     TypeError
-        If it is no VAE of float32, or a subclass.
+        If `vae` is not a VAE of float32.
 
     Examples
     --------
     >>> vae = VAE(data_dim=784, latent_dim=20, hidden=(500,))
     >>> fit(compiled(vae), x, epochs=20)                                 # doctest: +SKIP
     """
-    known = type(vae) in (VAE, CompiledVAE)
-    if not known or vae.dtype != np.float32:
-        got = f"a VAE of {vae.dtype}" if known else type(vae).__name__
+    if not isinstance(vae, VAE) or vae.dtype != np.float32:
+        got = f"a VAE of {vae.dtype}" if isinstance(vae, VAE) else type(vae).__name__
         raise TypeError(f'vae: expected a VAE with dtype="float32" to compile, got {got}')
     kernels("compiled")
-    twin = CompiledVAE.__new__(CompiledVAE)
-    twin.__dict__ |= vae.__dict__
-    return twin
-
-
-def _tanh(x: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """`layers.tanh` in one walk, and one back."""
-    if x.dtype != np.float32:
-        return layers.tanh(x)
-    k = kernels("compiled")
-    y = np.empty(x.shape, np.float32)
-    k.tanh(x.reshape(-1), y.reshape(-1))
-
-    def pull(dy):
-        dx = np.empty_like(y)
-        k.pull_tanh(y.reshape(-1), _like(y, dy).reshape(-1), dx.reshape(-1))
-        return dx
-
-    return y, pull
+    activation, likelihood = vae.activation, vae.likelihood
+    if activation is layers.tanh:
+        activation = CompiledTanh()
+    likelihood = _COMPILED.get(type(likelihood), lambda same: same)(likelihood)
+    parts = replace(vae.architecture, activation=activation, likelihood=likelihood)
+    return vae.with_parts(architecture=parts)
 
 
 def _like(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return ∂y with the shape and the dtype of y, broadcast to it: nothing guards a walk."""
+    """Return ∂y broadcast to y, in its dtype: the compiled loop checks no bounds."""
     if type(dy) is np.ndarray and dy.shape == y.shape and dy.dtype == y.dtype:
         return dy
     return np.broadcast_to(dy, y.shape).astype(y.dtype, casting="same_kind")
 
 
 def _binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
-    """`distributions.binomial_logpmf` in one walk, and one back: x (B, D), logits (..., B, D)."""
+    """`distributions.binomial_logpmf` in one pass, and one back: x (B, D), logits (..., B, D)."""
     k, n = kernels("compiled"), np.float32(n)
     rows = logits.reshape(-1, logits.shape[-1])  # (..., B, D) → (R, D)
     logp = np.empty(logits.shape[:-1], np.float32)

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from ..core.elbo import terms_given_q
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
 from ..support.streams import Purpose, stream
+from .given_q import terms_given_q
 
 __all__ = [
     "EMStep",
@@ -191,9 +191,7 @@ def variational_inference(
             shape = (2, -1, vae.latent_dim)
 
             def value_and_gradient(flat=flat, shape=shape, rows=rows):
-                terms, pull = terms_given_q(
-                    vae, x[rows], *flat.reshape(shape), eps, weights=weights
-                )
+                terms, pull = terms_given_q(vae, x[rows], *flat.reshape(shape), eps, weights)
                 return terms.elbo, np.stack(pull()).ravel()
 
             _ascend(value_and_gradient, flat, len(x[rows]), max_iterations)
@@ -245,7 +243,7 @@ def m_step(
     mu, logvar, _ = posterior
 
     def value_and_gradient():
-        terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights=weights)
+        terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
         gradient = vae.parameters.zeros_like()
         pull(gradient, into_q=False)
         return terms.elbo, gradient.theta
@@ -337,7 +335,7 @@ def _elbo(vae, x, mu, logvar, eps, weights) -> float:
     total = 0.0
     for first in range(0, len(x), _ROWS):
         rows = slice(first, first + _ROWS)
-        terms, _ = terms_given_q(vae, x[rows], mu[rows], logvar[rows], eps, weights=weights)
+        terms, _ = terms_given_q(vae, x[rows], mu[rows], logvar[rows], eps, weights)
         total += terms.elbo * len(x[rows])
     return total / len(x)
 
@@ -345,7 +343,7 @@ def _elbo(vae, x, mu, logvar, eps, weights) -> float:
 def _amortized(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
     """ELBO and its gradient in φ."""
     (mu, logvar), pull_encoder = vae.encoder(x)
-    terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights=weights)
+    terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
     gradient = vae.parameters.zeros_like()
     pull_encoder(*pull(), gradient)
     return terms.elbo, gradient.phi

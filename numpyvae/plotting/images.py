@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..core.likelihoods import Binomial
 from ..core.vae import VAE
 from ..support.checks import check_count, check_positive, check_rows, check_vae
 from .frames import label_axes, make_axes
@@ -87,7 +86,8 @@ def plot_reconstructions(
     columns : int, optional
         Pairs in a row; 10, or B if that is smaller.
     maximum : float, optional
-        The value of full ink; n for a Binomial likelihood, otherwise 1.
+        The value drawn darkest; by default the upper end of the support, the largest value drawn
+        if counts have no end, or 1.
 
     Returns
     -------
@@ -107,9 +107,9 @@ def plot_reconstructions(
     'Data, and below each its reconstruction'
     """
     check_vae(vae)
-    maximum = _maximum(vae, maximum)
     data = _tiles(check_rows(x, vae.data_dim), image_shape)
     means = _tiles(vae.reconstruct(x), image_shape)
+    maximum = _maximum(vae, maximum, data)
     columns = _columns(len(data), min(10, len(data)) if columns is None else columns)
     gap = np.full((len(data), 1, data.shape[2]), _GAP * maximum)
     pairs = np.concatenate([data, gap, means], axis=1)  # (B, 2h + 1, w)
@@ -138,7 +138,8 @@ def plot_samples(
         Number of draws.
     seed : int
     maximum : float, optional
-        The value of full ink; n for a Binomial likelihood, otherwise 1.
+        The value drawn darkest; by default the upper end of the support, the largest value drawn
+        if counts have no end, or 1.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def plot_samples(
     """
     check_vae(vae)
     images = vae.sample(n, seed, mean=True)
-    maximum = _maximum(vae, maximum)
+    maximum = _maximum(vae, maximum, images)
     tiles = _tiles(images, image_shape)
     ax = _draw(_mosaic(tiles, _columns(n, None), maximum), ax, maximum)
     return label_axes(ax, "Samples: the mean of p(x|z) for z ~ p(z)")
@@ -189,7 +190,8 @@ def plot_manifold(
     n : int
         Tiles along each side.
     maximum : float, optional
-        The value of full ink; n for a Binomial likelihood, otherwise 1.
+        The value drawn darkest; by default the upper end of the support, the largest value drawn
+        if counts have no end, or 1.
 
     Returns
     -------
@@ -219,7 +221,7 @@ def plot_manifold(
     axis = np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])  # Φ⁻¹(u)
     across, up = np.meshgrid(axis, axis[::-1])  # the first row of tiles has the largest z[1]
     tiles = _tiles(vae.decode(np.column_stack([across.ravel(), up.ravel()])), image_shape)
-    maximum = _maximum(vae, maximum)
+    maximum = _maximum(vae, maximum, tiles)
     mosaic = _mosaic(tiles, n, maximum)
     ax = _draw(mosaic, ax, maximum, left=0.7, bottom=0.6)
     # The image covers the unit square, so that a tick for z stands at u = Φ(z).
@@ -286,8 +288,14 @@ def _draw(
     return ax
 
 
-def _maximum(vae: VAE, maximum: float | None) -> float:
-    """Return the value of full ink: as told, or n of a Binomial, or 1."""
+def _maximum(vae: VAE, maximum: float | None, shown: np.ndarray) -> float:
+    """Return the value of full ink: as told, or the end of the support, or 1.
+
+    For counts without an end it is the largest value that is drawn.
+    """
     if maximum is not None:
         return check_positive("maximum", maximum)
-    return vae.likelihood.n if isinstance(vae.likelihood, Binomial) else 1
+    highest = vae.likelihood.support[1]
+    if np.isfinite(highest):
+        return highest
+    return float(max(1, np.max(shown))) if vae.likelihood.integers else 1

@@ -6,18 +6,24 @@ functions rely on that, so that the mathematics is free of defensive code.
 
 from __future__ import annotations
 
+import difflib
+import math
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "check_batch",
+    "check_callbacks",
     "check_choice",
     "check_count",
     "check_data",
+    "check_factor",
+    "check_function",
     "check_labels",
     "check_noise",
     "check_positive",
@@ -95,7 +101,9 @@ def check_seed(seed: Any) -> int:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}")
+        close = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}{hint}")
     return value
 
 
@@ -226,6 +234,18 @@ def check_data(vae: Any, x: Any) -> np.ndarray:
     return x
 
 
+def check_batch(vae: Any, x: Any, eps: Any, name: str = "eps") -> tuple[np.ndarray, np.ndarray]:
+    """Return x (B, D) and the noise (L, B, J) in the dtype of `vae`, after a check of all three.
+
+    `name` is what a message calls the noise: "z" where latents are given in its place, which may
+    be complex, for the complex step.
+    """
+    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    if name == "z" and np.iscomplexobj(eps):
+        return x, eps
+    return x, check_noise(eps, len(x), vae.latent_dim, name).astype(vae.dtype, copy=False)
+
+
 def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:
     """Return the noise `eps`, or another array called `name`, if its shape is (L, rows, J)."""
     if np.ma.isMaskedArray(eps):
@@ -247,3 +267,31 @@ def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.n
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return array
+
+
+def check_function(name: str, function: Any) -> None:
+    """Raise TypeError unless `function` is None or can be called."""
+    if function is not None and not callable(function):
+        raise TypeError(f"{name}: expected a function, got {shown(function)}")
+
+
+def check_callbacks(callbacks: Any) -> list[Callable]:
+    """Return the callbacks as a list, since an iterator would be exhausted after one epoch."""
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            f"callbacks: expected a list of functions, got {shown(callbacks)}; put it in a list"
+        )
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"callbacks: expected functions, got {shown(callback)}")
+    return callbacks
+
+
+def check_factor(factor: Any) -> float:
+    """Return what a schedule gave, if it is a finite number of at least 0."""
+    if isinstance(factor, (bool, str)) or not isinstance(factor, (int, float, np.number)):
+        raise TypeError(f"schedule: expected a number from it, got {shown(factor)}")
+    if not (math.isfinite(factor) and factor >= 0):
+        raise ValueError(f"schedule: expected a finite factor of at least 0, got {factor}")
+    return float(factor)

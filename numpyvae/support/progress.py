@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["progress_line"]
+__all__ = ["Progress", "progress_line"]
 
 
 @contextmanager
@@ -50,3 +51,35 @@ def progress_line(total: int, unit: str, shown: bool) -> Iterator:
                 bar.update()
 
             yield advance
+
+
+class Progress:
+    """A callback of `fit` that shows the epoch and the ELBO on standard error.
+
+    Use it in a `with` block, which ends the line.
+
+    Parameters
+    ----------
+    epochs : int
+        The number of epochs that `fit` will make.
+
+    Examples
+    --------
+    >>> from numpyvae import VAE, fit
+    >>> with Progress(2) as progress:                                    # doctest: +SKIP
+    ...     history = fit(VAE(4, 2, (3,)), x, epochs=2, callbacks=[progress])
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._line = progress_line(epochs, "epoch", True)
+
+    def __enter__(self) -> Progress:
+        self._advance = self._line.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._line.__exit__(*error)
+
+    def __call__(self, vae: Any, history: Any) -> None:
+        row = history.rows[-1]
+        self._advance(f"ELBO {row.get('valid_elbo', row['elbo']):.2f} nats")

@@ -54,6 +54,7 @@ class Purpose(IntEnum):
     # Exact models, variational inference and diagnostics.
     LINEAR_GAUSSIAN = 501  # data from `LinearGaussian.sample`
     FINITE_MIXTURE = 502  # data from `FiniteMixture.sample`
+    CLIMBS = 503  # where the quadrature's search for modes starts; its seed is always 0
     NOISE_NODES = 511  # ε with exact first and second moments, for variational inference
     GAP = 521  # ε for the decomposition of the gap: one stream for each datapoint
     RATE = 522  # ε for rate and distortion: one stream for each datapoint

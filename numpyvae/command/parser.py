@@ -1,0 +1,249 @@
+"""The parser: from the words of a command line to the name of a command and its arguments.
+
+A word that is not known is answered with the one that is spelled most like it, and with the help
+that lists what there is. Abbreviations of options are refused, since a new option could change
+their meaning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import __version__
+from .measuring import SLOW_ROWS
+from .preparation import DATASETS
+from .settings import OPTIONS, default_text, flag
+from .usage import BOUNDS, Check, bound_names, choice, image_shape, positive, suggest, whole
+
+__all__ = ["parse"]
+
+_EXACT_MODELS = ("linear-gaussian", "quadrature", "discrete")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments; `command` is the name of the command, `prog` that of its help.
+
+    Options of `train` that were not given are absent, since their defaults depend on the data.
+
+    Raises
+    ------
+    SystemExit
+        After `--help` and `--version`, and for wrong usage.
+
+    Examples
+    --------
+    >>> parse(["train", "--latent-dim", "2"]).latent_dim
+    2
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser, commands = _parsers()
+    first = argv[0] if argv else None
+    if first is None or (first not in commands and first not in ("-h", "--help", "--version")):
+        names = ", ".join(commands)
+        got = "none" if first is None else repr(first)
+        parser.error(f"expected a command first ({names}), got {got}{suggest(first, commands)}")
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(args.command, unknown, commands)
+    args.prog = commands[args.command].prog
+    return args
+
+
+def _refuse(name: str, unknown: list[str], commands: dict[str, _Parser]) -> NoReturn:
+    """Exit with a line about the first word that the command does not have."""
+    parser = commands[name]
+    word = next((w for w in unknown if w.startswith("-")), unknown[0]).partition("=")[0]
+    if not word.startswith("-"):
+        hint = suggest(word, DATASETS).replace("mean ", "mean --dataset ")
+        parser.error(f"expected no argument without an option, got {word!r}{hint}")
+    hint = suggest(word, parser.options(), most=2)
+    others = [f"numpyvae {n}" for n, p in commands.items() if word in p.options()]
+    if others:
+        hint += f"; it is an option of {', '.join(others)}"
+    parser.error(f"expected an option of {parser.prog}, got {word}{hint}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser without abbreviations, whose errors are one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+    def options(self) -> list[str]:
+        """Return the options, each as it is typed."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def add(self, name: str, help: str, check: Check | None = None, **settings: Any) -> None:
+        """Add an option or argument; the help ends with its default, if there is one."""
+        default = settings.get("default")
+        if default not in (None, argparse.SUPPRESS):
+            help += f" (default: {default})"
+        if check is not None:
+            settings["type"] = _typed(name, check)
+        self.add_argument(name, help=help, **settings)
+
+    def add_setting(self, setting: str, name: str | None = None, **settings: Any) -> None:
+        """Add an option that `Settings` declares, perhaps under another name.
+
+        A keyword `default` takes the place of the defaults for each data set.
+        """
+        option, name = OPTIONS[setting].metadata, name or setting
+        if option["many"]:
+            settings["nargs"] = "*"
+        default = default_text(setting, per_dataset="default" not in settings)
+        self.add_argument(
+            flag(name),
+            type=_typed(flag(name), option["check"]),
+            metavar=option["value"],
+            help=f"{option['help']} (default: {default})",
+            **{"default": argparse.SUPPRESS} | settings,
+        )
+
+
+def _typed(name: str, check: Check) -> Callable[[str], Any]:
+    """Return a converter for argparse, which prints the message of the check as its one line."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(name, text)
+        except (ValueError, TypeError) as error:
+            raise argparse.ArgumentError(None, str(error)) from None
+
+    return convert
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """Return the parser, and that of each command."""
+    parser = _Parser(prog="numpyvae", description="A variational auto-encoder in NumPy.")
+    parser.add_argument("--version", action="version", version=f"numpyvae {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
+    commands = {}
+    for name, (summary, add_arguments) in _COMMANDS.items():
+        commands[name] = subparsers.add_parser(name, help=summary, description=summary)
+        add_arguments(commands[name])
+    return parser, commands
+
+
+def _add_train(command: _Parser) -> None:
+    for name in OPTIONS:
+        command.add_setting(name)
+    command.add(
+        "--output",
+        "folder to write the model, the figures and the pictures into",
+        type=Path,
+        default=Path("runs/vae"),
+        metavar="DIR",
+    )
+    command.add("--json", "print the summary alone, as JSON", action="store_true")
+
+
+def _add_evaluate(command: _Parser) -> None:
+    command.add("model", _MODEL, type=Path, metavar="RUN")
+    for name in ("dataset", "folder", "maximum", "seed", "test_rows", "accelerator"):
+        command.add_setting(name, default=OPTIONS[name].default)
+    K = OPTIONS["eval_importance"].default
+    command.add_setting("eval_importance", "n_importance", default=K, dest="n_importance")
+    command.add(
+        "--n-jobs",
+        "number of cores to work on; the figures are the same to the bit for any number "
+        "(default: all cores)",
+        whole(),
+        metavar="N",
+    )
+    command.add(
+        "--bounds",
+        f"compare bounds on log p(x): some of {','.join(BOUNDS)}. What needs exact posterior "
+        "draws (reverse AIS, eubo) is measured on simulated rows; exact is known for linear "
+        f"models and J <= 2. With ais, appendix-d or exact, {SLOW_ROWS} test rows are taken",
+        bound_names,
+        metavar="NAMES",
+    )
+    # None of these has a default here: compare_bounds knows them.
+    more = {"default": argparse.SUPPRESS}
+    command.add(
+        "--n-chains",
+        "number of AIS chains for each row (default: 8)",
+        whole(),
+        metavar="C",
+        **more,
+    )
+    command.add(
+        "--n-temperatures",
+        "number of temperatures of AIS between q and the posterior (default: 300)",
+        whole(),
+        metavar="T",
+        **more,
+    )
+    command.add(
+        "--memory",
+        "megabytes for the arrays of one pass through the decoder (default: each bound has its "
+        "own)",
+        positive,
+        metavar="MB",
+        **more,
+    )
+    command.add(
+        "--output", "file to draw the bounds into: .png, .svg or .pdf", type=Path, metavar="FILE"
+    )
+    command.add("--json", "print the summary alone, as JSON", action="store_true")
+
+
+def _add_sample(command: _Parser) -> None:
+    command.add("model", _MODEL, type=Path, metavar="RUN")
+    command.add("-n", "number of samples", whole(), default=64, metavar="N")
+    command.add("--seed", "seed of the draws", whole(0), default=0, metavar="SEED")
+    command.add(
+        "--mean", "write the mean of p(x|z) for each z, not a draw of x", action="store_true"
+    )
+    command.add(
+        "--image-shape",
+        "height and width of an image (default: a square)",
+        image_shape,
+        metavar="HxW",
+    )
+    command.add(
+        "--output",
+        "file to write: a picture .png or an array .npy",
+        type=Path,
+        default=Path("samples.png"),
+        metavar="FILE",
+    )
+
+
+def _add_gradcheck(command: _Parser) -> None:
+    command.add("--seed", "seed of the random cases", whole(0), default=0, metavar="SEED")
+    command.add("--json", "print the checks as JSON", action="store_true")
+
+
+def _add_equations(command: _Parser) -> None:
+    command.add(
+        "--model",
+        "model whose evidence is known",
+        choice(_EXACT_MODELS),
+        default=_EXACT_MODELS[0],
+        metavar=f"{{{','.join(_EXACT_MODELS)}}}",
+    )
+    command.add(
+        "--seed", "seed of the parameters, the data and q", whole(0), default=0, metavar="SEED"
+    )
+    command.add("--json", "print both sides of each equation as JSON", action="store_true")
+
+
+_MODEL = "run folder that train wrote, or its model.npz"
+_COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
+    "train": (
+        "Train on a data set and write a run folder: model, figures and pictures.",
+        _add_train,
+    ),
+    "evaluate": ("Measure a saved model on a test set.", _add_evaluate),
+    "sample": ("Draw x from a saved model.", _add_sample),
+    "gradcheck": ("Check every hand-written gradient, and print its error.", _add_gradcheck),
+    "equations": ("Check every equation of the notes on an exact model.", _add_equations),
+}

@@ -1,0 +1,160 @@
+"""Results as text for a person: one function for the result of each command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..clinic import gradcheck
+
+__all__ = [
+    "GRADIENT_HEAD",
+    "comparison",
+    "equation_rows",
+    "equations_table",
+    "gradient_line",
+    "gradient_total",
+    "report",
+]
+
+
+def report(s: dict[str, Any]) -> str:
+    """Return a summary as sentences and a column of figures."""
+    log_p, se = s["test_log_likelihood"], s["test_log_likelihood_se"]
+    return "\n".join(
+        [
+            f"{s['model']} on {s['dataset']}",
+            f"{s['test_rows']} test rows, nats per datapoint:",
+            f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
+            f"   importance-weighted bound, K = {s['n_importance']}",
+            f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
+            f"    reconstruction{s['reconstruction']:9.2f}",
+            f"    KL            {s['kl']:9.2f}",
+            f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            *_weighted(s),
+            f"Active latents: {s['active_units']} of {s['latent_dim']}."
+            + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
+        ]
+    )
+
+
+def _weighted(s: dict[str, Any]) -> list[str]:
+    """Return a sentence about the objective of the training, where that was not the ELBO."""
+    settings = s.get("settings")
+    if settings is None:
+        return []
+    changed = [name for name, same in _NEUTRAL.items() if settings[name] not in (None, same)]
+    if settings["estimator"] == "sgvb-b" and not changed:
+        return []
+    return [
+        f"Trained by {s['estimator']}: in the last epoch the objective was "
+        f"{s['train_objective']:.2f}, the ELBO {s['train_elbo']:.2f} (training set)."
+    ]
+
+
+_NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objective is the ELBO
+
+
+def comparison(s: dict[str, Any]) -> str:
+    """Return a comparison of bounds as a table for each kind of data."""
+    lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
+    title = {
+        "test": "{} test rows",
+        "simulated": "{} rows simulated from the model, where exact posterior draws are known",
+    }
+    for part in title:
+        if s[part] is None:
+            continue
+        lines.append(title[part].format(s[part]["rows"]))
+        bounds = s[part]["bounds"]
+        lines += [_line(name, row, "elbo" in bounds, s) for name, row in bounds.items()]
+    gap = (s["simulated"] or {}).get("gap")
+    if gap is not None:
+        lines += [
+            "On simulated rows log p(x) lies between AIS and reverse AIS in expectation:",
+            f"reverse AIS − AIS = {_pair(gap, 3)}. On test rows AIS is only a lower bound; this",
+            "gap is its error there, as far as test rows resemble simulated ones.",
+        ]
+    return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
+
+
+def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> str:
+    """Return one row of the table."""
+    what = {
+        "elbo": "ELBO",
+        "iwae": f"L_{s['n_importance']}",
+        "ais": "AIS",
+        "reverse-ais": "reverse AIS",
+        "eubo": "EUBO",
+        "cubo": f"CUBO, K = {s['n_importance']}",
+        "appendix-d": "appendix D",
+        "exact": "exact",
+    }[name]
+    above = f"ELBO + {_pair(row['above_elbo'], 3)}" if "above_elbo" in row else ""
+    how = f"{row['seconds']:.1f} s"
+    if name in ("ais", "reverse-ais"):
+        how = f"{s['n_temperatures']} temperatures, {s['n_chains']} chains, {how}"
+    if "acceptance" in row:
+        how += f", acceptance {row['acceptance']:.2f}"
+    columns = f"  {what:16}{_pair(row, 2):>17}   {row['kind']:14}"
+    return f"{columns}{above:24}{how}" if paired else columns + how
+
+
+def _pair(row: dict[str, Any], digits: int) -> str:
+    """Return a mean with its standard error, which a single row does not have."""
+    error = "" if row["se"] is None else f" ± {row['se']:.{digits}f}"
+    return f"{row['mean']:.{digits}f}{error}"
+
+
+GRADIENT_HEAD = f"{'norm-relative error against':38}{'size':>6}{'complex step':>14}{'central':>10}"
+
+
+def gradient_line(check: Any) -> str:
+    """Return the result for one gradient."""
+    errors = f"{check.complex_error:14.1e}{check.central_error:10.1e}"
+    return f"{check.name:38}{check.size:6d}{errors}  {'ok' if check.passed else 'WRONG'}"
+
+
+def gradient_total(n_right: int, n: int) -> str:
+    """Return how many gradients are right, and to which error."""
+    return (
+        f"{n_right} of {n} gradients are right to "
+        f"{gradcheck.COMPLEX_TOLERANCE:g} (complex step) and "
+        f"{gradcheck.CENTRAL_TOLERANCE:g} (central differences)"
+    )
+
+
+def equations_table(outcomes: Sequence[Any], model: str) -> str:
+    """Return each equation with its two sides, and how to read them."""
+    lines = [f"{'':12}{'left side':>14}   {'right side':>14}   largest difference"]
+    for o in outcomes:
+        mark, e = "✓" if o.passed else "✗ WRONG", o.equation
+        number = f"({e.number})" if e.number.isdecimal() else e.number
+        largest = "0" if o.largest_difference == 0 else f"{o.largest_difference:.0e}"
+        lines += [
+            f"{number:12}{e.text}",
+            f"{'':12}{o.left:14.8f} {e.relation} {o.right:14.8f}   {largest:>18} {mark}",
+        ]
+    first_z = "the first component" if model == "discrete" else "the mean of q"
+    return "\n".join(
+        [
+            *lines,
+            f"{sum(o.passed for o in outcomes)} of {len(outcomes)} hold on the model {model}.",
+            "Both sides are those of the first datapoint, in nats, with q = q(z|x). Eq. (1) and",
+            f"Eq. (3) are shown at z = {first_z}, Eq. (4) for the first component of E[z|x].",
+            "The largest difference is over all datapoints and all values of z, relative to",
+            "1 + |left side|. Lines (13)–(17) and (19)–(22) are compared with the line before "
+            "them.",
+        ]
+    )
+
+
+def equation_rows(outcomes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return each equation and its two sides for JSON."""
+    parts = ("number", "section", "latex", "text", "meaning", "relation")
+    figures = ("left", "right", "difference", "largest_difference", "tolerance", "passed")
+    return [
+        {("formula" if p == "text" else p): getattr(o.equation, p) for p in parts}
+        | {name: getattr(o, name) for name in figures}
+        for o in outcomes
+    ]

@@ -1,0 +1,119 @@
+"""What training records, and the error it raises: rows of figures, and all it needs to go on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .files import atomic_write
+
+__all__ = ["History", "NonFiniteError"]
+
+
+@dataclass
+class History:
+    """What `fit` saw, a row for each epoch, and what it needs to go on.
+
+    `history["elbo"]` is a column, as an array with one value for each epoch.
+
+    Attributes
+    ----------
+    rows : list of dict
+        `epoch`, the number of epochs that moved the model, this one included; `elbo`,
+        `reconstruction`, `kl`, and `objective`, which is what the gradient ascends: the ELBO, L_K,
+        or a weighted objective. They are means over the training set, nats per datapoint, taken
+        while the parameters move. `gradient_norm` (mean over the steps, weighted by their rows,
+        before clipping); `learning_rate` (at the epoch's end); `warm_up`, True while the objective
+        still changes from step to step; with a validation set `valid_elbo`,
+        `valid_reconstruction`, `valid_kl`; and `seconds` since the start of the call.
+    optimizer_state : dict of (P,) arrays
+        The optimizer's state after the last epoch.
+    best_parameters : (P,) array or None
+        The parameters that early stopping found best so far.
+    last_parameters : (P,) array or None
+        The parameters after the last epoch, if early stopping has set the model back to others.
+    stopped_early : bool
+        Whether a callback ended the run.
+
+    Examples
+    --------
+    >>> history = History([{"epoch": 1, "elbo": -9.0}, {"epoch": 2, "elbo": -8.0}])
+    >>> len(history), history["elbo"]
+    (2, array([-9., -8.]))
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    optimizer_state: dict[str, np.ndarray] = field(default_factory=dict)
+    best_parameters: np.ndarray | None = None
+    last_parameters: np.ndarray | None = None
+    stopped_early: bool = False
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        if not isinstance(column, str):
+            raise TypeError(
+                f"column: expected a name, as history['elbo'], got {column!r}; "
+                "the row of an epoch is history.rows[i]"
+            )
+        if self.rows and not any(column in row for row in self.rows):
+            raise KeyError(f"{column}: expected one of {', '.join(self.rows[-1])}")
+        return np.array([row.get(column, math.nan) for row in self.rows])
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def copy(self) -> History:
+        """Return a history that can be continued while this one stays as it is."""
+        state = {name: array.copy() for name, array in self.optimizer_state.items()}
+        return History(list(self.rows), state, self.best_parameters, self.last_parameters)
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write the rows as CSV with all digits; the file is replaced as a whole or not at all."""
+        text = io.StringIO()
+        columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_write(path) as file:
+            file.write(text.getvalue().encode())
+
+
+class NonFiniteError(FloatingPointError):
+    """Training met NaN or infinity, and went back to parameters with a finite objective.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where it happened, both counted from 1.
+    parameter : str
+        The first parameter, from the input on, whose gradient or step is not finite; if all are
+        finite and the ELBO is not, the parameter with the largest entry.
+    history : History
+        The epochs up to the parameters that the model has now, for `fit(resume=…)`.
+
+    Examples
+    --------
+    >>> NonFiniteError("ELBO", 2, 7, "encoder.W0", History()).epoch
+    2
+    """
+
+    def __init__(self, what: str, epoch: int, step: int, parameter: str, history: History) -> None:
+        self.epoch, self.step, self.parameter, self.history = epoch, step, parameter, history
+        super().__init__(
+            f"epoch {epoch}, step {step}: expected a finite {what}, got NaN, infinity or overflow "
+            f"(first seen in {parameter}); the model is back at the last start of an epoch with a "
+            "finite objective: lower the learning rate, or set the optimizer's clip_norm"
+        )
+
+    def __reduce__(self):
+        # An exception is copied and pickled by its arguments.
+        what = str(self).partition("expected a finite ")[2].partition(", got NaN")[0]
+        return NonFiniteError, (what, self.epoch, self.step, self.parameter, self.history)
