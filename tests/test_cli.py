@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numpyvae import VAE, datasets
+from numpyvae import VAE, datasets, plotting
 from numpyvae.command import cli, jobs, measuring, settings
 from numpyvae.command.cli import main
 from numpyvae.command.parser import parse
@@ -805,3 +805,21 @@ def test_functions_of_the_command_stay_small():
                 assert lines <= 60, f"{path.name}: {node.name} has {lines} lines"
                 n = len([*a.posonlyargs, *a.args, *a.kwonlyargs]) + (a.kwarg is not None)
                 assert n <= 13, f"{path.name}: {node.name} has {n} parameters"
+
+
+def test_sampled_counts_without_an_end_are_drawn_up_to_the_largest(tmp_path, monkeypatch):
+    # kills: every count above 1 drawn as dark as the largest
+    vae = VAE(4, 2, (3,), likelihood="poisson")
+    vae.parameters["decoder.b1"][:] = 3.0
+    vae.save(tmp_path / "model.npz")
+    seen, real = [], plotting.image_grid
+
+    def watched(x, shape, *, maximum):
+        seen.append((x.max(), maximum))
+        return real(x, shape, maximum=maximum)
+
+    monkeypatch.setattr(plotting, "image_grid", watched)
+    output = ["--output", str(tmp_path / "samples.png")]
+    assert main(["sample", str(tmp_path / "model.npz"), "-n", "9", *output]) == 0
+    ((largest, maximum),) = seen
+    assert maximum == largest > 1

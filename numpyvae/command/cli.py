@@ -195,8 +195,9 @@ def _sample(args: Namespace) -> int:
 
         shape = args.image_shape or _square(vae.data_dim)
         highest = vae.likelihood.support[1]
-        maximum = highest if np.isfinite(highest) else 1
-        plotting.save_figure(plotting.image_grid(x, shape, maximum=maximum), args.output)
+        if not np.isfinite(highest):  # counts without an end, or real numbers
+            highest = max(1.0, float(x.max())) if vae.likelihood.integers else 1.0
+        plotting.save_figure(plotting.image_grid(x, shape, maximum=highest), args.output)
     _say(f"{args.n} samples written to {args.output}")
     return 0
 

@@ -1,13 +1,13 @@
-"""Pictures of a VAE. The only module that imports matplotlib.
+"""Pictures of a VAE. The only folder that imports matplotlib.
 
 Each function draws on the `ax` it is given and returns it; without one it makes a figure of its
 own, 7 inches (700 pixels on a page) wide or less. That figure belongs to pyplot if the program
 has imported pyplot, so that notebooks and `plt.show()` find it; otherwise it has no window and
 needs no display. No default of matplotlib is changed.
 
-Colors are told apart by color-blind readers: Okabe & Ito's for curves and bars, Petroff's ten
-for classes, viridis for a scale. Images are ink on paper, dark where the value is high;
-`ax.images[0].set_cmap("gray")` turns photographs the right way round.
+Color-blind readers can tell the colors apart: Okabe & Ito's for curves and bars, Petroff's ten
+for classes, viridis for a scale. High values are drawn dark, as ink on paper;
+`ax.images[0].set_cmap("gray")` shows photographs as usual.
 """
 
 from .bounds import plot_bounds, plot_comparisons, plot_rate_distortion

@@ -18,7 +18,7 @@ from .frames import label_axes, make_axes
 __all__ = ["image_grid", "plot_manifold", "plot_reconstructions", "plot_samples"]
 
 _TILE = 24  # smaller images are enlarged, so that a gap of one pixel is thin
-_GAP = 0.15  # shade of the gaps between tiles, as a part of full ink
+_GAP = 0.15  # shade of the gaps between tiles, as a fraction of the maximum value
 
 
 def image_grid(
@@ -41,7 +41,7 @@ def image_grid(
     columns : int, optional
         Tiles in a row; by default about as many as rows.
     maximum : float
-        The value of full ink.
+        The value that is drawn darkest.
 
     Returns
     -------
@@ -289,7 +289,7 @@ def _draw(
 
 
 def _maximum(vae: VAE, maximum: float | None, shown: np.ndarray) -> float:
-    """Return the value of full ink: as told, or the end of the support, or 1.
+    """Return the value that is drawn darkest: as given, or the end of the support, or 1.
 
     For counts without an end it is the largest value that is drawn.
     """
