@@ -100,7 +100,7 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
     kl, pull_kl = gaussian_kl(mu, logvar)
 
     # ELBO = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z)), Eq. (11)
-    terms = Terms(log_px.mean(axis=0), kl)
+    terms = Terms(log_px.sum(axis=0) / len(eps), kl)
 
     def pull(delbo: np.ndarray, update: str = "both") -> Parameters:
         gradient = vae.parameters.empty_gradient(update)
