@@ -427,3 +427,11 @@ def test_a_q_that_is_no_gaussian_is_a_type_error():
     # kills: an AttributeError for the pair (mu, logvar)
     with pytest.raises(TypeError, match=r"expected a numpyvae\.exact\.Gaussian, got tuple"):
         GOOD.elbo_kl_form(X, (np.zeros((2, 2)), np.zeros((2, 2))))
+
+
+def test_ppca_of_data_with_equal_variances_has_no_root_of_a_negative_number():
+    # kills: an eigenvalue minus the mean of the rest, rounded to −1e-17, under the square root
+    for D in range(3, 12):
+        x = 0.3 * np.vstack([np.eye(D), -np.eye(D)])
+        model = ppca_maximum_likelihood(x, 1)  # a warning is an error in the tests
+        assert np.abs(model.W).max() < 1e-7
