@@ -398,8 +398,10 @@ def can_refuse(function) -> bool:
 def test_a_public_name_says_what_a_reader_looks_up(name):
     # Kills: a parameter, a shape, an error, an example or a source that is left out.
     thing, parts = PUBLIC[name], sections(PUBLIC[name])
-    # What the functions of a module share, it may state once: "- `x : (B, D) array`".
-    contract = inspect.getdoc(inspect.getmodule(thing))
+    # Parameters that several functions share may be described once, as "- `x : (B, D) array`", in
+    # the module that defines the functions or in the one from which users import them.
+    imported = importlib.import_module(f"numpyvae.{name.rpartition('.')[0]}")
+    contract = "\n".join(map(inspect.getdoc, (inspect.getmodule(thing), imported)))
     names = dict(re.findall(r"^- `(\w+) : ([^`]*)`", contract, re.M))
     shared = bool(names)
     names |= described(parts.get("Parameters", "")) | described(parts.get("Attributes", ""))

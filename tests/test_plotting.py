@@ -215,7 +215,7 @@ def test_history_shows_what_is_ascended_where_that_is_not_the_elbo():
     assert len(plotting.plot_history(plain).lines) == 2
     ax = plotting.plot_history(weighted)
     np.testing.assert_allclose(ax.lines[-1].get_ydata(), weighted["elbo"] - 1.5)
-    assert "what is ascended" in ax.get_legend().get_texts()[-1].get_text()
+    assert "training objective" in ax.get_legend().get_texts()[-1].get_text()
 
 
 # Tiles.
