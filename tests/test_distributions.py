@@ -377,7 +377,7 @@ def test_log_mean_exp_does_not_overflow():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extreme_logits_and_variances_stay_finite(dtype):
-    """Kills exp without a guard: warnings are errors here, so an overflow fails too."""
+    """Kills exp of a large number: warnings are errors here, so an overflow fails, too."""
     logits = np.array([[-1000.0, -800, -90, 90, 800, 1000]], dtype)
     for n, x in product((1, 16), (0.0, 1.0)):
         logp, pull = distributions.binomial_logpmf(np.full(logits.shape, x, dtype), logits, n)

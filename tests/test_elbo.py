@@ -25,7 +25,7 @@ from numpyvae.core.training import fit, mean_terms
 from numpyvae.estimators import SGVBA
 from numpyvae.inference.given_q import terms_given_q
 
-# `numpyvae.core.elbo` is the function: the module of the same name has to be asked for.
+# `numpyvae.core.elbo` could be the function `elbo`; import_module returns the module.
 elbo = importlib.import_module("numpyvae.core.elbo")
 VALUE = {"closed": "elbo", "sampled": "sampled_elbo"}
 ESTIMATOR = {"closed": Estimator(), "sampled": SGVBA()}
@@ -215,7 +215,7 @@ def test_pullbacks_of_the_model_fill_the_gradient():
 
 
 def test_gradient_in_z_without_a_gradient_in_theta(likelihood):
-    """Kills a dz that depends on whether θ's gradient is asked for, and one for the wrong z."""
+    """Kills a dz that depends on whether the gradient in θ is needed, and one of another z."""
     vae, x, z = small_vae(likelihood), data_for(likelihood), noise(2)
     _, pull = vae.log_likelihood(x, z)
     dlog_px = noise(2, 4, 1)[..., 0]
@@ -426,7 +426,7 @@ def check_narrow_posterior():
     assert relative_error(gradient, exact_gradient) <= 1e-5
 
 
-def test_a_narrow_posterior_keeps_its_digits():
+def test_a_narrow_posterior_loses_no_digits():
     check_narrow_posterior()
 
 
@@ -448,7 +448,7 @@ def check_batch_independence(likelihood="bernoulli"):
         assert relative_error(np.mean(parts, axis=0), whole) <= 1e-10
 
 
-def test_each_row_is_independent_of_its_company_and_order(likelihood):
+def test_each_row_is_independent_of_the_other_rows_and_the_order(likelihood):
     check_batch_independence(likelihood)
 
 
@@ -546,7 +546,7 @@ def check_no_upcast(likelihood="bernoulli", kl="closed"):
 
 
 @pytest.mark.parametrize("kl", ["closed", "sampled"])
-def test_no_step_upcasts_on_the_way_or_back(likelihood, kl):
+def test_no_step_upcasts_forward_or_backward(likelihood, kl):
     check_no_upcast(likelihood, kl)
 
 

@@ -104,7 +104,7 @@ def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
 
 
 def check_mlp_values(name="tanh"):
-    """Kills an activation on the output layer, which complex steps cannot see."""
+    """Kills an activation on the output layer, which complex steps cannot detect."""
     x, W0, b0, W1, b1 = draw(5, 3), draw(3, 4), draw(4), draw(4, 2), draw(2)
     y, _ = layers.mlp(x, [(W0, b0), (W1, b1)], layers.ACTIVATIONS[name])
     hidden = REFERENCE[name](np.einsum("ri,ij->rj", x, W0) + b0)
@@ -207,7 +207,7 @@ def test_softplus_and_relu_slope_at_their_corner():
 
 
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 4, 5, 2)])
-def test_unwanted_input_gradient_is_not_computed_and_weights_do_not_care(widths):
+def test_weight_gradients_are_the_same_without_the_input_gradient(widths):
     shapes = list(pairwise(widths))
     weights = [(draw(*s), draw(s[1])) for s in shapes]
     y, pull = layers.mlp(draw(5, 3), weights, layers.tanh)

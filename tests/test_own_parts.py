@@ -1,6 +1,6 @@
 """Parts of a reader's own do all that the built-in ones do: one suite runs over both.
 
-The foreign activations and likelihoods below know nothing of the package but the base class and
+The foreign activations and likelihoods below use nothing of the package but the base class and
 the form `y, pull = f(x)`. Every test runs over them and over all that the registries hold.
 """
 
@@ -223,7 +223,7 @@ def one_line(error):
 
 @every_pair
 def test_training_raises_the_elbo(likelihood, activation):
-    """Kills a pullback of the wrong sign, and a part that is asked for what it does not have."""
+    """Kills a pullback of the wrong sign, and the use of a member that a part does not have."""
     x = data(likelihood, 200)
     vae = VAE(D, 2, (5,), activation, likelihood, seed=3)
     vae.parameters.flat[:] += np.random.default_rng(0).normal(0, 0.3, vae.parameters.flat.size)
@@ -254,7 +254,7 @@ def test_gradient_of_every_parameter(likelihood, activation):
 @every_likelihood
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_every_estimator_takes_it(likelihood, name):
-    """Kills an estimator that leaves a likelihood's own parameter out, or asks for its name."""
+    """Kills an estimator that ignores a parameter of the likelihood, or depends on its name."""
     vae, x, rule = model(likelihood), data(likelihood), ESTIMATORS[name]
     gradient = rule(vae, x, noise(rule.n_draws, 6)).gradient
     assert np.isfinite(gradient.flat).all()
@@ -404,7 +404,7 @@ def test_bounds_and_the_exact_evidence(likelihood):
 
 
 @every_activation
-def test_quadrature_by_a_grid_of_our_own(activation):
+def test_quadrature_against_a_grid(activation):
     """Kills kinks that are taken for smooth, and an activation without attributes refused."""
     vae = model("bernoulli", activation, J=1, scale=1.5)
     x = data(BUILT_IN["bernoulli"], 3)
@@ -477,7 +477,7 @@ def test_bounds_do_not_depend_on_the_memory(likelihood):
 
 
 @every_likelihood
-def test_pictures(likelihood):
+def test_figures(likelihood):
     """Kills counts without an end of which all are black, and means of all heads in a tile."""
     vae, x = model(likelihood), data(likelihood)
     for ax in (
@@ -579,7 +579,7 @@ def test_total_probability_mean_and_variance(likelihood):
 
 @every_likelihood
 def test_pullback_of_log_prob_adds_nothing_of_its_own(likelihood):
-    """Kills a pullback that depends on being asked for θ, and one that adds to what it finds."""
+    """Kills a pullback that depends on whether θ is needed, and one that adds to old values."""
     out, parameters = settings_of(likelihood, 3)
     x = data(likelihood, 3)
     _, pull = likelihood.log_prob(x, np.stack([out, 2 * out]), parameters)
@@ -638,7 +638,7 @@ def test_poisson_takes_counts_of_any_size():
     assert abs(importance_log_likelihood(vae, x, 500).mean() - expected) < 3
 
 
-# No part is known by its class.
+# No code depends on the class of a part.
 
 PACKAGE = Path(numpyvae.__file__).parent
 CLASSES = {
@@ -650,7 +650,7 @@ CLASSES = {
 
 
 def questions(tree):
-    """Yield the lines that ask for a built-in likelihood by its class or by its name."""
+    """Yield the lines that test for a built-in likelihood by its class or by its name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
             "isinstance",
@@ -671,7 +671,7 @@ def questions(tree):
             yield node.lineno
 
 
-def test_no_likelihood_is_known_by_its_class():
+def test_no_code_depends_on_the_class_of_a_likelihood():
     """Kills a case for the built-in likelihoods, which a reader's own would fall through."""
     assert {"Bernoulli", "Binomial", "Poisson", "GaussianHead", "_Gaussian"} <= CLASSES
     found = {
@@ -695,7 +695,7 @@ def test_no_likelihood_is_known_by_its_class():
         "match likelihood:\n    case Binomial():\n        pass",
     ],
 )
-def test_such_a_question_is_found(text):
+def test_a_planted_class_check_is_found(text):
     """Kills a search that finds nothing because it looks for nothing."""
     assert len(list(questions(ast.parse(text)))) == 1
 
