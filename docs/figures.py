@@ -265,13 +265,13 @@ def cost_table(latents=(1, 2, 4, 8, 16, 32)):
         model = ppca_maximum_likelihood(x, J)
         posterior = model.posterior(x[:1])
         sd = np.sqrt(np.diagonal(posterior.cov))
-        n = next(n for n in range(2, 10_000) if _lattice_error(posterior.mean[0], sd, n) < 0.1)
+        n = next(n for n in range(2, 10_000) if _grid_error(posterior.mean[0], sd, n) < 0.1)
         grid.append(float(n) ** J)
         draws.append(float(np.exp(_log_square(model, x[:1]))[0] - 1) / 0.1**2)
     return latents, grid, draws
 
 
-def _lattice_error(mean, sd, n: int) -> float:
+def _grid_error(mean, sd, n: int) -> float:
     """Return a bound of the error of log p̂(x) on a grid with n points per axis on [−5, 5]^J.
 
     The bound is the sum over j of the absolute errors of the one-dimensional sums.

@@ -25,7 +25,11 @@ on the draw changes the variance of the estimate, but not its mean. For K > 1, w
 draw, and leaving out s = −w̃ makes the estimate biased. DReG replaces this term by reparameterizing
 it a second time.
 
+The estimators share these parameters:
+
 - `n_samples : int`, L, the number of averages over draws of z for each datapoint
+- `n_importance : int`, K, the number of weights in each logarithm. With K = 1, IWAE is SGVBA, and
+  STLIWAE and DReG are STL.
 """
 
 from __future__ import annotations
@@ -172,13 +176,7 @@ class STL(SampledEstimator):
 
 @dataclass(frozen=True)
 class _Importance(SampledEstimator):
-    """An estimator of ∇L_K, with the mean of K weights inside the logarithm.
-
-    Parameters
-    ----------
-    n_importance : int
-        K, the number of weights in each logarithm.
-    """
+    """An estimator of ∇L_K, with the mean of K weights inside the logarithm."""
 
     n_importance: int = 5
 
@@ -194,11 +192,6 @@ class IWAE(_Importance):
 
     It uses the total derivative of log (1/K) Σ w_k. For φ its signal-to-noise ratio decreases as
     1/√K (Rainforth et al. 2018).
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `SGVBA`.
 
     Examples
     --------
@@ -217,11 +210,6 @@ class STLIWAE(_Importance):
     """IWAE without its score term (Roeder et al. 2017). Biased in φ for K > 1.
 
     It has little noise, but its mean is not ∇_φ L_K (Tucker et al. 2018). For θ it is `IWAE`.
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `STL`.
 
     Examples
     --------
@@ -243,11 +231,6 @@ class DReG(_Importance):
     w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. If the weights have a finite fourth moment, the signal-to-noise
     ratio grows as √K. If q is narrower than the posterior, they often do not (tutorial 10). For θ
     it is `IWAE`.
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `STL`.
 
     Examples
     --------
