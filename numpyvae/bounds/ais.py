@@ -114,7 +114,7 @@ class AnnealedBounds:
         )
         lower = "{:.3f} ± {:.3f}".format(*self.lower)
         if self.log_upper is None:
-            return f"log p(x) ≥ {lower} nats per datapoint, a lower bound alone ({how})"
+            return f"log p(x) ≥ {lower} nats per datapoint, no upper bound ({how})"
         upper, gap = ("{:.3f} ± {:.3f}".format(*pair) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
 

@@ -23,7 +23,7 @@ __all__ = ["plot_active_units", "plot_latent_space"]
 def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None = None) -> Axes:
     """Plot the posterior means μ(x) of the two latents whose means vary most with x.
 
-    The circles contain 50 % and 95 % of the probability of the prior, which `VAE.sample` draws from.
+    The circles contain 50 % and 95 % of the prior, the distribution from which `VAE.sample` draws.
     If many posterior means are outside, or a part of the circles is empty, samples of the model
     differ from the data. If J = 1, the figure is a histogram, or with labels one row of marks for
     each class.
