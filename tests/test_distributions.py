@@ -306,7 +306,7 @@ def test_log_binomial_coefficient(n, dtype):
 
 
 def test_log_binomial_coefficient_of_the_most_trials():
-    """Kills a wrong recurrence. A table whose every entry is made anew takes minutes here."""
+    """Kills a wrong recurrence. A table computed entry by entry would take minutes here."""
     n = 1 << 16
     k = np.append(np.arange(0, n, 1000), n)
     exact = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
@@ -339,7 +339,7 @@ def check_log_mean_exp_in_pieces():
 
 
 def check_log_mean_exp_of_zero_weights():
-    """Kills NaN from −inf − (−inf), as a column, as a piece or as all there is."""
+    """Kills NaN from −inf − (−inf), in a column, in a piece or in all values."""
     inf = np.inf
     a = np.array([[-inf, -inf, 3.0], [-inf, 5.0, -inf], [-inf, 6.0, -inf]])
     exact = [-inf, np.logaddexp(5, 6) - math.log(3), 3 - math.log(3)]
@@ -349,7 +349,7 @@ def check_log_mean_exp_of_zero_weights():
 
 
 def check_log_mean_exp_of_extremes():
-    """Kills exp of a log weight as it is: one overflows, and the others are all zero."""
+    """Kills exp of an unscaled log weight: one overflows, and the others are all zero."""
     a = np.array([[-2000.0, 900.0, 1e300], [-2000.0, 900.0, -1e300]])
     for pieces in (a, [a[:1], a[1:]]):
         found = distributions.log_mean_exp(pieces)

@@ -143,7 +143,7 @@ def saturated(likelihood, latent_dim=2):
 def check_gradient(
     likelihood="bernoulli", kl="closed", L=3, hidden=(4,), activation="tanh", J=2, seed=0
 ):
-    """Every parameter against the complex step of the value: any wrong pullback is seen."""
+    """Every parameter against the complex step of the value: any wrong pullback is detected."""
     vae = small_vae(likelihood, hidden=hidden, activation=activation, latent_dim=J, seed=seed)
     x, eps = data_for(likelihood, seed=seed), noise(L, latent_dim=J, seed=seed)
     found, gradient = value_and_grad(vae, x, eps, kl)
@@ -196,7 +196,7 @@ def test_gradient_in_phi_or_theta_is_that_slice(likelihood, kl):
 
 
 def check_encoder_and_decoder_fill():
-    """Kills a pullback of the model that adds to what it finds, or leaves a parameter out."""
+    """Kills a pullback of the model that adds to old values, or leaves a parameter out."""
     vae, x, z = small_vae("gaussian:learned"), data_for("gaussian"), noise(2)
     (mu, logvar), pull_encoder = vae.encoder(x)
     log_px, pull_decoder = vae.log_likelihood(x, z)
@@ -259,7 +259,7 @@ def test_eq_7_is_eq_11_under_other_activations(activation):
 
 
 def test_quadratures_have_converged(likelihood):
-    """The two tests above mean what they say: twice the nodes change nothing."""
+    """The quadratures of the two tests above have converged: twice the nodes change nothing."""
     vae, x = small_vae(likelihood, scale=0.4), data_for(likelihood, 2)
     once = expected(elbo.elbo, vae, x, 40)
     np.testing.assert_allclose(expected(elbo.elbo, vae, x, 80), once, rtol=1e-10)
@@ -537,7 +537,7 @@ class Single(np.ndarray):
 
 
 def check_no_upcast(likelihood="bernoulli", kl="closed"):
-    """Kills a constant, zeros or noise in the default dtype anywhere on the way and back."""
+    """Kills a constant, zeros or noise in the default dtype, forward or backward."""
     vae = small_vae(likelihood, "float32")
     x, eps = (a.astype("float32").view(Single) for a in (data_for(likelihood), noise(2)))
     single = vae.with_flat(vae.parameters.flat.view(Single))

@@ -1,4 +1,4 @@
-"""What Numba compiles against NumPy: Adam to the bit, tanh and log p within a few roundings."""
+"""The compiled functions against NumPy: Adam to the bit, tanh and log p within rounding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_numba = pytest.mark.skipif(missing, reason='needs Numba: pip install "nump
 
 
 def test_without_numba_there_is_one_clear_line(monkeypatch):
-    """Kills a bare ModuleNotFoundError, and one that comes only in the middle of training."""
+    """Kills a bare ModuleNotFoundError, and one that is raised only during training."""
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
     monkeypatch.delattr(fast, "kernels", raising=False)
@@ -109,7 +109,7 @@ def test_adam_refuses_what_does_not_fit(g, flat, name):
 
 @needs_numba
 def test_training_stops_at_a_step_that_is_not_finite():
-    """Kills a failure that `fit` does not hear of, or half a step that is left in place."""
+    """Kills a failure that `fit` does not notice, or half a step that is not undone."""
     vae, x = VAE(4, 2, (3,)), np.zeros((6, 4), "float32")
     start = vae.parameters.flat.copy()
     with pytest.raises(NonFiniteError, match=r"step 1: .*encoder\.W0"):  # x = 0: no gradient
@@ -131,7 +131,7 @@ def test_training_with_compiled_adam_gives_the_same_bits():
 
 @needs_numba
 def test_without_a_writable_folder_the_loops_are_compiled_again():
-    """Kills Numba's RuntimeError for an installation and a home that are read-only."""
+    """Kills Numba's RuntimeError if the installation and the home folder are read-only."""
 
     def no_place(function):
         raise RuntimeError(f"cannot cache function {function.__name__!r}: no locator available")
@@ -281,7 +281,7 @@ def test_log_p_sums_over_the_pixels_of_its_own_row(likelihood, D, L):
 
 @needs_numba
 def test_x_with_other_rows_is_left_to_numpy():
-    """Kills rows of x that are taken round and round."""
+    """Kills rows of x that are used repeatedly."""
     vae, x = compiled(VAE(4, 2)), np.ones((2, 4), "float32")
     with pytest.raises(ValueError, match="broadcast"):
         log_prob(vae, x, np.zeros((1, 3, 4), "float32"))
@@ -305,7 +305,7 @@ def test_log_p_of_many_pixels():
 @pytest.mark.parametrize("activation", ["tanh", "softplus", "sigmoid"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation):
-    """Kills a piece that is compiled and is another function; without one, bits must agree."""
+    """Kills a compiled function with other values; without one, the bits must agree."""
     vae = small_vae(likelihood, "float32", activation=activation)
     x, eps = data_for(likelihood), noise(3)
     twin = compiled(vae)
@@ -388,7 +388,7 @@ def test_other_precisions_use_numpy():
 @needs_numba
 @pytest.mark.parametrize("estimator", [SGVBB(), IWAE(3)])
 def test_training_a_compiled_model_trains_the_model(estimator):
-    """Kills parameters that are a copy, and a run that goes elsewhere."""
+    """Kills parameters that are a copy, and a run with other results."""
     x = np.random.default_rng(0).integers(0, 2, (40, 6)).astype("float32")
     plain, vae = (VAE(6, 2, (5,), seed=1) for _ in range(2))
     histories = [

@@ -1,4 +1,4 @@
-"""`History`: columns and rows, an end to every loop over it; and the error that carries one."""
+"""`History`: columns, rows and loops over it; the error that contains one."""
 
 import copy
 import pickle
@@ -60,7 +60,7 @@ def test_a_column_that_some_rows_have_is_nan_in_the_others():
 
 
 def test_the_error_keeps_all_it_says_when_it_is_copied():
-    """Kills an error from another process that has lost its place or its history."""
+    """Kills an error from another process without its epoch, step or history."""
     error = NonFiniteError("ELBO and gradient", 3, 7, "encoder.W0", History(list(ROWS)))
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert str(twin) == str(error)

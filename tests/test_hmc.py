@@ -159,7 +159,7 @@ def test_samples_have_the_moments_of_the_density():
 
 
 def test_the_step_is_frozen_after_the_burn_in():
-    """Kills a step that goes on following the chains."""
+    """Kills a step that is still adapted after the burn-in."""
     start = np.zeros((40, 3, 3))
     few, many = (hmc.sample(scaled, start, n, draws_for(8), n_burn=50) for n in (1, 60))
     np.testing.assert_array_equal(few.step, many.step)
@@ -168,7 +168,7 @@ def test_the_step_is_frozen_after_the_burn_in():
 
 @pytest.mark.parametrize("n_burn", [1, 2, 7, 50])
 def test_the_frozen_step_is_the_mean_of_the_second_half_of_the_burn_in(n_burn, monkeypatch):
-    # kills: the first half among them, where the step has still far to go, or the last step alone
+    # kills: a mean that includes the first half, whose steps are far off, or the last step alone
     log_steps = []
 
     def watched(*args):

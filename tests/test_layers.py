@@ -91,7 +91,7 @@ def check_dense_pullback():
 
 
 def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
-    """Kills a stale dy handed on, an activation after the last layer, layers out of order."""
+    """Kills an old dy passed on, an activation after the last layer, layers out of order."""
     shapes = [s for n_in, n_out in pairwise(widths) for s in ((n_in, n_out), (n_out,))]
 
     def mlp(x, *flat):
@@ -112,7 +112,7 @@ def check_mlp_values(name="tanh"):
 
 
 def check_gradients_are_written():
-    """Kills `dW = …` and `dW += …` in place of a write: what was there means nothing."""
+    """Kills `dW = …` and `dW += …` in place of a write: old values must have no effect."""
     x, W, b, dy = draw(5, 3), draw(3, 2), draw(2), draw(5, 2)
     _, pull = layers.dense(x, W, b)
     into = np.full((3, 2), np.nan), np.full(2, 7.0)

@@ -218,7 +218,7 @@ def test_make_optimizer_by_name_with_its_own_rate_or_a_given_one():
 
 
 def test_settings_left_out_are_those_of_the_papers():
-    """Kills a default that is changed by the way: every published run here relies on them."""
+    """Kills a changed default: the published results of this package depend on the defaults."""
     defaults = {
         "sgd": SGD(1e-3),
         "momentum": Momentum(1e-3, rho=0.9),

@@ -1,4 +1,4 @@
-"""Parts of a reader's own do all that the built-in ones do: one suite runs over both.
+"""User-defined parts do everything that built-in parts do: one suite tests both.
 
 The foreign activations and likelihoods below use nothing of the package but the base class and
 the form `y, pull = f(x)`. Every test runs over them and over all that the registries hold.
@@ -274,7 +274,7 @@ def test_float32_stays_float32(likelihood):
 
 @every_likelihood
 def test_inference_and_the_m_step_raise_the_elbo(likelihood):
-    """Kills an M-step that leaves a likelihood's own parameters where they are."""
+    """Kills an M-step that does not change the parameters of a likelihood."""
     vae, x = model(likelihood), data(likelihood, 20)
     q = variational_inference(vae, x)
     before = vae.parameters.theta.copy()
@@ -323,7 +323,7 @@ def test_saved_and_loaded(likelihood, activation, tmp_path, registered):
 
 @pytest.mark.parametrize("part", [*FOREIGN.values(), *FOREIGN_ACTIVATIONS], ids=lambda p: str(p))
 def test_without_registration_nothing_is_saved(part, tmp_path):
-    """Kills a file that nobody can load, and one that is lost in the attempt."""
+    """Kills a file that cannot be loaded, and the loss of the old file."""
     kind = "likelihood" if isinstance(part, Likelihood) else "activation"
     vae = VAE(D, 2, (5,), **{kind: part})
     (tmp_path / "old.npz").write_bytes(b"old")
@@ -336,7 +336,7 @@ def test_without_registration_nothing_is_saved(part, tmp_path):
 
 
 def test_a_part_is_saved_only_under_a_name_that_leads_back_to_it(tmp_path, registered):
-    """Kills a file of one's own `tanh` that loads as the built-in one."""
+    """Kills a file with a user's `tanh` that is loaded as the built-in one."""
 
     def tanh(x):
         return gaussian_bump(x)
@@ -356,7 +356,7 @@ def test_a_part_is_saved_only_under_a_name_that_leads_back_to_it(tmp_path, regis
 
 
 def test_a_file_whose_part_is_not_registered_is_refused_by_its_name(tmp_path, registered):
-    """Kills Python's own words about a missing key, and a model with another part."""
+    """Kills a bare KeyError, and a model with another part."""
     VAE(D, 2, (5,), gaussian_bump, Geometric()).save(tmp_path / "model.npz")
     for registry, name in ((LIKELIHOODS, "geometric"), (ACTIVATIONS, "gaussian_bump")):
         with mock.patch.dict(registry):
@@ -433,7 +433,7 @@ def test_quadrature_of_narrow_likelihoods(likelihood):
 
 @every_likelihood
 def test_the_exact_model_of_a_linear_decoder(likelihood):
-    """Kills a closed form for what is no Gaussian of one variance, and none for what is."""
+    """Kills a closed form for another likelihood than a Gaussian with one variance, or none for it."""
     vae = VAE(3, 1, (), likelihood=likelihood, dtype="float64")
     vae.parameters.flat[:] = np.random.default_rng(0).normal(0, 0.5, vae.parameters.flat.size)
     x = model(likelihood, D=3).sample(3)
@@ -464,7 +464,7 @@ def test_a_finite_mixture_of_it(likelihood):
 
 @every_likelihood
 def test_bounds_do_not_depend_on_the_memory(likelihood):
-    """Kills blocks that leave the heads out of account, or rows that meet others' outputs."""
+    """Kills blocks that leave the heads out of account, or rows with the outputs of other rows."""
     vae, x = model(likelihood), data(likelihood, 30)
     least = bounds.streams.decoder_megabytes(vae)
     wide = bounds.streams.decoder_megabytes(model(TwoBumps(1.0)))
@@ -478,7 +478,7 @@ def test_bounds_do_not_depend_on_the_memory(likelihood):
 
 @every_likelihood
 def test_figures(likelihood):
-    """Kills counts without an end of which all are black, and means of all heads in a tile."""
+    """Kills counts without an upper end drawn all black, and means of all heads in a tile."""
     vae, x = model(likelihood), data(likelihood)
     for ax in (
         plotting.plot_reconstructions(vae, x, (2, 2)),
@@ -672,7 +672,7 @@ def questions(tree):
 
 
 def test_no_code_depends_on_the_class_of_a_likelihood():
-    """Kills a case for the built-in likelihoods, which a reader's own would fall through."""
+    """Kills code that works only for the built-in likelihoods, and not for a user's."""
     assert {"Bernoulli", "Binomial", "Poisson", "GaussianHead", "_Gaussian"} <= CLASSES
     found = {
         f"{path.relative_to(PACKAGE)}:{line}"
@@ -696,7 +696,7 @@ def test_no_code_depends_on_the_class_of_a_likelihood():
     ],
 )
 def test_a_planted_class_check_is_found(text):
-    """Kills a search that finds nothing because it looks for nothing."""
+    """Kills a search that never finds anything."""
     assert len(list(questions(ast.parse(text)))) == 1
 
 

@@ -1,4 +1,4 @@
-"""Work on several cores: the same bits for any number of them, one clear end, one clear line."""
+"""Work on several cores: the same bits for any number of cores, errors, and interrupts."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def test_the_number_of_workers_changes_no_bit(bound):
 
 
 def test_workers_run_at_the_same_time():
-    # kills: a pool of one; each task waits here until the other has come too
+    # kills: a pool of one; here each task waits until the other has started
     meet = threading.Barrier(2, timeout=20)
     over_cores(lambda task, advance: meet.wait(), range(2), 2, quiet)
 
@@ -66,7 +66,7 @@ def test_settings_of_the_caller_apply_in_the_workers():
 
 @pytest.fixture
 def endless():
-    """Work until an exception comes from outside, for 20 s at most, and tell if none came."""
+    """Work until an exception is raised from outside, at most 20 s; say if none was raised."""
     forgotten = []
 
     def work(task, advance):
