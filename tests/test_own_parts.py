@@ -433,7 +433,7 @@ def test_quadrature_of_narrow_likelihoods(likelihood):
 
 @every_likelihood
 def test_the_exact_model_of_a_linear_decoder(likelihood):
-    """Kills a closed form for another likelihood than a Gaussian with one variance, or none for it."""
+    """Kills a closed form for another likelihood than a Gaussian with one variance."""
     vae = VAE(3, 1, (), likelihood=likelihood, dtype="float64")
     vae.parameters.flat[:] = np.random.default_rng(0).normal(0, 0.5, vae.parameters.flat.size)
     x = model(likelihood, D=3).sample(3)

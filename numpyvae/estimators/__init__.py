@@ -2,7 +2,7 @@
 
     estimate = estimator(vae, x, eps, update="both")     ε (L·K, B, J)
     estimate.objective, .reconstruction, .kl          nats per datapoint
-    estimate.gradient                                 `Parameters`, to add with a factor
+    estimate.gradient                                 the gradient of the objective
 
 Each gives the gradient in φ and θ together. All are unbiased except `STLIWAE` with K > 1. Start
 with the file `sampled`: its docstring has one formula and one table for all estimators with a
