@@ -18,10 +18,11 @@ from .core.elbo import (
 from .core.layers import register_activation
 from .core.likelihoods import Likelihood, register_likelihood
 from .core.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
-from .core.training import EarlyStopping, fit, mean_terms
+from .core.training import fit, mean_terms
 from .core.vae import VAE
 from .support.history import History, NonFiniteError
 from .support.progress import Progress
+from .support.stopping import EarlyStopping
 
 __version__ = "0.1.0"
 

@@ -167,7 +167,7 @@ BUGS = [
     ),
     Bug(
         "sampled KL from a z that has lost its noise",
-        "core.elbo.weigh",
+        "estimators.weights.weigh",
         [
             (
                 "sampled_kl(z, logvar, eps)",
@@ -417,37 +417,37 @@ BUGS = [
     ),
     Bug(
         "importance weights averaged in log space",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("dtype=float)", "dtype=float)\n        piece = 0 * piece + piece.mean(axis=0)")],
         [d.check_log_mean_exp, e.check_importance_weights],
     ),
     Bug(
         "importance weights summed",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("total / K", "total")],
         [d.check_log_mean_exp, e.check_importance_weights],
     ),
     Bug(
         "running maximum forgets what was summed",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("total * np.exp(before - m)", "total")],
         [d.check_log_mean_exp_in_pieces, e.check_importance_weights],
     ),
     Bug(
         "mean over the last piece's draws alone",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("K += len(piece)", "K = len(piece)")],
         [d.check_log_mean_exp_in_pieces],
     ),
     Bug(
         "weights exponentiated as they are",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("np.maximum(m, piece.max(axis=0))", "0.0")],
         [d.check_log_mean_exp_of_extremes],
     ),
     Bug(
         "the difference of two infinities where no weight is above zero",
-        "core.distributions.log_mean_exp",
+        "support.special.log_mean_exp",
         [("m, total, K = _LOWEST", "m, total, K = -np.inf")],
         [d.check_log_mean_exp_of_zero_weights],
     ),
@@ -532,7 +532,7 @@ BUGS = [
     ),
     Bug(
         "prior in the default dtype",
-        "core.distributions.sampled_kl",
+        "estimators.weights.sampled_kl",
         [("0.5 * (z * z -", "np.float64(0.5) * (z * z -")],
         [partial(e.check_no_upcast, kl="sampled")],
     ),

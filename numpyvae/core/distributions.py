@@ -9,23 +9,20 @@ argument.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
 
 import numpy as np
 
+from ..support.special import log_binomial_coefficient, log_factorial
 from .layers import exp_minus_abs, log1p
 
 __all__ = [
     "binomial_logpmf",
     "gaussian_kl",
     "gaussian_logpdf",
-    "log_binomial_coefficient",
-    "log_mean_exp",
     "log_prior",
     "poisson_logpmf",
     "reparameterize",
-    "sampled_kl",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -115,44 +112,6 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
     return kl, pull
 
 
-def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε, whose mean under q is the KL, Eq. (21).
-
-    log q_φ(z|x) − log p(z) = ½ Σ_j (z_j² − ε_j² − log σ_j²),  since (z − μ)/σ = ε
-
-    The difference z − μ would lose its digits where σ is small beside μ; ε does not. For fixed ε,
-    log q depends on φ through −½ Σ log σ² alone.
-
-    Parameters
-    ----------
-    z : (L, B, J) array
-    logvar : (B, J) array
-    eps : (L, B, J) array
-        The noise from which `reparameterize` made z.
-
-    Returns
-    -------
-    log_ratio : (L, B) array
-        Nats.
-    pull : callable
-        `pull(dlog_ratio) -> (dz, dlogvar)`.
-
-    Examples
-    --------
-    >>> eps = np.array([[[1.0]]])
-    >>> log_ratio, pull = sampled_kl(0.5 + eps, np.zeros((1, 1)), eps)
-    >>> log_ratio, pull(np.ones((1, 1)))[0]        # ½ (1.5² − 1²), and z
-    (array([[0.625]]), array([[[1.5]]]))
-    """
-    log_ratio = 0.5 * (z * z - eps * eps - logvar).sum(axis=-1)
-
-    def pull(dlog_ratio):
-        dlogvar = np.broadcast_to(-0.5 * dlog_ratio.sum(axis=0)[:, None], logvar.shape)
-        return dlog_ratio[..., None] * z, dlogvar
-
-    return log_ratio, pull
-
-
 def gaussian_logpdf(
     x: np.ndarray, mu: np.ndarray, logvar: np.ndarray
 ) -> tuple[np.ndarray, Callable]:
@@ -222,40 +181,6 @@ def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
     """
     log_pz = -0.5 * (z * z + _LOG_2PI).sum(axis=-1)
     return log_pz, lambda dlog_pz: -np.asarray(dlog_pz)[..., None] * z
-
-
-@lru_cache(maxsize=32)
-def _log_coefficients(n: int) -> np.ndarray:
-    """Return log C(n, k) for k = 0 … n, from exact integers, each from the one before it."""
-    table, ways = np.empty(n + 1), 1
-    for k in range(n // 2 + 1):
-        table[k] = table[n - k] = math.log(ways)
-        ways = ways * (n - k) // (k + 1)
-    return table
-
-
-def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
-    """Sum log C(n, x_d) over the last axis: the part of log p that depends on no parameter.
-
-    log C(n, k) = log n! − log k! − log (n − k)!, from exact integers.
-
-    Parameters
-    ----------
-    x : (..., D) array of whole numbers in 0 … n
-    n : int
-        Trials.
-
-    Returns
-    -------
-    constant : (...) array, in the dtype of `x` (float64 for integers)
-
-    Examples
-    --------
-    >>> np.exp(log_binomial_coefficient(np.array([[2, 1]]), 4)).round(6)      # 6 · 4
-    array([24.])
-    """
-    terms = _log_coefficients(n)[x.astype(np.intp)].sum(axis=-1)
-    return terms.astype(x.dtype) if x.dtype.kind == "f" else terms
 
 
 def _sum_log1p(t: np.ndarray) -> np.ndarray:
@@ -335,18 +260,6 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     return logp, pull
 
 
-def _log_factorial(x: np.ndarray) -> np.ndarray:
-    """log x! for whole numbers: a table up to 255, and Stirling's series above, in float64."""
-    k = x.astype(float)
-    large = np.maximum(k, 255.0)
-    series = (large + 0.5) * np.log(large) - large + 0.5 * _LOG_2PI
-    series += 1 / (12 * large) - 1 / (360 * large**3)
-    return np.where(k > 255, series, _FACTORIALS[np.minimum(k, 255).astype(np.intp)])
-
-
-_FACTORIALS = np.array([math.lgamma(k + 1.0) for k in range(256)])
-
-
 def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Log probability of counts without an upper end, from log rates l.
 
@@ -372,48 +285,9 @@ def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Cal
     """
     rate = np.exp(log_rate)
     logp = (x * log_rate - rate).sum(axis=-1)
-    logp -= _log_factorial(x).sum(axis=-1).astype(logp.real.dtype)
+    logp -= log_factorial(x).sum(axis=-1).astype(logp.real.dtype)
 
     def pull(dlogp):
         return np.asarray(dlogp)[..., None] * (x - rate)
 
     return logp, pull
-
-
-_LOWEST = -1e300  # below any log weight, and finite, since −inf − (−inf) is not a number
-
-
-def log_mean_exp(a: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
-    """Logarithm of the mean of K exponentials, such as importance weights w_k = exp(a_k).
-
-    log (1/K) Σ_k exp(a_k) = m + log (1/K) Σ_k exp(a_k − m),  m = max_k a_k
-
-    The largest exponential on the right is 1, so that nothing overflows and the sum is at least 1.
-    The K terms may come in pieces: m is then the maximum so far, and where it rises to m′ the sum
-    so far is multiplied by exp(m − m′). The memory is that of one piece, whatever K.
-
-    Parameters
-    ----------
-    a : (K, ...) array, or iterable of (k, ...) arrays with K = Σ k
-        Nats; −inf is a weight of zero.
-
-    Returns
-    -------
-    log_mean : (...) array of float64
-        Nats; −inf where every weight is zero.
-
-    Examples
-    --------
-    >>> log_mean_exp(np.array([[0.0, -90.0], [np.log(3), -np.inf]])).round(4)
-    array([  0.6931, -90.6931])
-    >>> log_mean_exp([np.zeros((2, 1)), np.array([[np.log(4)]])]).round(4)   # log (1 + 1 + 4)/3
-    array([0.6931])
-    """
-    m, total, K = _LOWEST, 0.0, 0
-    for piece in [a] if isinstance(a, np.ndarray) else a:
-        piece = np.asarray(piece, dtype=float)
-        before, m = m, np.maximum(m, piece.max(axis=0))
-        total = total * np.exp(before - m) + np.exp(piece - m).sum(axis=0)  # Σ_k exp(a_k − m)
-        K += len(piece)
-    with np.errstate(divide="ignore"):  # log 0 = −inf
-        return m + np.log(total / K)

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.checks import check_batch, check_choice, check_count
-from .distributions import gaussian_kl, gaussian_logpdf, log_prior, reparameterize, sampled_kl
+from .distributions import gaussian_kl, gaussian_logpdf, log_prior, reparameterize
 from .parameters import Parameters
 from .vae import VAE
 
@@ -40,14 +40,12 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Terms",
-    "Weights",
     "elbo",
     "elbo_and_grad",
     "elbo_terms",
     "evidence_lower_bound",
     "log_joint",
     "sampled_elbo",
-    "weigh",
 ]
 
 
@@ -221,61 +219,6 @@ def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     deviation = np.exp(0.5 * logvar) * eps  # z − μ; that difference loses digits where μ is large
     log_q, _ = gaussian_logpdf(deviation, np.zeros_like(mu), logvar)
     return (log_px + log_pz - log_q).mean(axis=0)
-
-
-class Weights(NamedTuple):
-    """Draws z from a q with their log importance weights, as `weigh` returns them, Eq. (7).
-
-    Attributes
-    ----------
-    log_w : (L, B) array
-        log w = log p_θ(x, z) − log q(z|x), nats.
-    z : (L, B, J) array
-    log_px : (L, B) array
-        log p_θ(x|z).
-    pull_z, pull_decoder : callable
-        The pullbacks of `reparameterize` and of `VAE.log_likelihood`.
-
-    Examples
-    --------
-    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
-    >>> weigh(vae, np.ones((1, 4)), zeros, zeros, np.zeros((5, 1, 2))).log_w.shape
-    (5, 1)
-    """
-
-    log_w: np.ndarray
-    z: np.ndarray
-    log_px: np.ndarray
-    pull_z: Callable
-    pull_decoder: Callable
-
-
-def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> Weights:
-    """Draw z = μ + σ ε from any q and weigh it: log w = log p_θ(x|z) + log p(z) − log q(z|x).
-
-    The mean of log w is the ELBO of Eq. (7); the log of the mean of w is the importance-weighted
-    bound (Burda et al. 2015). Nothing is checked here.
-
-    Parameters
-    ----------
-    mu, logvar : (B, J) array
-        The parameters of q.
-
-    Returns
-    -------
-    weights : Weights
-
-    Examples
-    --------
-    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
-    >>> weights = weigh(vae, np.ones((1, 4)), zeros, zeros, np.ones((5, 1, 2)))
-    >>> bool((weights.log_w == weights.log_px).all())        # q is the prior
-    True
-    """
-    z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
-    log_ratio, _ = sampled_kl(z, logvar, eps)  # log q(z|x) − log p(z)
-    return Weights(log_px - log_ratio, z, log_px, pull_z, pull_decoder)
 
 
 class Estimate(NamedTuple):

@@ -7,23 +7,20 @@ functions rely on that, so that the mathematics is free of defensive code.
 from __future__ import annotations
 
 import difflib
-import math
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 __all__ = [
     "check_batch",
-    "check_callbacks",
     "check_choice",
     "check_count",
     "check_data",
-    "check_factor",
-    "check_function",
+    "check_kind",
     "check_labels",
     "check_noise",
     "check_positive",
@@ -104,6 +101,16 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
         close = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}{hint}")
+    return value
+
+
+def check_kind(name: str, value: Any, kind: type, remedy: str) -> Any:
+    """Return `value` if it is an instance of `kind`."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{name}: expected {article} {kind.__name__}, got {shown(value)}; {remedy}"
+        )
     return value
 
 
@@ -219,7 +226,7 @@ def check_vae(vae: Any) -> None:
         )
 
 
-def check_data(vae: Any, x: Any) -> np.ndarray:
+def check_data(vae: Any, x: Any, name: str = "x") -> np.ndarray:
     """Return `x` as `check_rows` does, after a check that it is data for the model `vae`.
 
     Raises
@@ -229,8 +236,8 @@ def check_data(vae: Any, x: Any) -> np.ndarray:
         finite in its dtype and in the support of its likelihood.
     """
     check_vae(vae)
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_rows(x, vae.data_dim, name, vae.dtype)
+    vae.likelihood.check(x, name)
     return x
 
 
@@ -267,31 +274,3 @@ def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.n
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return array
-
-
-def check_function(name: str, function: Any) -> None:
-    """Raise TypeError unless `function` is None or can be called."""
-    if function is not None and not callable(function):
-        raise TypeError(f"{name}: expected a function, got {shown(function)}")
-
-
-def check_callbacks(callbacks: Any) -> list[Callable]:
-    """Return the callbacks as a list, since an iterator would be exhausted after one epoch."""
-    if callable(callbacks) or not isinstance(callbacks, Iterable):
-        raise TypeError(
-            f"callbacks: expected a list of functions, got {shown(callbacks)}; put it in a list"
-        )
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(f"callbacks: expected functions, got {shown(callback)}")
-    return callbacks
-
-
-def check_factor(factor: Any) -> float:
-    """Return what a schedule gave, if it is a finite number of at least 0."""
-    if isinstance(factor, (bool, str)) or not isinstance(factor, (int, float, np.number)):
-        raise TypeError(f"schedule: expected a number from it, got {shown(factor)}")
-    if not (math.isfinite(factor) and factor >= 0):
-        raise ValueError(f"schedule: expected a finite factor of at least 0, got {factor}")
-    return float(factor)

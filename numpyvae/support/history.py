@@ -6,14 +6,14 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .files import atomic_write
 
-__all__ = ["History", "NonFiniteError"]
+__all__ = ["History", "NonFiniteError", "worst_parameter"]
 
 
 @dataclass
@@ -117,3 +117,10 @@ class NonFiniteError(FloatingPointError):
         # An exception is copied and pickled by its arguments.
         what = str(self).partition("expected a finite ")[2].partition(", got NaN")[0]
         return NonFiniteError, (what, self.epoch, self.step, self.parameter, self.history)
+
+
+def worst_parameter(gradient: Mapping[str, np.ndarray]) -> str:
+    """Return the first name whose array is not finite, else that of the largest entry."""
+    sizes = {name: float(np.abs(array).max(initial=0.0)) for name, array in gradient.items()}
+    bad = (name for name, size in sizes.items() if not math.isfinite(size))
+    return next(bad, None) or max(sizes, key=sizes.__getitem__)
