@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..support.checks import check_count, check_positive, row_blocks, warn_caller
+from ..support.checks import check_count, check_positive
 from ..support.registry import register
+from ..support.value_checks import check_outcomes, check_support
 from .distributions import binomial_logpmf, gaussian_logpdf, poisson_logpmf
 from .layers import sigmoid
 from .parameters import Parameters
@@ -86,20 +87,7 @@ class Likelihood:
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         """Raise ValueError if `x` (N, D), called `name`, has a value that it cannot have."""
-        low, high = self.support
-        if not self.integers and math.isinf(low) and math.isinf(high):
-            return
-        kind = "whole numbers" if self.integers else "values"
-        for block in row_blocks(x):
-            wrong = (block < low) | (block > high)
-            if self.integers:
-                wrong |= block != np.floor(block)
-            if wrong.any():
-                raise ValueError(
-                    f"{name}: expected {kind} from {low:g} to {high:g} for the likelihood "
-                    f"{self.name}, got {block[wrong][0]:.10g}; "
-                    "round or scale the data, or choose another likelihood"
-                )
+        check_support(x, name, self.name, self.support, self.integers)
 
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
@@ -278,23 +266,7 @@ class Bernoulli(Binomial):
     reading = "outcomes"
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
-        grays = False
-        for block in row_blocks(x):
-            if block.min() < 0 or block.max() > 1:
-                raise ValueError(
-                    f"{name}: expected values in [0, 1] for the likelihood bernoulli, got values "
-                    f"from {block.min():.10g} to {block.max():.10g}; divide by the largest "
-                    "possible value and binarize (numpyvae.datasets.binarize), or choose "
-                    "binomial:N or gaussian"
-                )
-            grays = grays or bool(((block != 0) & (block != 1)).any())
-        if grays:
-            warn_caller(
-                f"{name} contains grays, but a Bernoulli outcome is 0 or 1: the objective is then "
-                "a cross-entropy, not log p(x). Draw outcomes with "
-                f"numpyvae.datasets.binarize({name}, rng), or afresh in each epoch with "
-                "fit(transform=numpyvae.datasets.binarize), or choose another likelihood"
-            )
+        check_outcomes(x, name)
 
 
 @register_likelihood("poisson")

@@ -11,26 +11,30 @@ A `VAE` is an `Architecture`, which never changes, and `Parameters`, which train
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, check_count, check_positive, check_rows, shown
-from ..support.files import ArrayFile, write_arrays
+from ..support.checks import (
+    check_count,
+    check_dtype,
+    check_positive,
+    check_rows,
+    check_widths,
+)
+from ..support.model_file import ModelFile, write_model
+from ..support.registry import check_findable
 from ..support.streams import Purpose, stream
 from .layers import find_activation, mlp, name_of
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
 
 __all__ = ["VAE", "Architecture"]
-
-_FORMAT = "numpyvae model, version 1"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Architecture:
         set_ = object.__setattr__
         set_(self, "data_dim", check_count("data_dim", self.data_dim))
         set_(self, "latent_dim", check_count("latent_dim", self.latent_dim))
-        set_(self, "hidden", _widths(self.hidden))
+        set_(self, "hidden", check_widths(self.hidden))
         set_(self, "activation", find_activation(self.activation))
         set_(self, "likelihood", parse_likelihood(self.likelihood))
 
@@ -104,7 +108,7 @@ class Architecture:
             layers = getattr(parameters, network)
             for i, (W, _) in enumerate(layers):
                 n_in, n_out = W.shape
-                k = heads if i == len(layers) - 1 else 1
+                k = heads if i == len(layers) - 1 else 1  # the last layer has the heads
                 W[:] = (
                     glorot_uniform(rng, n_in, n_out // k, k)
                     if sigma is None
@@ -112,34 +116,15 @@ class Architecture:
                 )
         return parameters
 
-    def to_json(self, **more: Any) -> str:
-        """Describe the architecture by names, from which `from_json` makes it again.
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it by numbers and names, from which `Architecture(**fields)` makes it again.
 
         Raises ValueError if a name does not lead back to the same activation or likelihood.
         """
-        names = {"activation": name_of(self.activation), "likelihood": self.likelihood.name}
-        for part, find in (("activation", find_activation), ("likelihood", parse_likelihood)):
-            with suppress(ValueError):
-                if find(names[part]) == getattr(self, part):
-                    continue
-            raise ValueError(
-                f"{part}: expected one that VAE.load can find by its name, got "
-                f"{shown(getattr(self, part))}, which {names[part]!r} does not lead to; "
-                f"decorate it with numpyvae.register_{part}, in a module imported before load"
-            )
-        sizes = {name: getattr(self, name) for name in ("data_dim", "latent_dim", "hidden")}
-        return json.dumps({"format": _FORMAT, **sizes, **names, **more})
-
-
-def _widths(hidden: Any) -> tuple[int, ...]:
-    """Return the hidden widths as a tuple; one number is one layer."""
-    if isinstance(hidden, (int, np.integer)):
-        hidden = (hidden,)
-    if isinstance(hidden, np.ndarray) and hidden.ndim == 1:
-        hidden = tuple(hidden)
-    if not isinstance(hidden, (tuple, list)):
-        raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
-    return tuple(check_count("hidden", width) for width in hidden)
+        activation, likelihood = name_of(self.activation), self.likelihood.name
+        check_findable("activation", activation, self.activation, find_activation)
+        check_findable("likelihood", likelihood, self.likelihood, parse_likelihood)
+        return vars(self) | {"activation": activation, "likelihood": likelihood}
 
 
 class VAE:
@@ -196,11 +181,8 @@ class VAE:
         seed: int = 0,
         init: str | float = "glorot",
     ) -> None:
-        with suppress(TypeError):  # the check below refuses what is not a dtype
-            dtype = np.dtype(dtype).name
-        dtype = check_choice("dtype", dtype, ("float32", "float64"))
         self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood)
-        self.parameters = self.architecture.initial(init, dtype, seed)
+        self.parameters = self.architecture.initial(init, check_dtype(dtype), seed)
 
     def with_parts(
         self, architecture: Architecture | None = None, parameters: Parameters | None = None
@@ -226,25 +208,10 @@ class VAE:
         """The real dtype in which the model computes."""
         return self.parameters.flat.real.dtype
 
-    @property
-    def data_dim(self) -> int:
-        """D."""
-        return self.architecture.data_dim
-
-    @property
-    def latent_dim(self) -> int:
-        """J."""
-        return self.architecture.latent_dim
-
-    @property
-    def activation(self) -> Callable:
-        """The function after each hidden layer, `y, pull = f(x)`."""
-        return self.architecture.activation
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """The distribution of x given the decoder's outputs."""
-        return self.architecture.likelihood
+    data_dim = property(attrgetter("architecture.data_dim"), doc="D.")
+    latent_dim = property(attrgetter("architecture.latent_dim"), doc="J.")
+    activation = property(attrgetter("architecture.activation"), doc="As `Architecture` has it.")
+    likelihood = property(attrgetter("architecture.likelihood"), doc="A `Likelihood`.")
 
     def __repr__(self) -> str:
         a = self.architecture
@@ -412,10 +379,8 @@ class VAE:
             If `load` would refuse the file: a parameter is not finite, or the activation or the
             likelihood cannot be found by its name.
         """
-        if not np.isfinite(self.parameters.flat).all():
-            raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
-        header = self.architecture.to_json(epochs=self.parameters.epochs)
-        write_arrays(path, {"header": np.array(header), **self.parameters})
+        header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
+        write_model(path, header, self.parameters)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -428,28 +393,10 @@ class VAE:
         ValueError
             If it is not such a model, is damaged, or contains non-finite parameters.
         """
-        with ArrayFile(path) as file:
-            header = file.read("header", None, "U")
-            try:
-                fields = json.loads(str(header))
-                if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
-                    raise ValueError(f"its format is not {_FORMAT!r}")
-                epochs = check_count("epochs", fields.pop("epochs", None), minimum=0)
-                architecture = Architecture(**fields)
-            except (TypeError, ValueError, RecursionError, SystemError) as error:
-                why = " ".join(str(error).split())
-                raise ValueError(
-                    f"{path}: expected a model written by VAE.save, got another file ({why})"
-                ) from None
+        with ModelFile(path) as file:
+            architecture, epochs = file.header(Architecture)
             phi, theta = architecture.shapes()
-            file.expect({"header", *phi, *theta})
-            arrays = {name: file.read(name, s, "f") for name, s in (phi | theta).items()}
-        dtypes = {a.dtype.name for a in arrays.values()}
-        if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
-            raise ValueError(f"{path}: expected float32 or float64 throughout, got {dtypes}")
-        flat = np.concatenate([a.ravel() for a in arrays.values()])
-        if not np.isfinite(flat).all():
-            raise ValueError(f"{path}: expected finite parameters, got NaN or infinity")
+            flat = file.vector(phi | theta)
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
         vae.parameters.epochs = epochs

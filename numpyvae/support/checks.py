@@ -11,6 +11,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_data",
+    "check_dtype",
     "check_kind",
     "check_labels",
     "check_noise",
@@ -28,6 +30,7 @@ __all__ = [
     "check_seed",
     "check_vae",
     "check_weight",
+    "check_widths",
     "row_blocks",
     "shown",
     "warn_caller",
@@ -112,6 +115,24 @@ def check_kind(name: str, value: Any, kind: type, remedy: str) -> Any:
             f"{name}: expected {article} {kind.__name__}, got {shown(value)}; {remedy}"
         )
     return value
+
+
+def check_dtype(dtype: Any) -> str:
+    """Return the name of `dtype` if it is float32 or float64."""
+    with suppress(TypeError):  # what is not a dtype is refused below
+        dtype = np.dtype(dtype).name
+    return check_choice("dtype", dtype, ("float32", "float64"))
+
+
+def check_widths(hidden: Any) -> tuple[int, ...]:
+    """Return the hidden widths as a tuple; one number is one layer."""
+    if isinstance(hidden, (int, np.integer)):
+        hidden = (hidden,)
+    if isinstance(hidden, np.ndarray) and hidden.ndim == 1:
+        hidden = tuple(hidden)
+    if not isinstance(hidden, (tuple, list)):
+        raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
+    return tuple(check_count("hidden", width) for width in hidden)
 
 
 def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["register"]
+from .checks import shown
+
+__all__ = ["check_findable", "register"]
 
 
 def register(kind: str, table: dict[str, Any], name: str, part: Any) -> None:
@@ -19,3 +23,15 @@ def register(kind: str, table: dict[str, Any], name: str, part: Any) -> None:
             f"{known.__module__}; rename yours"
         )
     table[name] = part
+
+
+def check_findable(kind: str, name: str, part: Any, find: Callable[[str], Any]) -> None:
+    """Raise ValueError unless `find(name)` is `part`, so that a saved model can be loaded."""
+    with suppress(ValueError):
+        if find(name) == part:
+            return
+    raise ValueError(
+        f"{kind}: expected one that VAE.load can find by its name, got {shown(part)}, which "
+        f"{name!r} does not lead to; decorate it with numpyvae.register_{kind}, in a module "
+        "imported before load"
+    )
