@@ -311,19 +311,19 @@ BUGS = [
     ),
     Bug(
         "sigma read as a variance",
-        "core.likelihoods.FixedGaussian.log_prob",
+        "core.likelihoods.FixedGaussian.moments",
         [("2 * math.log(", "math.log(")],
         [partial(k.check_log_prob, "gaussian:0.3"), partial(e.check_two_forms, "gaussian:0.3")],
     ),
     Bug(
         "learned variance: gradient added",
-        "core.likelihoods.LearnedGaussian.log_prob",
+        "core.likelihoods.LearnedGaussian.pull_moments",
         [("gradient[_VARIANCE][:] = dlogvar", "gradient[_VARIANCE][:] += dlogvar")],
         [partial(k.check_log_prob_pullback, "gaussian:learned"), e.check_encoder_and_decoder_fill],
     ),
     Bug(
         "mean and variance heads exchanged in the backward pass",
-        "core.likelihoods.GaussianHead.log_prob",
+        "core.likelihoods.GaussianHead.pull_moments",
         [("[dmu, dlogvar]", "[dlogvar, dmu]")],
         [
             partial(k.check_log_prob_pullback, "gaussian:head"),
@@ -344,7 +344,7 @@ BUGS = [
     ),
     Bug(
         "grays read as log p in silence",
-        "core.likelihoods.Bernoulli.check",
+        "support.value_checks.check_outcomes",
         [("if grays:", "if False:")],
         [k.check_grays_are_announced],
     ),
@@ -538,7 +538,7 @@ BUGS = [
     ),
     Bug(
         "sigma in the default dtype",
-        "core.likelihoods.FixedGaussian.log_prob",
+        "core.likelihoods.FixedGaussian.moments",
         [(", out.real.dtype", "")],
         [partial(e.check_no_upcast, "gaussian:0.3")],
     ),

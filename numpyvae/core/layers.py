@@ -19,13 +19,11 @@ Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in),
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, shown
-from ..support.registry import register
+from ..support.checks import check_choice
+from ..support.registry import check_form, register
 
 __all__ = [
     "ACTIVATIONS",
@@ -106,27 +104,8 @@ def find_activation(activation: str | Callable) -> Callable:
     True
     """
     if callable(activation):
-        _check_form(activation)
-        return activation
+        return check_form(activation)
     return ACTIVATIONS[check_choice("activation", activation, tuple(ACTIVATIONS))]
-
-
-def _check_form(f: Callable) -> None:
-    """Raise ValueError unless `y, pull = f(x)`, as `numpy.tanh` is not."""
-    one = np.zeros((1, 1))
-    with suppress(TypeError, ValueError):
-        y, pull = f(one)
-        if np.shape(y) == np.shape(pull(one)) == one.shape:
-            return
-    raise ValueError(
-        f"activation: expected a function y, pull = f(x) of an array, with pull(dy) -> dx, got "
-        f"{shown(f)}; see numpyvae.core.layers.tanh"
-    )
-
-
-def name_of(activation: Any) -> str:
-    """Return the name under which an activation is found."""
-    return getattr(activation, "__name__", type(activation).__name__)
 
 
 @register_activation(smooth=True, increasing=True)

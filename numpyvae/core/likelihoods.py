@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..support.checks import check_count, check_positive
-from ..support.registry import register
+from ..support.registry import find_numbered, register
 from ..support.value_checks import check_outcomes, check_support
 from .distributions import binomial_logpmf, gaussian_logpdf, poisson_logpmf
 from .layers import sigmoid
@@ -178,16 +178,9 @@ def parse_likelihood(text: str | Likelihood) -> Likelihood:
     """
     if isinstance(text, Likelihood):
         return text
-    name = "gaussian:learned" if text == "gaussian" else str(text)
-    family, _, number = name.partition(":")
-    try:
-        if name in LIKELIHOODS:
-            return LIKELIHOODS[name]()
-        for pattern, kind in LIKELIHOODS.items():
-            if pattern.partition(":")[0] == family and pattern.partition(":")[2].isupper():
-                return kind(int(number) if number.isdecimal() else float(number))
-    except (ValueError, TypeError):
-        pass
+    found = find_numbered(LIKELIHOODS, "gaussian:learned" if text == "gaussian" else str(text))
+    if found is not None:
+        return found
     raise ValueError(
         f"likelihood: expected {', '.join(LIKELIHOODS)} (N a whole number, SIGMA a number above 0)"
         f" or a Likelihood; got {text!r}. One of your own is found after register_likelihood"
@@ -307,6 +300,16 @@ class _Gaussian(Likelihood):
         """Return μ and log σ², which broadcast to (..., D)."""
         raise NotImplementedError
 
+    def pull_moments(self, dmu: np.ndarray, dlogvar: np.ndarray, gradient: Parameters | None):
+        """The pullback of `moments`: return dout, and write what belongs to the parameters."""
+        return dmu
+
+    def log_prob(self, x, out, parameters):
+        logp, pull_logp = gaussian_logpdf(x, *self.moments(out, parameters))
+        return logp, lambda dlogp, gradient=None: self.pull_moments(
+            *pull_logp(dlogp)[1:], gradient
+        )
+
     def mean(self, out):
         return out
 
@@ -350,12 +353,7 @@ class FixedGaussian(_Gaussian):
         return f"gaussian:{self.sigma!r}"
 
     def moments(self, out, parameters):
-        return out, np.asarray(2 * math.log(self.sigma), out.real.dtype)
-
-    def log_prob(self, x, out, parameters):
-        logvar = np.full(x.shape[-1], 2 * math.log(self.sigma), out.real.dtype)
-        logp, pull_logp = gaussian_logpdf(x, out, logvar)
-        return logp, lambda dlogp, gradient=None: pull_logp(dlogp)[1]
+        return out, np.full(out.shape[-1], 2 * math.log(self.sigma), out.real.dtype)
 
     def noise_variance(self, parameters):
         return self.sigma**2
@@ -382,16 +380,10 @@ class LearnedGaussian(_Gaussian):
     def moments(self, out, parameters):
         return out, parameters[_VARIANCE]
 
-    def log_prob(self, x, out, parameters):
-        logp, pull_logp = gaussian_logpdf(x, out, parameters[_VARIANCE])
-
-        def pull(dlogp, gradient=None):
-            _, dout, dlogvar = pull_logp(dlogp)
-            if gradient is not None:
-                gradient[_VARIANCE][:] = dlogvar
-            return dout
-
-        return logp, pull
+    def pull_moments(self, dmu, dlogvar, gradient):
+        if gradient is not None:
+            gradient[_VARIANCE][:] = dlogvar
+        return dmu
 
     def noise_variance(self, parameters):
         return np.exp(parameters[_VARIANCE].astype(float))
@@ -420,11 +412,5 @@ class GaussianHead(_Gaussian):
     def mean(self, out):
         return out[..., : out.shape[-1] // 2]
 
-    def log_prob(self, x, out, parameters):
-        logp, pull_logp = gaussian_logpdf(x, *self.moments(out, parameters))
-
-        def pull(dlogp, gradient=None):
-            _, dmu, dlogvar = pull_logp(dlogp)
-            return np.concatenate([dmu, dlogvar], axis=-1)
-
-        return logp, pull
+    def pull_moments(self, dmu, dlogvar, gradient):
+        return np.concatenate([dmu, dlogvar], axis=-1)

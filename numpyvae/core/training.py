@@ -21,20 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from ..support.checks import (
-    check_choice,
-    check_count,
-    check_data,
-    check_kind,
-    check_rows,
-    check_seed,
-    check_vae,
-)
+from ..support.checks import check_choice, check_count, check_data, check_kind, check_seed
 from ..support.fit_checks import (
     check_batch_size,
     check_callbacks,
     check_factor,
-    check_function,
+    check_fit_data,
+    check_functions,
     check_resume,
     check_transformed,
 )
@@ -130,22 +123,18 @@ def fit(
     >>> history["elbo"].shape
     (2,)
     """
-    check_vae(vae)
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
-    if transform is None:
-        vae.likelihood.check(x)
-    if x_valid is not None:
-        x_valid = check_data(vae, x_valid, "x_valid")
+    x, x_valid = check_fit_data(vae, x, x_valid, transform)
+    check_functions(schedule=schedule, transform=transform)
     epochs, callbacks = check_count("epochs", epochs), check_callbacks(callbacks, x_valid)
     run = _Run(
         vae,
         x,
         check_batch_size(batch_size, len(x)),
         make_optimizer(optimizer),
-        check_function("schedule", schedule),
+        schedule,
         check_kind("estimator", Estimator() if estimator is None else estimator, Estimator, _MAKE),
         check_choice("update", update, ("both", "phi", "theta")),
-        check_function("transform", transform),
+        transform,
         check_seed(seed),
     )
     history = run.start(resume)

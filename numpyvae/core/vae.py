@@ -28,9 +28,9 @@ from ..support.checks import (
     check_widths,
 )
 from ..support.model_file import ModelFile, write_model
-from ..support.registry import check_findable
+from ..support.registry import check_findable, name_of
 from ..support.streams import Purpose, stream
-from .layers import find_activation, mlp, name_of
+from .layers import find_activation, mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_count, check_kind, check_rows, shown
+from .checks import check_count, check_data, check_kind, check_rows, check_vae, shown
 from .history import History
 from .stopping import EarlyStopping
 
@@ -16,7 +16,8 @@ __all__ = [
     "check_batch_size",
     "check_callbacks",
     "check_factor",
-    "check_function",
+    "check_fit_data",
+    "check_functions",
     "check_resume",
     "check_transformed",
 ]
@@ -30,11 +31,21 @@ def check_batch_size(batch_size: Any, rows: int) -> int:
     return batch_size
 
 
-def check_function(name: str, function: Any) -> Callable | None:
-    """Return `function` if it is None or can be called."""
-    if function is not None and not callable(function):
-        raise TypeError(f"{name}: expected a function, got {shown(function)}")
-    return function
+def check_fit_data(vae: Any, x: Any, x_valid: Any, transform: Any) -> tuple:
+    """Return the rows to train on and those to validate on, if there are any.
+
+    What a transform takes need not be data of the model; what it returns is checked later.
+    """
+    check_vae(vae)
+    x = check_data(vae, x) if transform is None else check_rows(x, vae.data_dim)
+    return x, None if x_valid is None else check_data(vae, x_valid, "x_valid")
+
+
+def check_functions(**functions: Any) -> None:
+    """Raise TypeError unless each is None or can be called."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: expected a function, got {shown(function)}")
 
 
 def check_callbacks(callbacks: Any, x_valid: Any) -> list[Callable]:
