@@ -605,7 +605,7 @@ BUGS = [
     ),
     Bug(
         "Burda's stages one epoch late",
-        "core.optimizers.burda_schedule",
+        "support.schedules.burda_schedule",
         [("epoch >= end", "epoch > end")],
         [o.check_burda_schedule],
     ),

@@ -10,9 +10,19 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
-from numpyvae import VAE, EarlyStopping, History, NonFiniteError, Progress, elbo, fit, mean_terms
+from numpyvae import (
+    VAE,
+    EarlyStopping,
+    History,
+    NonFiniteError,
+    Progress,
+    cosine_schedule,
+    elbo,
+    fit,
+    mean_terms,
+)
 from numpyvae.core import training
-from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adam, cosine_schedule
+from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adam
 from numpyvae.datasets import binarize
 from numpyvae.estimators import ESTIMATORS, SGVBA, SGVBB, DReG, make_estimator
 from numpyvae.support.streams import Purpose

@@ -18,13 +18,12 @@ Settings, which raise TypeError or ValueError if they are not numbers in their r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from ..support.checks import check_choice, check_positive
-from ..support.schedules import burda_schedule, cosine_schedule
+from ..support.checks import check_choice, check_settings
 
 __all__ = [
     "OPTIMIZERS",
@@ -34,8 +33,6 @@ __all__ = [
     "Momentum",
     "Optimizer",
     "RMSProp",
-    "burda_schedule",
-    "cosine_schedule",
     "make_optimizer",
 ]
 
@@ -62,14 +59,7 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        # Python floats: a NumPy float64 would turn float32 arrays into float64.
-        for setting in fields(self):
-            if (value := getattr(self, setting.name)) is None and setting.name == "clip_norm":
-                continue
-            value = check_positive(setting.name, value)
-            if setting.name in ("rho", "beta1", "beta2") and value >= 1:
-                raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
-            object.__setattr__(self, setting.name, value)
+        check_settings(self, fractions=("rho", "beta1", "beta2"))
 
     def init(self, flat: np.ndarray) -> State:
         """Return the state before the first step, for parameters like `flat` (P,)."""

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ..support.checks import check_vector
+
 __all__ = ["Parameters", "glorot_uniform"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -66,15 +68,7 @@ class Parameters(Mapping[str, np.ndarray]):
         self._shapes = dict(phi_shapes), dict(theta_shapes)
         shapes = self._shapes[0] | self._shapes[1]
         size = sum(map(math.prod, shapes.values()))
-        if flat is None:
-            flat = np.zeros(size, dtype)
-        proper = isinstance(flat, np.ndarray) and flat.flags.c_contiguous
-        if not proper or flat.shape != (size,):
-            raise ValueError(
-                f"flat: expected a contiguous vector of {size} parameters, got "
-                f"{type(flat).__name__} of shape {np.shape(flat)}; "
-                "pass numpy.ascontiguousarray(vector)"
-            )
+        flat = np.zeros(size, dtype) if flat is None else check_vector("flat", flat, size)
         self._flat = flat
         self._views: dict[str, np.ndarray] = {}
         stop = 0

@@ -21,27 +21,26 @@ from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, check_count, check_data, check_kind, check_seed
+from ..support.checks import check_choice, check_count, check_kind, check_seed
 from ..support.fit_checks import (
     check_batch_size,
     check_callbacks,
     check_factor,
     check_fit_data,
     check_functions,
-    check_resume,
     check_transformed,
 )
-from ..support.history import History, NonFiniteError, worst_parameter
+from ..support.history import History, NonFiniteError, Snapshot, worst_parameter
 from ..support.memory import keep_freed_memory
 from ..support.streams import Purpose, stream
 from .elbo import Estimator, Terms, evidence_lower_bound
 from .optimizers import Optimizer, make_optimizer
 from .vae import VAE
 
-__all__ = ["fit", "mean_terms"]
+__all__ = ["fit"]
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-_ROWS = 500  # rows in a block of `mean_terms`
+_ROWS = 500  # rows in a block of `mean_elbo_terms`
 _MAKE = "make one, as numpyvae.estimators.DReG(5), or by its name with make_estimator"
 
 
@@ -78,7 +77,7 @@ def fit(
         A name, as `"adam"`, or an object with its settings, as `Adam(3e-4, clip_norm=10)`.
     schedule : callable, optional
         Takes the number of epochs of this run (a float, with those of `resume`) to a factor of the
-        learning rate; see `optimizers.cosine_schedule`.
+        learning rate; see `cosine_schedule`.
     estimator : Estimator, optional
         The objective and its gradient, with its settings, as `estimators.DReG(5, n_samples=2)`;
         by default Eq. (11) with one draw of z for each datapoint.
@@ -137,7 +136,8 @@ def fit(
         transform,
         check_seed(seed),
     )
-    history = run.start(resume)
+    parameters = vae.parameters
+    history = History.start(parameters, run.optimizer.init(parameters.part(update)), resume)
     if history.rows and any(c.finished(history) for c in callbacks if hasattr(c, "finished")):
         epochs, history.stopped_early = 0, True
 
@@ -150,17 +150,18 @@ def fit(
                 if x_valid is not None:
                     row |= run.validate(x_valid, history)
                 history.rows.append(row | {"seconds": time.perf_counter() - start})
-                vae.parameters.epochs = row["epoch"]
+                parameters.epochs = row["epoch"]
                 answers = [callback(vae, history) for callback in callbacks]
                 if any(isinstance(a, (bool, np.bool_)) and a for a in answers):
                     history.stopped_early = True
                     break
     except NonFiniteError:
-        run.go_back(history)
+        if run.safe is not None:
+            run.safe.restore(parameters, history)
         raise
     if history.best_parameters is not None:
-        history.last_parameters = vae.parameters.flat.copy()
-        vae.parameters.flat[:] = history.best_parameters
+        history.last_parameters = parameters.flat.copy()
+        parameters.flat[:] = history.best_parameters
     return history
 
 
@@ -177,7 +178,7 @@ class _Run:
     update: str
     transform: Transform | None
     seed: int
-    safe: tuple | None = None  # the last start of an epoch with a finite objective
+    safe: Snapshot | None = None  # the last start of an epoch with a finite objective
 
     def epoch(self, history: History) -> dict[str, float]:
         """Take one step for each batch, and return the epoch's averages."""
@@ -193,7 +194,7 @@ class _Run:
             if not math.isfinite(estimate.objective + estimate.elbo + norm):
                 raise self.failure("ELBO and gradient", history, step, g)
             if step == 0:  # these parameters have a finite objective
-                self.snapshot(history)
+                self.safe = Snapshot(vae.parameters, history)
             if self.schedule is not None:
                 scale = check_factor(self.schedule(epochs))
             failed = optimizer.ascend(moving, g, state, scale)
@@ -239,31 +240,6 @@ class _Run:
         terms = {f"valid_{name}": value for name, value in valid._asdict().items()}
         return {"valid_elbo": valid.elbo} | terms
 
-    def start(self, resume: History | None) -> History:
-        """Return the history to append to; to resume, put the model where that run stopped."""
-        parameters = self.vae.parameters
-        fresh = self.optimizer.init(parameters.part(self.update))
-        if resume is None:
-            return History(optimizer_state=fresh)
-        history = check_resume(resume, fresh).copy()
-        if history.last_parameters is not None:
-            parameters.flat[:], history.last_parameters = history.last_parameters, None
-        if history.rows:
-            parameters.epochs = int(history.rows[-1]["epoch"])
-        return history
-
-    def snapshot(self, history: History) -> None:
-        """Copy what a failure must set back."""
-        parameters = self.vae.parameters
-        self.safe = parameters.flat.copy(), parameters.epochs, history.copy()
-
-    def go_back(self, history: History) -> None:
-        """Set the model and the history back to the last snapshot."""
-        if self.safe is not None:
-            parameters = self.vae.parameters
-            parameters.flat[:], parameters.epochs, before = self.safe
-            vars(history).update(vars(before))
-
     def failure(self, what, history, step, vector) -> NonFiniteError:
         """Name the parameter whose gradient or step is not finite, or else is largest."""
         parameters = self.vae.parameters
@@ -275,42 +251,8 @@ class _Run:
         )
 
 
-def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
-    """Average the two terms of Eq. (11) over a data set, in blocks of rows.
-
-    The noise depends on `seed` alone, so that two models are compared with the same draws.
-
-    Parameters
-    ----------
-    vae : VAE
-    x : (N, D) array_like
-    n_samples : int
-        L, draws of z per datapoint.
-    seed : int
-
-    Returns
-    -------
-    reconstruction, kl : float
-        Nats per datapoint.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or a setting is not what the model can take.
-
-    Examples
-    --------
-    >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> terms = mean_terms(vae, [[0, 1, 1, 0], [1, 1, 0, 0]], n_samples=100)
-    >>> terms.elbo == terms.reconstruction - terms.kl
-    True
-    """
-    x = check_data(vae, x)
-    return mean_elbo_terms(vae, x, check_count("n_samples", n_samples), check_seed(seed))
-
-
 def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms:
-    """Do what `mean_terms` says, without checks."""
+    """Average the two terms of Eq. (11) over a data set (N, D), in blocks of rows."""
     rng, totals = stream(seed, Purpose.EVALUATION), np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):
         block = np.asarray(x[start : start + _ROWS], vae.dtype)

@@ -6,6 +6,7 @@ functions rely on that, so that the mathematics is free of defensive code.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import operator
 import sys
@@ -28,7 +29,9 @@ __all__ = [
     "check_positive",
     "check_rows",
     "check_seed",
+    "check_settings",
     "check_vae",
+    "check_vector",
     "check_weight",
     "check_widths",
     "row_blocks",
@@ -117,6 +120,22 @@ def check_kind(name: str, value: Any, kind: type, remedy: str) -> Any:
     return value
 
 
+def check_settings(settings: Any, fractions: tuple[str, ...] = ()) -> None:
+    """Check that the fields of a frozen dataclass are numbers above 0, and make them floats.
+
+    A field whose default is None may be None; those in `fractions` must lie below 1.
+    """
+    for setting in dataclasses.fields(settings):
+        value = getattr(settings, setting.name)
+        if value is None and setting.default is None:
+            continue
+        value = check_positive(setting.name, value)
+        if setting.name in fractions and value >= 1:
+            raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
+        # A Python float: a NumPy float64 would turn float32 arrays into float64.
+        object.__setattr__(settings, setting.name, value)
+
+
 def check_dtype(dtype: Any) -> str:
     """Return the name of `dtype` if it is float32 or float64."""
     with suppress(TypeError):  # what is not a dtype is refused below
@@ -133,6 +152,18 @@ def check_widths(hidden: Any) -> tuple[int, ...]:
     if not isinstance(hidden, (tuple, list)):
         raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
     return tuple(check_count("hidden", width) for width in hidden)
+
+
+def check_vector(name: str, vector: Any, size: int) -> np.ndarray:
+    """Return `vector` if it is a contiguous array of shape (size,)."""
+    proper = isinstance(vector, np.ndarray) and vector.flags.c_contiguous
+    if not proper or vector.shape != (size,):
+        raise ValueError(
+            f"{name}: expected a contiguous vector of {size} parameters, got "
+            f"{type(vector).__name__} of shape {np.shape(vector)}; "
+            "pass numpy.ascontiguousarray(vector)"
+        )
+    return vector
 
 
 def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from .checks import check_count, check_data, check_kind, check_rows, check_vae, shown
-from .history import History
+from .checks import check_count, check_data, check_rows, check_vae, shown
 from .stopping import EarlyStopping
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "check_factor",
     "check_fit_data",
     "check_functions",
-    "check_resume",
     "check_transformed",
 ]
 
@@ -88,15 +86,3 @@ def check_transformed(batch: Any, rows: int, vae: Any, first: bool) -> np.ndarra
     batch = check_rows(batch, vae.data_dim, name, vae.dtype, rows=rows)
     likelihood.check(batch, name)
     return batch
-
-
-def check_resume(resume: Any, fresh: Mapping[str, np.ndarray]) -> History:
-    """Return the history to resume, if its optimizer state is alike the `fresh` one."""
-    check_kind("resume", resume, History, "pass what fit returned")
-    state = resume.optimizer_state
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in fresh.items()}:
-        raise ValueError(
-            f"resume: expected an optimizer state with {sorted(fresh)} of this model's size, "
-            f"got {sorted(state)}; resume with the same model, optimizer and update"
-        )
-    return resume
