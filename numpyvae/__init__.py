@@ -15,14 +15,14 @@ from .core.elbo import (
     log_joint,
     sampled_elbo,
 )
-from .core.layers import register_activation
-from .core.likelihoods import Likelihood, register_likelihood
+from .core.likelihoods import Likelihood
 from .core.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
 from .core.training import fit
 from .core.vae import VAE
 from .estimators.evaluation import mean_terms
 from .support.history import History, NonFiniteError
 from .support.progress import Progress
+from .support.registry import register_activation, register_likelihood
 from .support.schedules import burda_schedule, cosine_schedule
 from .support.stopping import EarlyStopping
 

@@ -24,12 +24,12 @@ from ..core.distributions import (
     reparameterize,
 )
 from ..core.elbo import Estimator, elbo, sampled_elbo
-from ..core.layers import ACTIVATIONS, dense, mlp
-from ..core.likelihoods import LIKELIHOODS
+from ..core.layers import dense, mlp
 from ..core.vae import VAE
 from ..estimators import SGVBA
 from ..estimators.weights import sampled_kl
 from ..support.checks import check_seed
+from ..support.registry import ACTIVATIONS, LIKELIHOODS
 from ..support.streams import Purpose, stream
 
 __all__ = [

@@ -1,9 +1,14 @@
 """Densities, the Gaussian KL and the reparameterization, each with its pullback.
 
 Every log density is *summed over the last axis*, with every normalizing constant, in nats: the
-log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that data
-x (B, D) go with decoder outputs (L, B, D); a pullback returns each gradient in the shape of its
-argument.
+log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that x (B, D)
+goes with decoder outputs (L, B, D). A pullback returns each gradient in the shape of its argument.
+
+- `x : (..., D) array`
+- `mu : (..., D) array`; of q_φ(z|x), (B, J)
+- `logvar : (..., D) array`, log σ²
+- `eps : (L, B, J) array`, standard normal noise
+- `z : (..., J) array`
 """
 
 from __future__ import annotations
@@ -13,8 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..support.special import log_binomial_coefficient, log_factorial
-from .layers import exp_minus_abs, log1p
+from ..support.special import exp_minus_abs, log_binomial_coefficient, log_factorial, sum_log1p
 
 __all__ = [
     "binomial_logpmf",
@@ -46,13 +50,7 @@ def reparameterize(
 
     z = μ + σ ε,  σ = exp(½ log σ²),  ε ~ N(0, I)   (Kingma & Welling 2013, §2.4)
 
-    The randomness sits in ε, so z can be differentiated: ∂z/∂μ = 1, ∂z/∂log σ² = ½ σ ε.
-
-    Parameters
-    ----------
-    mu, logvar : (B, J) array
-    eps : (L, B, J) array
-        Standard normal noise.
+    The randomness is in ε, so z can be differentiated: ∂z/∂μ = 1, ∂z/∂log σ² = ½ σ ε.
 
     Returns
     -------
@@ -77,17 +75,12 @@ def reparameterize(
 
 
 def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Kullback-Leibler divergence from N(μ, σ²) to the standard normal prior, closed form.
+    """Kullback–Leibler divergence from N(μ, σ²) to the prior N(0, I), in closed form.
 
     KL(q_φ(z|x) ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²)   (K&W 2013, appendix B)
 
-    σ² − 1 − log σ² is computed as expm1(log σ²) − log σ²: no cancellation against 1, so the KL
-    is zero at the prior, and near it wrong by less than |log σ²| times the rounding unit. Its
-    own size there is ¼ (log σ²)²: below |log σ²| = 1.6e-16 (float32: 8.4e-8) nothing is left.
-
-    Parameters
-    ----------
-    mu, logvar : (..., J) array
+    σ² − 1 is computed as expm1(log σ²), without cancellation, so that the KL is zero at the prior
+    and its error near it is below |log σ²| times the rounding unit.
 
     Returns
     -------
@@ -120,11 +113,6 @@ def gaussian_logpdf(
     log N(x; μ, σ²) = −½ Σ_d (log 2π + log σ_d² + (x_d − μ_d)²/σ_d²)
 
     The density of q_φ(z|x), and of the Gaussian decoder (Kingma & Welling 2013, appendix C.2).
-
-    Parameters
-    ----------
-    x, mu, logvar : (..., D) array
-        Shapes that broadcast against one another.
 
     Returns
     -------
@@ -160,11 +148,7 @@ def gaussian_logpdf(
 def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Log density of the prior p(z) = N(0, I): log p(z) = −½ Σ_j (z_j² + log 2π).
 
-    The prior that the notes leave open, as in Kingma & Welling 2013, appendix B.
-
-    Parameters
-    ----------
-    z : (..., J) array
+    The prior of Kingma & Welling 2013, appendix B; the notes leave it open.
 
     Returns
     -------
@@ -183,28 +167,6 @@ def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
     return log_pz, lambda dlog_pz: -np.asarray(dlog_pz)[..., None] * z
 
 
-def _sum_log1p(t: np.ndarray) -> np.ndarray:
-    """Sum log(1 + t_d) over the last axis, 0 ≤ t ≤ 1, with one logarithm for 32 terms.
-
-    Σ_d log(1 + t_d) = log Π_d (1 + t_d), and 32 factors of at most 2 do not overflow. Two halves
-    are multiplied as (1 + a)(1 + b) − 1 = a + b + a b: all terms are positive, so that the
-    smallest t keeps its digits.
-    """
-    for _ in range(5):
-        width = t.shape[-1]
-        if width < 32:  # for short rows this costs more than it saves
-            break
-        half = width // 2
-        a, b = t[..., :half], t[..., half : 2 * half]
-        folded = a * b
-        folded += a
-        folded += b
-        if width % 2:
-            folded = np.concatenate([folded, t[..., -1:]], axis=-1)
-        t = folded
-    return log1p(t, 1 + t).sum(axis=-1)
-
-
 def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
     """Log probability of counts x out of n, from logits l; n = 1 is the Bernoulli.
 
@@ -212,24 +174,20 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
                = Σ_d min(x_d l_d, (x_d − n) l_d) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
-    The second line is the one computed: it has no difference of two large terms. For a certain
-    outcome (x = n, l > 0) its first term is exactly 0, so that the tiny logarithm keeps all its
-    digits. The log of a clipped probability would be wrong as soon as |l| passes 16 in float32.
-    With n = 1: Kingma & Welling 2013, appendix C.1.
+    The second line is computed: it has no difference of two large terms. The log of a clipped
+    probability would be wrong as soon as |l| passes 16 in float32. With n = 1: Kingma & Welling
+    2013, appendix C.1; grays then give the negative cross-entropy, not a log probability.
 
     Parameters
     ----------
     x : (B, D) array
-        Whole numbers in 0 … n; for n = 1 also grays in [0, 1], which gives the (negative)
-        cross-entropy, not a log probability.
+        Whole numbers in 0 … n.
     logits : (..., B, D) array
     n : int
-        Trials.
 
     Returns
     -------
     logp : (..., B) array
-        Nats.
     pull : callable
         `pull(dlogp) -> dlogits`.
 
@@ -243,7 +201,7 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     np.minimum(terms, (x - n) * logits, out=terms)
     logp = terms.sum(axis=-1)
     t = exp_minus_abs(logits)
-    logp -= n * _sum_log1p(t)
+    logp -= n * sum_log1p(t)
     if n != 1:
         logp += log_binomial_coefficient(x, n)
 
@@ -261,19 +219,18 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
 
 
 def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log probability of counts without an upper end, from log rates l.
+    """Log probability of counts x = 0, 1, 2, …, from log rates l.
 
     log p(x|l) = Σ_d x_d l_d − e^l_d − log x_d!;   ∂ log p/∂l = x − e^l
 
     Parameters
     ----------
-    x : (B, D) array of whole numbers of at least 0
+    x : (B, D) array
     log_rate : (..., B, D) array
 
     Returns
     -------
     logp : (..., B) array
-        Nats.
     pull : callable
         `pull(dlogp) -> dlog_rate`.
 

@@ -7,14 +7,13 @@ and the gradient comes back through the same lines in reverse order. Two forms o
     ELBO = E_q[log p_θ(x, z)] − E_q[log q_φ(z|x)]              Eq. (7)
          = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z))             Eq. (11)
 
-The expectation over q is an average over L samples z = μ + σ ε. With every term sampled, as in
-Eq. (7), it is estimator A of Kingma & Welling 2013, §2.3; with the KL of Eq. (11) in closed form
-it is their estimator B. Both are unbiased; B is usually less noisy.
+E_q is an average over L samples z = μ + σ ε. Eq. (7) samples every term, Eq. (11) has the KL in
+closed form, which is usually less noisy; both are unbiased. The ELBO is a bound in expectation
+over ε: a single draw can exceed log p(x).
 
 All functions take the same arguments, work in the dtype of the model, and return nats per
-datapoint. For given `eps` the ELBO is a deterministic function; it is a bound in expectation over
-`eps`: a single draw can exceed log p(x). The public functions raise TypeError or ValueError if an
-argument is not what the model can take; `evidence_lower_bound` and `estimate` check nothing.
+datapoint. `evidence_lower_bound` and `estimate` check nothing; the others raise TypeError or
+ValueError if an argument is not what the model can take.
 
 - `vae : VAE`
 - `x : (B, D) array_like`
@@ -75,15 +74,14 @@ class Terms(NamedTuple):
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint and its pullback: Eq. (11), estimator B of Kingma & Welling.
+    """The ELBO of each datapoint, Eq. (11), and its pullback.
 
     Returns
     -------
     terms : Terms
-        Two (B,) arrays, nats per datapoint.
+        Two (B,) arrays.
     pull : callable
-        `pull(delbo, update="both") -> gradient`, with delbo (B,) and the gradient as
-        `Parameters`.
+        `pull(delbo, update="both") -> gradient`, with delbo (B,) and a gradient of `Parameters`.
 
     Examples
     --------
@@ -117,12 +115,11 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
 def elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
 
-    With the KL in closed form it is estimator B of Kingma & Welling 2013, §2.3.
+    Estimator B of Kingma & Welling 2013, §2.3.
 
     Returns
     -------
     elbo : (B,) array
-        Nats per datapoint.
 
     Examples
     --------
@@ -139,7 +136,6 @@ def elbo_terms(vae: VAE, x: Any, eps: Any) -> Terms:
     Returns
     -------
     reconstruction, kl : (B,) arrays
-        Nats per datapoint.
 
     Examples
     --------
@@ -157,7 +153,7 @@ def elbo_and_grad(vae: VAE, x: Any, eps: Any) -> tuple[float, np.ndarray]:
     Returns
     -------
     value : float
-        Nats per datapoint, averaged over the batch.
+        Averaged over the batch.
     gradient : (P,) array
         ∂value/∂(φ, θ), laid out as `vae.parameters.flat`. Ascend it.
 
@@ -180,7 +176,6 @@ def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
     Returns
     -------
     log_p : (L, B) array
-        Nats.
 
     Examples
     --------
@@ -197,13 +192,12 @@ def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
 def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
 
-    No term is in closed form, which makes it an independent check of `elbo`. It is estimator A
-    of Kingma & Welling 2013, §2.3.
+    Estimator A of Kingma & Welling 2013, §2.3: no term is in closed form, which makes it an
+    independent check of `elbo`.
 
     Returns
     -------
     elbo : (B,) array
-        Nats per datapoint.
 
     Examples
     --------
@@ -222,17 +216,17 @@ def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
 
 
 class Estimate(NamedTuple):
-    """One estimate of an objective, averaged over the batch; nats per datapoint.
+    """One estimate of an objective, averaged over the batch.
 
     Attributes
     ----------
     objective : float
         What the gradient ascends: the ELBO of Eq. (11), L_K, or a weighted objective.
     reconstruction, kl : float
-        The two terms of Eq. (11), with the KL in closed form and without weights, whatever the
-        objective is: their difference is always an unbiased estimate of the ELBO.
+        The two terms of Eq. (11), whatever the objective is: their difference is an unbiased
+        estimate of the ELBO.
     gradient : Parameters
-        Estimate of ∂objective/∂(φ, θ). Ascend it.
+        Estimate of ∂objective/∂(φ, θ).
 
     Examples
     --------
@@ -258,7 +252,7 @@ class Estimator:
     """A rule that turns noise into an objective and its gradient. This one is Eq. (11).
 
     For another, make a frozen dataclass that inherits from this one, with its settings as fields,
-    and override `estimate`; `fit(estimator=…)` takes it.
+    and override `estimate`.
 
     Parameters
     ----------

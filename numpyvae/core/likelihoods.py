@@ -1,9 +1,7 @@
 """What the decoder's outputs mean: log p_θ(x|z) as a distribution over data.
 
-A likelihood says how many outputs the decoder has for each dimension of x, which parameters it
-adds to θ, which data it accepts, and gives log p(x|z) with its pullback, the mean, the variance
-and draws of x. `VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood`
-gives it a name, so that a model that uses it can be saved and loaded.
+`VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood` gives it a name, so
+that a model that uses it can be saved and loaded.
 
 Symbols: x (B, D); decoder outputs `out` (L, B, heads·D); log p (L, B).
 """
@@ -17,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..support.checks import check_count, check_positive
-from ..support.registry import find_numbered, register
+from ..support.registry import LIKELIHOODS, find_numbered, register_likelihood
 from ..support.value_checks import check_outcomes, check_support
 from .distributions import binomial_logpmf, gaussian_logpdf, poisson_logpmf
 from .layers import sigmoid
 from .parameters import Parameters
 
 __all__ = [
-    "LIKELIHOODS",
     "Bernoulli",
     "Binomial",
     "FixedGaussian",
@@ -33,18 +30,14 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "parse_likelihood",
-    "register_likelihood",
 ]
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {}
 _MOST_TRIALS = 1 << 16  # the largest n of a Binomial, whose log C(n, x) is a table
 _VARIANCE = "decoder.logvar"  # the name of the learned log σ² among the parameters θ
 
 
 class Likelihood:
     """The base class: override `name`, `log_prob`, `mean` and `draw`, and what else differs.
-
-    Two likelihoods are equal if they have the same class and equal settings.
 
     Attributes
     ----------
@@ -53,12 +46,12 @@ class Likelihood:
     heads : int
         Number of decoder outputs for each dimension of x.
     support : (float, float)
-        The smallest and the largest value that x may have.
+        The smallest and the largest value of x.
     integers : bool
         Whether x must be whole numbers.
     reading : {"values", "fractions", "outcomes"}
-        How raw data from 0 to a maximum value become x: unchanged, divided by the maximum, or
-        drawn as 0 or 1 with probability value/maximum.
+        How raw data from 0 to a maximum become x: unchanged, divided by the maximum, or drawn as 0
+        or 1 with probability value/maximum.
     smooth : bool
         Whether log p(x|z) has derivatives of all orders in the decoder's outputs.
 
@@ -87,7 +80,7 @@ class Likelihood:
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         """Raise ValueError if `x` (N, D), called `name`, has a value that it cannot have."""
-        check_support(x, name, self.name, self.support, self.integers)
+        check_support(self, x, name)
 
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
@@ -117,50 +110,14 @@ class Likelihood:
         return None
 
 
-def register_likelihood(pattern: str) -> Callable[[type], type]:
-    """Make a likelihood known by its name, so that a model that uses it can be saved and loaded.
-
-    Parameters
-    ----------
-    pattern : str
-        Its name, such as `"poisson"`, or a name with a number, such as `"binomial:N"`: the class
-        is then called with that number.
-
-    Returns
-    -------
-    decorator : callable
-
-    Raises
-    ------
-    ValueError
-        If a class of another module has registered this name.
-
-    Examples
-    --------
-    >>> @register_likelihood("unit")
-    ... class UnitGaussian(FixedGaussian):
-    ...     name = "unit"
-    ...     sigma: float = 1.0
-    >>> LIKELIHOODS.pop("unit").__name__
-    'UnitGaussian'
-    """
-
-    def decorate(kind: type) -> type:
-        register("likelihood", LIKELIHOODS, pattern, kind)
-        return kind
-
-    return decorate
-
-
 def parse_likelihood(text: str | Likelihood) -> Likelihood:
     """Return the likelihood with this name; a `Likelihood` is returned as it is.
 
     Parameters
     ----------
     text : str or Likelihood
-        `bernoulli`, `binomial:16` (n), `poisson`, `gaussian:0.1` (σ), `gaussian:learned` (one σ
-        for each dimension; `gaussian` alone means this), `gaussian:head` (σ from the decoder), or
-        a name given to `register_likelihood`.
+        `bernoulli`, `binomial:16` (n), `poisson`, `gaussian:0.1` (σ), `gaussian:learned` or
+        `gaussian`, `gaussian:head`, or a name given to `register_likelihood`.
 
     Returns
     -------
@@ -200,7 +157,7 @@ class Binomial(Likelihood):
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number above 0, or too large for a table of log C(n, x).
+        If `n` is not a whole number from 1 to 65536.
 
     Examples
     --------

@@ -1,9 +1,8 @@
 """Optimizers on flat vectors, whose state is a dict of arrays.
 
 An optimizer turns a gradient g into the step that is added to the parameters (we ascend the
-ELBO): `flat += optimizer.step(g, state)`. Its settings never change; `state` does, and it can be
-looked at, saved with `numpy.savez` and used again. For another optimizer, inherit from
-`Optimizer`, name its arrays in `slots`, and override `compute_step`.
+ELBO): `flat += optimizer.step(g, state)`. Its settings never change; `state` does. For another
+optimizer, inherit from `Optimizer`, name its arrays in `slots`, and override `compute_step`.
 
 Settings, which raise TypeError or ValueError if they are not numbers in their range:
 
@@ -199,8 +198,7 @@ class Adam(Optimizer):
 
     M ← β₁ M + g;  V ← β₂ V + g²;  step = α (1 − β₁) r/c₁ · M/(√V + r ε),  r = √(c₂/(1 − β₂))
 
-    is the same number with every constant factor taken out of the long loops: nine passes over the
-    vector, made on pieces that fit into the cache.
+    is the same number in fewer passes over the vector, made on pieces that fit into the cache.
 
     Examples
     --------
@@ -263,8 +261,8 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
 
     Examples
     --------
-    >>> make_optimizer("adam", 3e-4)
-    Adam(learning_rate=0.0003, clip_norm=None, beta1=0.9, beta2=0.999, eps=1e-08)
+    >>> make_optimizer("adam", 3e-4).learning_rate
+    0.0003
     """
     if isinstance(name, Optimizer):
         if learning_rate is not None:

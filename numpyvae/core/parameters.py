@@ -1,11 +1,9 @@
 """All parameters in one flat vector, with names for its parts.
 
-The encoder's parameters φ come first and the decoder's θ after them, so that
-
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
-are slices of one contiguous array. Variational inference moves the first slice and the M-step the
-second (notes, §3.6). An optimizer, a finite difference and a checkpoint see one vector.
+Encoder and decoder are slices of one contiguous array: variational inference moves the first, the
+M-step the second (notes, §3.6). An optimizer, a finite difference and a checkpoint see one vector.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ class Parameters(Mapping[str, np.ndarray]):
     flat : (P,) array, optional
         The vector, which is not copied; zeros if left out.
     dtype : dtype
-        The dtype of the zeros.
+        Of the zeros.
 
     Attributes
     ----------
     flat, phi, theta : (P,), (P_φ,) and (P_θ,) array
-        The whole vector and its two slices, which are views.
+        The vector and its two slices.
     encoder, decoder : list of (W, b)
         Weights and biases of each layer of the two networks, as views.
     epochs : int
@@ -144,13 +142,12 @@ def glorot_uniform(
     ----------
     rng : numpy.random.Generator
     fan_in, fan_out : int
-        Width of the layer's input, and of one head of its output.
     heads : int
-        Number of heads side by side in one matrix, as μ and log σ² are.
+        Number of matrices side by side, as those of μ and log σ².
 
     Returns
     -------
-    W : (fan_in, heads * fan_out) array of float64
+    W : (fan_in, heads * fan_out) array
 
     Examples
     --------

@@ -1,7 +1,6 @@
 """`fit`: stochastic gradient ascent on the ELBO (Kingma & Welling 2013, algorithm 1).
 
-An estimator gives the gradient; by default it is that of Eq. (11). `update` says which parameters
-move (notes, §3.6):
+`update` says which parameters move (notes, §3.6):
 
     "both"   variational inference and learning at once, §3.5: the variational auto-encoder
     "phi"    variational inference: argmax over φ with θ fixed, which minimizes the KL of Eq. (5)
@@ -65,10 +64,8 @@ def fit(
     Parameters
     ----------
     vae : VAE
-        Its parameters are changed in place.
     x : (N, D) array_like
-        Training data. A read-only `numpy.memmap` or uint8 is fine: rows are copied a batch at a
-        time, and memory beside `x` is 8 bytes a row.
+        Training data, also a read-only `numpy.memmap` or uint8: rows are copied a batch at a time.
     epochs : int
         Number of passes over the data.
     batch_size : int, optional
@@ -77,7 +74,7 @@ def fit(
         A name, as `"adam"`, or an object with its settings, as `Adam(3e-4, clip_norm=10)`.
     schedule : callable, optional
         Takes the number of epochs of this run (a float, with those of `resume`) to a factor of the
-        learning rate; see `cosine_schedule`.
+        learning rate, as `cosine_schedule(100)` does.
     estimator : Estimator, optional
         The objective and its gradient, with its settings, as `estimators.DReG(5, n_samples=2)`;
         by default Eq. (11) with one draw of z for each datapoint.

@@ -28,35 +28,22 @@ from ..support.checks import (
     check_widths,
 )
 from ..support.model_file import ModelFile, write_model
-from ..support.registry import check_findable, name_of
+from ..support.registry import check_findable, find_activation, name_of
 from ..support.streams import Purpose, stream
-from .layers import find_activation, mlp
+from .layers import mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
 
-__all__ = ["VAE", "Architecture"]
+__all__ = ["VAE"]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """The shape of a VAE: all that is needed, beside its parameters, to compute with it.
 
-    Parameters
-    ----------
-    data_dim, latent_dim : int
-        D and J.
-    hidden : tuple of int
-        Widths of the encoder's hidden layers; the decoder has them in reverse. Empty for a
-        linear model.
-    activation : str or callable
-        See `layers.find_activation`.
-    likelihood : str or Likelihood
-        See `parse_likelihood`.
+    The fields are the first parameters of `VAE`, where their forms are explained.
 
-    Examples
-    --------
-    >>> architecture = Architecture(64, 2, (32,), "tanh", "bernoulli")
-    >>> phi, theta = architecture.shapes()
+    >>> phi, theta = Architecture(64, 2, (32,), "tanh", "bernoulli").shapes()
     >>> phi["encoder.W1"], theta["decoder.W0"]
     ((32, 4), (2, 32))
     """
@@ -132,10 +119,8 @@ class VAE:
 
     Parameters
     ----------
-    data_dim : int
-        D, the dimension of x.
-    latent_dim : int
-        J, the dimension of z.
+    data_dim, latent_dim : int
+        D and J, the dimensions of x and z.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
     activation : str or callable
@@ -146,7 +131,7 @@ class VAE:
     dtype : {"float32", "float64"}
         float32 to train, float64 to check.
     seed : int
-        The seed of the initial weights.
+        Of the initial weights.
     init : "glorot" or float
         Glorot's uniform weights, or the standard deviation σ of N(0, σ²).
 
@@ -194,12 +179,9 @@ class VAE:
         return twin
 
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return a model with another parameter vector, which is not copied.
+        """Return a model with another parameter vector (P,), which is not copied.
 
-        Parameters
-        ----------
-        flat : (P,) array
-            Of any dtype: float64 for a check, complex for the complex step.
+        It may be of any dtype: float64 for a check, complex for the complex step.
         """
         return self.with_parts(parameters=self.parameters.like(flat))
 
@@ -224,11 +206,7 @@ class VAE:
     # The differentiable pieces: y, pull = f(…). They do not check their arrays.
 
     def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
-        """Map x to the parameters of q_φ(z|x).
-
-        Parameters
-        ----------
-        x : (B, D) array
+        """Map x (B, D) to the parameters of q_φ(z|x).
 
         Returns
         -------
@@ -246,20 +224,16 @@ class VAE:
         return (out[:, :J], out[:, J:]), pull
 
     def decoder(self, z: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """Map z to the outputs that the likelihood reads (logits, means, …).
+        """Map z (L, B, J) to the outputs that the likelihood reads (logits, means, …).
 
         The L samples become rows, so that each layer is one matrix product.
-
-        Parameters
-        ----------
-        z : (L, B, J) array
 
         Returns
         -------
         out : (L, B, heads·D) array
         pull : callable
-            `pull(dout, gradient=None, input_gradient=True) -> dz`; if a gradient is given, it
-            writes that in θ.
+            `pull(dout, gradient=None, input_gradient=True) -> dz` writes the gradient in
+            θ, if there is one to write to.
         """
         L, B, J = z.shape
         rows = z.reshape(L * B, J)  # (L, B, J) → (L·B, J)
@@ -273,17 +247,11 @@ class VAE:
         return out.reshape(L, B, -1), pull
 
     def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """Log-likelihood log p_θ(x|z), the sum over the dimensions of x.
-
-        Parameters
-        ----------
-        x : (B, D) array
-        z : (L, B, J) array
+        """Log-likelihood log p_θ(x|z) of x (B, D) for z (L, B, J), summed over all x_d.
 
         Returns
         -------
         log_px : (L, B) array
-            Nats per datapoint.
         pull : callable
             `pull(dlog_px, gradient=None, input_gradient=True) -> dz`.
         """
@@ -376,8 +344,7 @@ class VAE:
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If `load` would refuse the file: a parameter is not finite, or the activation or the
-            likelihood cannot be found by its name.
+            If `load` would refuse the file: a parameter is not finite, or a part has no name.
         """
         header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
         write_model(path, header, self.parameters)
@@ -391,7 +358,7 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a model, is damaged, or contains non-finite parameters.
+            If it is not such a model, or is damaged.
         """
         with ModelFile(path) as file:
             architecture, epochs = file.header(Architecture)

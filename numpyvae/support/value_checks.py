@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -11,20 +12,9 @@ from .checks import row_blocks, warn_caller
 __all__ = ["check_outcomes", "check_support"]
 
 
-def check_support(
-    x: np.ndarray, name: str, likelihood: str, support: tuple[float, float], integers: bool
-) -> None:
-    """Raise ValueError if a value of `x` is not in `support`, or not whole where it must be.
-
-    Parameters
-    ----------
-    x : (N, D) array
-    name, likelihood : str
-        What the message calls the data and the likelihood.
-    support : (float, float)
-    integers : bool
-    """
-    low, high = support
+def check_support(likelihood: Any, x: np.ndarray, name: str) -> None:
+    """Raise ValueError if a value of `x` (N, D), called `name`, is one that x cannot have."""
+    (low, high), integers = likelihood.support, likelihood.integers
     if not integers and math.isinf(low) and math.isinf(high):
         return
     kind = "whole numbers" if integers else "values"
@@ -35,7 +25,7 @@ def check_support(
         if wrong.any():
             raise ValueError(
                 f"{name}: expected {kind} from {low:g} to {high:g} for the likelihood "
-                f"{likelihood}, got {block[wrong][0]:.10g}; "
+                f"{likelihood.name}, got {block[wrong][0]:.10g}; "
                 "round or scale the data, or choose another likelihood"
             )
 
