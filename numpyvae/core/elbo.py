@@ -74,7 +74,7 @@ class Terms(NamedTuple):
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint, Eq. (11), and its pullback.
+    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of Kingma & Welling.
 
     Returns
     -------
@@ -221,7 +221,7 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     objective : float
-        What the gradient ascends: the ELBO of Eq. (11), L_K, or a weighted objective.
+        What the gradient ascends: the ELBO, L_K, or a weighted objective.
     reconstruction, kl : float
         The two terms of Eq. (11), whatever the objective is: their difference is an unbiased
         estimate of the ELBO.
@@ -251,8 +251,8 @@ class Estimate(NamedTuple):
 class Estimator:
     """A rule that turns noise into an objective and its gradient. This one is Eq. (11).
 
-    For another, make a frozen dataclass that inherits from this one, with its settings as fields,
-    and override `estimate`.
+    For another, inherit in a frozen dataclass, with its settings as fields, and override
+    `estimate`.
 
     Parameters
     ----------
@@ -286,21 +286,13 @@ class Estimator:
         return self
 
     def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
-        """Estimate the objective and its gradient for one batch.
-
-        Each K consecutive draws of `eps` (L·K, B, J) share a logarithm.
-        """
-        x, eps = check_batch(vae, x, eps)
+        """Estimate for one batch. K consecutive draws of `eps` (L·K, B, J) share a logarithm."""
+        x, eps = check_batch(vae, x, eps, K=self.n_importance)
         check_choice("update", update, ("both", "phi", "theta"))
-        if len(eps) % self.n_importance:
-            raise ValueError(
-                f"eps: expected L·K draws for each datapoint, a multiple of K = "
-                f"{self.n_importance}, got {len(eps)}; draw {self.n_draws} or change n_importance"
-            )
         return self.estimate(vae, x, eps, update)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
-        """Do the work on arrays of the model's dtype, as `fit` calls it, without checks."""
+        """Do the work without checks, as `fit` calls it, on arrays of the model's dtype."""
         terms, pull = evidence_lower_bound(vae, x, eps)
         shares = np.full(len(x), 1 / len(x), vae.dtype)
         reconstruction, kl = (float(shares @ term) for term in terms)

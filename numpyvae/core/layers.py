@@ -6,13 +6,12 @@ Every differentiable piece of this package has one form,
 
 the value and the *pullback*, a vector–Jacobian product: a function that takes ∂ELBO/∂y to
 ∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into arrays of the caller.
-Nothing is stored between calls. The forward expressions are analytic, without `abs`, so that the
-complex step, which checks them, can run them.
+The forward expressions are analytic, without `abs`, so that the complex step can check them.
 
 An *activation* is such a function, `y, pull = f(x)` and `pull(dy) -> dx`, of each element of an
 array of any shape. `VAE(activation=f)` takes any function of this form.
 
-Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in), y (R, n_out).
+R is the number of rows: B, or L·B with the samples folded in.
 """
 
 from __future__ import annotations

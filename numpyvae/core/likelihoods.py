@@ -50,8 +50,8 @@ class Likelihood:
     integers : bool
         Whether x must be whole numbers.
     reading : {"values", "fractions", "outcomes"}
-        How raw data from 0 to a maximum become x: unchanged, divided by the maximum, or drawn as 0
-        or 1 with probability value/maximum.
+        How raw data from 0 to a maximum become x: unchanged, divided by it, or drawn as 0 or 1
+        with probability value/maximum.
     smooth : bool
         Whether log p(x|z) has derivatives of all orders in the decoder's outputs.
 
@@ -152,7 +152,7 @@ class Binomial(Likelihood):
     Parameters
     ----------
     n : int
-        Number of trials: 16 for the embedded digits, whose pixels count the ink in 4×4 blocks.
+        Number of trials.
 
     Raises
     ------

@@ -75,10 +75,7 @@ class Optimizer:
     def ascend(
         self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
     ) -> np.ndarray | None:
-        """Add the step to `flat` (P,) in place, and return None.
-
-        A step that is not finite is returned, and not added.
-        """
+        """Add the step to `flat` (P,) in place; one that is not finite is returned instead."""
         step = self.step(gradient, state, scale)
         if not math.isfinite(np.dot(step, step)):
             return step
@@ -93,10 +90,7 @@ class Optimizer:
         return gradient if norm <= self.clip_norm else gradient * (self.clip_norm / norm)
 
     def compute_step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
-        """Return the step (P,) for a gradient g (P,), and update the arrays of `state` in place.
-
-        The number of steps, this one included, is `state["t"]`.
-        """
+        """Return the step (P,) number `state["t"]` for a gradient g (P,), and update `state`."""
         raise NotImplementedError
 
 
@@ -248,7 +242,7 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
     ----------
     name : {"sgd", "momentum", "adagrad", "rmsprop", "adam"} or Optimizer
     learning_rate : float, optional
-        If left out, the default of the class.
+        By default that of the class.
 
     Returns
     -------

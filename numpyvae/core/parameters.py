@@ -2,8 +2,8 @@
 
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
-Encoder and decoder are slices of one contiguous array: variational inference moves the first, the
-M-step the second (notes, §3.6). An optimizer, a finite difference and a checkpoint see one vector.
+Variational inference moves the first slice, the M-step the second (notes, §3.6). An optimizer, a
+finite difference and a checkpoint see one vector.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Parameters(Mapping[str, np.ndarray]):
     Parameters
     ----------
     phi_shapes, theta_shapes : mapping of str to tuple of int
-        Names and shapes of the encoder's and of the decoder's parameters, in storage order.
+        Names and shapes of the encoder's and the decoder's parameters, in order.
     flat : (P,) array, optional
         The vector, which is not copied; zeros if left out.
     dtype : dtype
@@ -86,7 +86,7 @@ class Parameters(Mapping[str, np.ndarray]):
 
     @property
     def flat(self) -> np.ndarray:
-        """The whole vector, (P,). Assigning to it copies the values: the views stay views."""
+        """The whole vector, (P,). Assignment copies the values."""
         return self._flat
 
     @flat.setter

@@ -40,7 +40,7 @@ __all__ = ["fit"]
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 _ROWS = 500  # rows in a block of `mean_elbo_terms`
-_MAKE = "make one, as numpyvae.estimators.DReG(5), or by its name with make_estimator"
+_MAKE = "use one of numpyvae.estimators, or make_estimator"
 
 
 def fit(
@@ -65,24 +65,24 @@ def fit(
     ----------
     vae : VAE
     x : (N, D) array_like
-        Training data, also a read-only `numpy.memmap` or uint8: rows are copied a batch at a time.
+        Training data; a `numpy.memmap` stays on disk.
     epochs : int
         Number of passes over the data.
     batch_size : int, optional
-        B; 100, or N if that is smaller. The averages weight a short last batch by its size.
+        B; 100, or N if that is smaller.
     optimizer : str or Optimizer
-        A name, as `"adam"`, or an object with its settings, as `Adam(3e-4, clip_norm=10)`.
+        A name, or an object with its settings, as `Adam(3e-4, clip_norm=10)`.
     schedule : callable, optional
-        Takes the number of epochs of this run (a float, with those of `resume`) to a factor of the
-        learning rate, as `cosine_schedule(100)` does.
+        Takes the number of epochs of this run (a float) to a factor of the learning rate, as
+        `cosine_schedule(100)` does.
     estimator : Estimator, optional
-        The objective and its gradient, with its settings, as `estimators.DReG(5, n_samples=2)`;
-        by default Eq. (11) with one draw of z for each datapoint.
+        The objective and its gradient, as `estimators.DReG(5, n_samples=2)`; by default Eq. (11)
+        with one draw of z for each datapoint.
     update : {"both", "phi", "theta"}
         Which parameters move.
     transform : callable, optional
-        `transform(rows, rng) -> (B, D)`, applied to each batch as it is drawn, as
-        `datasets.binarize` for a fresh binarization in each epoch.
+        `transform(rows, rng) -> (B, D)`, applied to each batch, as `datasets.binarize` for a
+        fresh binarization in each epoch.
     x_valid : (M, D) array_like, optional
         Its ELBO is recorded after each epoch, always with the same noise. It is not transformed.
     callbacks : iterable of callable
@@ -92,7 +92,7 @@ def fit(
         The same seed gives the same parameters, on the same machine and library versions. Each
         epoch of a model has draws of its own: another call goes on where the last one stopped.
     resume : History, optional
-        Continue that run: its optimizer state, its rows, its best parameters.
+        Continue that run.
 
     Returns
     -------

@@ -297,8 +297,7 @@ class VAE:
     def reconstruct(self, x: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z) at z = μ(x).
 
-        It shows what z keeps of x. Its likelihood is not a term of the ELBO, which averages over
-        z ~ q_φ(z|x).
+        It shows what z keeps of x.
 
         Parameters
         ----------
@@ -319,8 +318,7 @@ class VAE:
         n : int
         seed : int
         mean : bool
-            Return the mean of p_θ(x|z) for each drawn z in place of a draw of x. Papers print
-            it, since it looks smoother.
+            Return the mean of p_θ(x|z) in place of a draw of x, as papers print it.
 
         Returns
         -------

@@ -293,16 +293,24 @@ def check_data(vae: Any, x: Any, name: str = "x") -> np.ndarray:
     return x
 
 
-def check_batch(vae: Any, x: Any, eps: Any, name: str = "eps") -> tuple[np.ndarray, np.ndarray]:
+def check_batch(
+    vae: Any, x: Any, eps: Any, name: str = "eps", K: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Return x (B, D) and the noise (L, B, J) in the dtype of `vae`, after a check of all three.
 
     `name` is what a message calls the noise: "z" where latents are given in its place, which may
-    be complex, for the complex step.
+    be complex, for the complex step. The number of draws must be a multiple of K.
     """
     x = check_data(vae, x).astype(vae.dtype, copy=False)
     if name == "z" and np.iscomplexobj(eps):
         return x, eps
-    return x, check_noise(eps, len(x), vae.latent_dim, name).astype(vae.dtype, copy=False)
+    eps = check_noise(eps, len(x), vae.latent_dim, name).astype(vae.dtype, copy=False)
+    if len(eps) % K:
+        raise ValueError(
+            f"{name}: expected L·K draws for each datapoint, a multiple of K = {K}, got "
+            f"{len(eps)}; draw {K} or change n_importance"
+        )
+    return x, eps
 
 
 def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:
