@@ -194,7 +194,7 @@ def test_the_pages_name_the_folders_and_files_in_the_tested_order():
 # How much there is to read.
 
 MOST = {  # lines of code and words of each file of the core, docstrings in the words alone
-    "parameters": (70, 680),
+    "parameters": (70, 695),
     "layers": (85, 830),
     "distributions": (85, 1110),
     "likelihoods": (170, 1270),

@@ -521,7 +521,7 @@ BUGS = [
     # Parameters and dtypes.
     Bug(
         "theta begins inside phi",
-        "core.parameters.Parameters.__init__",
+        "core.parameters.Parameters._view",
         [("flat[n_phi:]", "flat[n_phi - 1:]")],
         [p.check_phi_is_the_encoder, e.check_slices],
     ),

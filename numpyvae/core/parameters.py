@@ -64,25 +64,22 @@ class Parameters(Mapping[str, np.ndarray]):
         dtype: np.dtype | str = "float64",
     ) -> None:
         self._shapes = dict(phi_shapes), dict(theta_shapes)
-        shapes = self._shapes[0] | self._shapes[1]
-        size = sum(map(math.prod, shapes.values()))
-        flat = np.zeros(size, dtype) if flat is None else check_vector("flat", flat, size)
-        self._flat = flat
-        self._views: dict[str, np.ndarray] = {}
-        stop = 0
-        for name, shape in shapes.items():
+        stop, places = 0, []
+        for name, shape in (self._shapes[0] | self._shapes[1]).items():
             start, stop = stop, stop + math.prod(shape)
-            self._views[name] = flat[start:stop].reshape(shape)
+            places.append((name, slice(start, stop), shape))
         n_phi = sum(map(math.prod, self._shapes[0].values()))
-        self.phi, self.theta = flat[:n_phi], flat[n_phi:]
-        self.encoder, self.decoder = self._layers("encoder"), self._layers("decoder")
-        self.epochs = 0
+        layers = [[(b.replace(".b", ".W"), b) for b in part if ".b" in b] for part in self._shapes]
+        self._layout = places, n_phi, layers
+        self._view(np.zeros(stop, dtype) if flat is None else check_vector("flat", flat, stop))
 
-    def _layers(self, network: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        views, found = self._views, []
-        while (b := views.get(f"{network}.b{len(found)}")) is not None:
-            found.append((views[f"{network}.W{len(found)}"], b))
-        return found
+    def _view(self, flat: np.ndarray) -> None:
+        """Make the views of `flat` under their names."""
+        places, n_phi, layers = self._layout
+        views = {name: flat[place].reshape(shape) for name, place, shape in places}
+        self.phi, self.theta = flat[:n_phi], flat[n_phi:]
+        self.encoder, self.decoder = ([(views[W], views[b]) for W, b in part] for part in layers)
+        self._flat, self._views, self.epochs = flat, views, 0
 
     @property
     def flat(self) -> np.ndarray:
@@ -116,7 +113,10 @@ class Parameters(Mapping[str, np.ndarray]):
 
     def like(self, flat: np.ndarray) -> Parameters:
         """Give the same names to another vector: a gradient, a complex perturbation."""
-        return Parameters(*self._shapes, flat)
+        twin = Parameters.__new__(Parameters)
+        twin._shapes, twin._layout = self._shapes, self._layout
+        twin._view(check_vector("flat", flat, self.flat.size))
+        return twin
 
     def zeros_like(self) -> Parameters:
         """Return zeros under the same names."""
