@@ -34,9 +34,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import numpyvae
-from numpyvae import datasets
+from numpyvae import Adam, cosine_schedule, datasets
 from numpyvae.core.distributions import gaussian_kl
-from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.estimators import SGVBB
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood

@@ -13,13 +13,14 @@ from typing import Any
 
 from .. import __version__
 from ..core.elbo import Estimator
-from ..core.optimizers import Optimizer, cosine_schedule, make_optimizer
+from ..core.optimizers import Optimizer, make_optimizer
 from ..core.training import fit
 from ..core.vae import VAE
 from ..fast import CompiledAdam, compiled
 from ..support.files import atomic_write
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
+from ..support.schedules import cosine_schedule
 from ..support.versions import provenance
 from .measuring import evaluate
 from .preparation import Prepared, prepare
