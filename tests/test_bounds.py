@@ -36,7 +36,7 @@ def noise(shape, seed=0, block=0):
     return stream(seed, Purpose.IMPORTANCE, block).standard_normal(shape)
 
 
-# Its value.
+# Values.
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -139,7 +139,7 @@ def test_bound_does_not_decrease_with_k_and_tends_to_log_p():
     assert log_p - mean[256] < 0.02 < log_p - mean[1]
 
 
-# Its noise.
+# Random draws.
 
 
 def test_determined_by_its_seed_and_in_double_precision():
@@ -183,7 +183,7 @@ def test_each_row_and_each_block_has_its_own_draws():
     assert np.unique(importance_log_likelihood(vae, x, 3)).size == 250
 
 
-# Its memory and its range.
+# Memory and extreme values.
 
 
 def test_memory_does_not_grow_with_k():

@@ -550,7 +550,7 @@ def test_no_step_upcasts_forward_or_backward(likelihood, kl):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8"])
-def test_outputs_have_the_models_dtype_whatever_comes_in(likelihood, dtype):
+def test_outputs_have_the_models_dtype_for_every_input(likelihood, dtype):
     if dtype == "uint8" and likelihood.startswith("gaussian"):
         x = np.arange(12, dtype=dtype).reshape(4, 3)
     else:

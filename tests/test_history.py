@@ -59,7 +59,7 @@ def test_a_column_that_some_rows_have_is_nan_in_the_others():
     assert History()["elbo"].shape == (0,)
 
 
-def test_the_error_keeps_all_it_says_when_it_is_copied():
+def test_the_error_keeps_its_message_and_fields_when_it_is_copied():
     """Kills an error from another process without its epoch, step or history."""
     error = NonFiniteError("ELBO and gradient", 3, 7, "encoder.W0", History(list(ROWS)))
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):

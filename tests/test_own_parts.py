@@ -254,7 +254,7 @@ def test_gradient_of_every_parameter(likelihood, activation):
 
 @every_likelihood
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
-def test_every_estimator_takes_it(likelihood, name):
+def test_every_estimator_accepts_the_part(likelihood, name):
     """Kills an estimator that ignores a parameter of the likelihood, or depends on its name."""
     vae, x, rule = model(likelihood), data(likelihood), ESTIMATORS[name]
     gradient = rule(vae, x, noise(rule.n_draws, 6)).gradient
@@ -579,7 +579,7 @@ def test_total_probability_mean_and_variance(likelihood):
 
 
 @every_likelihood
-def test_pullback_of_log_prob_adds_nothing_of_its_own(likelihood):
+def test_pullback_of_log_prob_does_not_depend_on_old_values(likelihood):
     """Kills a pullback that depends on whether θ is needed, and one that adds to old values."""
     out, parameters = settings_of(likelihood, 3)
     x = data(likelihood, 3)
@@ -708,7 +708,7 @@ def test_the_base_class_is_all_that_a_foreign_likelihood_uses():
         assert public - {n for n in dir(Likelihood) if not n.startswith("_")} <= {"name", "sigma"}
 
 
-def test_compiled_parts_leave_foreign_ones_alone():
+def test_user_defined_parts_are_not_compiled():
     """Kills a table that maps a subclass of a compiled likelihood to the compiled one."""
     pytest.importorskip("numba")
     from numpyvae.fast import compiled

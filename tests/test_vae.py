@@ -26,7 +26,7 @@ def spread(vae, scale=0.7, seed=0):
 # The names that others rely on.
 
 
-def test_signatures_that_others_rely_on():
+def test_public_signatures():
     """Kills a renamed, reordered or re-defaulted argument."""
 
     def named(function):
@@ -57,7 +57,7 @@ def test_signatures_that_others_rely_on():
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_the_whole_path_by_the_names_that_others_rely_on(tmp_path):
+def test_the_main_functions_by_their_public_names(tmp_path):
     """Kills a changed return value: order, shape, type."""
     vae = VAE(data_dim=5, latent_dim=2, hidden=(4,), activation="tanh", likelihood="bernoulli")
     P, P_phi = vae.parameters.flat.size, vae.parameters.phi.size
