@@ -9,7 +9,7 @@ and each estimator of its gradient is the average, over L samples and the batch,
     Σ_k a_k ∂_θ log p_θ(x|z_k)                                            for θ
     Σ_k r_k a_k (∂log w_k/∂z_k) ∂z_k/∂φ + s_k ∂_φ log q_φ(z|x)|z=z_k      for φ
 
-A `Rule` contains the coefficients a, r (the factor of the path) and s (the factor of the score).
+A rule contains the coefficients a, r (the factor of the path) and s (the factor of the score).
 The estimators differ only in these. w̃_k = w_k/Σ w are the normalized weights:
 
     | estimator     | K   | a  | r | s                    | estimates          |
