@@ -17,6 +17,7 @@ from ..core.optimizers import Optimizer, make_optimizer
 from ..core.training import fit
 from ..core.vae import VAE
 from ..fast import CompiledAdam, compiled
+from ..support.blas import blas_threads
 from ..support.files import atomic_write
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
@@ -67,11 +68,9 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     D = data.x_train.shape[1]
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, data.likelihood, seed=s.seed)
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
-    from threadpoolctl import threadpool_limits
-
     largest = max(view.size for view in vae.parameters.values())
     threads = 1 if s.batch_size * largest < _SMALL else None
-    with _claimed(output), threadpool_limits(threads, "blas"):
+    with _claimed(output), blas_threads(threads):
         history = _fit(s, fast, data, estimator, optimizer, progress)
         trained = time.perf_counter() - start
         summary = evaluate(fast, data, s.eval_importance, s.seed, s.test_rows)
