@@ -23,6 +23,7 @@ import numpy as np
 
 from ..support.checks import check_choice, check_count, check_positive, check_rows, shown
 from ..support.files import ArrayFile, write_arrays
+from ..support.preparation import Preparation
 from ..support.streams import Purpose, stream
 from .layers import find_activation, mlp, name_of
 from .likelihoods import Likelihood, parse_likelihood
@@ -170,6 +171,8 @@ class VAE:
     architecture : Architecture
     parameters : Parameters
         `.flat`, `.phi`, `.theta`, and views by name, as in `vae.parameters["decoder.W0"]`.
+    preparation : Preparation or None
+        How raw data became x; `save` keeps it.
 
     Raises
     ------
@@ -184,6 +187,8 @@ class VAE:
     >>> vae.sample(3, seed=0).shape
     (3, 64)
     """
+
+    preparation: Preparation | None = None
 
     def __init__(
         self,
@@ -414,8 +419,9 @@ class VAE:
         """
         if not np.isfinite(self.parameters.flat).all():
             raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
-        header = self.architecture.to_json(epochs=self.parameters.epochs)
-        write_arrays(path, {"header": np.array(header), **self.parameters})
+        more, arrays = self.preparation.stored() if self.preparation else ({}, {})
+        header = self.architecture.to_json(epochs=self.parameters.epochs, **more)
+        write_arrays(path, {"header": np.array(header), **self.parameters, **arrays})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -435,6 +441,8 @@ class VAE:
                 if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
                     raise ValueError(f"its format is not {_FORMAT!r}")
                 epochs = check_count("epochs", fields.pop("epochs", None), minimum=0)
+                prepared = fields.pop("preparation", None)
+                more = Preparation.stored_names(prepared)
                 architecture = Architecture(**fields)
             except (TypeError, ValueError, RecursionError, SystemError) as error:
                 why = " ".join(str(error).split())
@@ -442,7 +450,8 @@ class VAE:
                     f"{path}: expected a model written by VAE.save, got another file ({why})"
                 ) from None
             phi, theta = architecture.shapes()
-            file.expect({"header", *phi, *theta})
+            file.expect({"header", *phi, *theta, *more})
+            preparation = Preparation.restored(prepared, architecture.data_dim, file)
             arrays = {name: file.read(name, s, "f") for name, s in (phi | theta).items()}
         dtypes = {a.dtype.name for a in arrays.values()}
         if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
@@ -452,5 +461,5 @@ class VAE:
             raise ValueError(f"{path}: expected finite parameters, got NaN or infinity")
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
-        vae.parameters.epochs = epochs
+        vae.parameters.epochs, vae.preparation = epochs, preparation
         return vae
