@@ -198,7 +198,7 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "layers": (122, 1275),
     "distributions": (133, 1970),
     "likelihoods": (215, 1645),
-    "vae": (213, 1915),
+    "vae": (213, 1925),
     "elbo": (112, 1662),
     "optimizers": (126, 1220),
     "training": (234, 2085),
