@@ -57,10 +57,17 @@ THIRD_PARTY = {
     "matplotlib": {"plotting"},
     "tqdm": {"support"},
     "pooch": {"datasets"},
+    "PIL": {"datasets"},
     "numba": {"fast"},
     "threadpoolctl": {"support", "command"},
 }
-IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
+IN_A_FUNCTION = {
+    "tqdm",
+    "pooch",
+    "PIL",
+    "threadpoolctl",
+    "numba",
+}  # never when the module is imported
 COMPILED = "fast/kernels.py"  # imports Numba at its top, and is itself imported in functions alone
 
 MODULES = {
