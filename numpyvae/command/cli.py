@@ -22,7 +22,8 @@ from ..core.vae import VAE
 from ..support.files import atomic_write
 from . import jobs, measuring, reports
 from .parser import parse
-from .preparation import Prepared, prepare
+from .preparation import Prepared
+from .reapply import data_for, request_of
 from .settings import OPTIONS, flag, make_settings
 from .usage import UsageError
 
@@ -112,12 +113,7 @@ def _evaluate(args: Namespace) -> int:
     with threadpool_limits(args.n_jobs, "blas"):  # the bounds take as many workers
         path = _model_file(args.model)
         vae = VAE.load(path)
-        data = prepare(args.dataset, vae.likelihood, args.maximum, args.folder)
-        if data.x_test.shape[1] != vae.data_dim:
-            raise UsageError(
-                f"--dataset: expected rows of {vae.data_dim} values, as {path} was trained on, "
-                f"got {data.x_test.shape[1]} in {args.dataset}"
-            )
+        data = data_for(vae, path, request_of(args))
         _note_untrained(vae, path)
         vae = jobs.accelerated(vae, args.accelerator)
         return (_measure if args.bounds is None else _compare)(args, vae, data)
@@ -183,6 +179,16 @@ def _note_untrained(vae: VAE, path: Path) -> None:
         _say(f"note: {path}: all biases are zero, as before training; is this the trained model?")
 
 
+def _encode(args: Namespace) -> int:
+    from .encode import encode
+
+    vae = VAE.load(_model_file(args.model))
+    _check_output(args.output, ".csv", ".npy")
+    rows = encode(vae, request_of(args), args.output)
+    _say(f"the codes of {rows} rows written to {args.output}")
+    return 0
+
+
 def _sample(args: Namespace) -> int:
     vae = VAE.load(_model_file(args.model))
     _check_output(args.output, ".npy", ".png")
@@ -244,6 +250,7 @@ def _equations(args: Namespace) -> int:
 _RUN: dict[str, Callable[[Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "encode": _encode,
     "sample": _sample,
     "gradcheck": _gradcheck,
     "equations": _equations,

@@ -21,6 +21,7 @@ from ..support.files import atomic_write
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
 from ..support.versions import provenance
+from .advice import advice
 from .measuring import evaluate
 from .preparation import Prepared, prepare
 from .settings import Settings, chosen_estimator
@@ -61,10 +62,11 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     """
     start = time.perf_counter()
     estimator, optimizer = chosen_estimator(settings), _optimizer(settings)
-    data = prepare(settings.dataset, settings.likelihood, settings.maximum, settings.folder)
+    data = prepared(settings)
     s = _completed(settings, estimator, data)
     D = data.x_train.shape[1]
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, data.likelihood, seed=s.seed)
+    vae.preparation = data.preparation
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
     from threadpoolctl import threadpool_limits
 
@@ -75,6 +77,7 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
         trained = time.perf_counter() - start
         summary = evaluate(fast, data, s.eval_importance, s.seed, s.test_rows)
         summary |= _training_summary(s, history, estimator) | {"training_seconds": trained}
+        summary["advice"] = advice(summary, data.preparation)
         vae.save(output / "model.npz")
         history.to_csv(output / "history.csv")
         pictures(vae, history, data, output)
@@ -83,6 +86,12 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
         with atomic_write(output / "summary.json") as file:
             file.write(json.dumps(summary, indent=2).encode() + b"\n")
     return summary
+
+
+def prepared(s: Settings) -> Prepared:
+    """Load and prepare the data that the settings name."""
+    columns = {"columns": s.columns, "label_column": s.label_column, "delimiter": s.delimiter}
+    return prepare(s.dataset, s.likelihood, s.maximum, s.folder, scale=s.scale, **columns)
 
 
 # Multiplications in the largest matrix product, below which a second BLAS thread gains nothing:
@@ -100,7 +109,7 @@ def _completed(settings: Settings, estimator: Estimator, data: Prepared) -> Sett
         batch_size=min(100, N) if B is None else B,
         n_samples=estimator.n_samples,
         likelihood=data.likelihood.name,
-        maximum=float(data.maximum),
+        maximum=None if settings.scale in ("none", "standardize") else float(data.maximum),
     )
 
 
@@ -153,6 +162,7 @@ def _fit(
                 schedule=cosine_schedule(s.epochs) if s.schedule == "cosine" else None,
                 estimator=estimator,
                 transform=data.transform,
+                x_valid=data.x_valid,
                 callbacks=[line] if line else [],
                 seed=s.seed,
             )

@@ -15,6 +15,7 @@ from ..core.training import mean_terms
 from ..core.vae import VAE
 from ..diagnostics import active_units
 from ..support.streams import Purpose, stream
+from .advice import log_density
 from .preparation import Prepared
 from .usage import UsageError
 
@@ -70,6 +71,7 @@ def evaluate(
         "n_importance": n_importance,
         "gap_to_log_likelihood": mean - terms.elbo,
         "active_units": int(active_units(vae, x).sum()),
+        **log_density(mean, vae.data_dim, data.preparation),
         "seed": seed,
     }
 

@@ -146,7 +146,8 @@ def _add_train(command: _Parser) -> None:
 
 def _add_evaluate(command: _Parser) -> None:
     command.add("model", _MODEL, type=Path, metavar="RUN")
-    for name in ("dataset", "folder", "maximum", "seed", "test_rows", "accelerator"):
+    _add_data(command, "that of the run, else digits")
+    for name in ("seed", "test_rows", "accelerator"):
         command.add_setting(name, default=OPTIONS[name].default)
     K = OPTIONS["eval_importance"].default
     command.add_setting("eval_importance", "n_importance", default=K, dest="n_importance")
@@ -193,6 +194,27 @@ def _add_evaluate(command: _Parser) -> None:
         "--output", "file to draw the bounds into: .png, .svg or .pdf", type=Path, metavar="FILE"
     )
     command.add("--json", "print the summary alone, as JSON", action="store_true")
+
+
+def _add_data(command: _Parser, unset: str, **settings: Any) -> None:
+    """Add the options that name the rows for a saved model; their scale is the model's."""
+    option = OPTIONS["dataset"].metadata
+    check, help = option["check"], f"{option['help']} (default: {unset})"
+    command.add("--dataset", help, check, metavar="NAME", **settings)
+    for name in ("folder", "maximum", "label_column", "delimiter"):
+        command.add_setting(name, default=OPTIONS[name].default)
+
+
+def _add_encode(command: _Parser) -> None:
+    command.add("model", _MODEL, type=Path, metavar="RUN")
+    _add_data(command, "none", required=True)
+    command.add(
+        "--output",
+        "file to write: a table .csv, or a structured array .npy",
+        type=Path,
+        default=Path("codes.csv"),
+        metavar="FILE",
+    )
 
 
 def _add_sample(command: _Parser) -> None:
@@ -243,6 +265,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         _add_train,
     ),
     "evaluate": ("Measure a saved model on a test set.", _add_evaluate),
+    "encode": ("Write the mean and the deviation of q(z|x) of each row of a file.", _add_encode),
     "sample": ("Draw x from a saved model.", _add_sample),
     "gradcheck": ("Check every hand-written gradient, and print its error.", _add_gradcheck),
     "equations": ("Check every equation of the notes on an exact model.", _add_equations),

@@ -24,18 +24,31 @@ def report(s: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{s['model']} on {s['dataset']}",
-            f"{s['test_rows']} test rows, nats per datapoint:",
+            f"{s['test_rows']} test rows, {s['unit']}:",
             f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
             f"   importance-weighted bound, K = {s['n_importance']}",
             f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
             f"    reconstruction{s['reconstruction']:9.2f}",
             f"    KL            {s['kl']:9.2f}",
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            *_other_units(s),
             *_weighted(s),
             f"Active latents: {s['active_units']} of {s['latent_dim']}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
+            *s.get("advice", []),
         ]
     )
+
+
+def _other_units(s: dict[str, Any]) -> list[str]:
+    """Return log p in bits for each dimension, and the density of the raw data if it differs."""
+    raw = s["raw_log_likelihood"]
+    whose = "x" if raw is None else "the raw data"
+    lines = [f"  bits/dimension  {s['bits_per_dimension']:9.3f}          of {whose}"]
+    if raw is not None and raw != s["test_log_likelihood"]:
+        note = "log p(x) + Σ log |dx/draw|"
+        lines.insert(0, f"  log p(raw)      {raw:9.2f}          {note}")
+    return lines
 
 
 def _weighted(s: dict[str, Any]) -> list[str]:

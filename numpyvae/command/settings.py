@@ -16,6 +16,7 @@ from ..core.elbo import Estimator
 from ..core.layers import ACTIVATIONS
 from ..core.optimizers import OPTIMIZERS
 from ..estimators import ESTIMATORS, make_estimator
+from ..support.preparation import SCALES
 from .preparation import check_source
 from .usage import Check, UsageError, check_likelihood, choice, positive, weight, whole
 
@@ -94,7 +95,8 @@ class Settings:
 
     dataset: str = _option(
         "digits",
-        "data set: digits, mnist, fashion, or the path of a .npy or .npz file",
+        "data set: digits, mnist, fashion, or the path of a .npy, .npz, .csv or IDX file or of a "
+        "folder with PNG images",
         check_source,
         value="NAME",
     )
@@ -111,6 +113,32 @@ class Settings:
         positive,
         value="MAX",
         unset="1 for a file; a named data set has its own",
+    )
+    scale: str | None = _option(
+        None,
+        "how real numbers (gaussian) are scaled: not at all, divided by the maximum, or each "
+        "column to mean 0 and standard deviation 1",
+        choices=SCALES,
+        unset="maximum if it is known, else none",
+    )
+    columns: str | None = _option(
+        None,
+        "columns of a file that are used: names of the header or numbers from 1, as in 1,3-5; or "
+        "varying, for all that are not constant",
+        value="NAMES",
+        unset="all",
+    )
+    label_column: str | None = _option(
+        None,
+        "column of a file with the classes, by name or number",
+        value="NAME",
+        unset="none",
+    )
+    delimiter: str | None = _option(
+        None,
+        "character between the cells of a text file, or tab or space",
+        value="CHAR",
+        unset="recognized from the first lines",
     )
     latent_dim: int = _option(10, "number of latent variables (J)", whole(), value="J")
     hidden: tuple[int, ...] = _option(
