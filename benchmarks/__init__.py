@@ -3,6 +3,7 @@
     step         compare a training step and a whole job with PyTorch, JAX and HIPS autograd
     evaluate     compare the evaluation of L_K with PyTorch and JAX at the same memory limit
     scale        measure how time and memory grow with N, D, H, J, L and K
+    damage       flip bits in files and cut them: are they refused, or read as they were?
     importance   test whether training with more importance samples gives a better model
 
 Run them on an idle machine, from the root of the repository. Install the other libraries with

@@ -160,6 +160,7 @@ def prepare(
         maximum = check_positive("maximum", maximum)
     options = {"columns": columns, "label_column": label_column, "delimiter": delimiter}
     raw = load(source, folder, **options)
+    free = scale is None
     scale, maximum = _scale(source, raw, likelihood, scale, maximum)
     likelihood = _completed(likelihood, maximum)
     binary = likelihood.reading == "outcomes" and is_binary(raw)
@@ -167,7 +168,7 @@ def prepare(
         check_range(raw, maximum)
     raw = _split(raw)
     preparation = _preparation(raw, likelihood, scale, maximum, binary)
-    for note in (*raw.notes, *remarks(raw.x_train, preparation, scale is None)):
+    for note in (*raw.notes, *remarks(raw.x_train, preparation, free)):
         warn_caller(note)
     data = _with_classes(
         Prepared(

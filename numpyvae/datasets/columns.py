@@ -16,7 +16,7 @@ import numpy as np
 
 from ..support.checks import shown
 
-__all__ = ["as_labels", "as_numbers", "choose", "column_name", "is_missing"]
+__all__ = ["Cells", "as_labels", "choose", "column_name", "is_missing", "is_number"]
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-", "<na>", "nat"}
 
@@ -103,77 +103,95 @@ def _positions(
     )
 
 
-def as_numbers(
-    cells: Sequence[Sequence[Any]],
-    names: Sequence[str] | None,
-    source: str,
-    first_row: int = 1,
-) -> np.ndarray:
-    """Return rows of texts as a float64 array.
+class Cells:
+    """Turn blocks of cells into numbers; count those that are none, and remember the first.
 
     Parameters
     ----------
-    cells : sequence of rows
-    names : sequence of str or None
-        The names of the columns.
     source : str
         What a message calls the source.
-    first_row : int
-        The number of the first row in the source.
-
-    Returns
-    -------
-    x : (N, D) array
-
-    Raises
-    ------
-    ValueError
-        If a cell is missing, is not a number or is infinite: their numbers, and the first.
+    names : sequence of str or None
+        The names of all columns of the source.
+    positions : sequence of int
+        The positions of the columns in the source, counted from 0.
+    row : str
+        What a message calls a row: "line" for a text file.
     """
-    try:
-        x = np.array(cells, dtype=float)
-        if np.isfinite(x).all():
-            return x
-    except (ValueError, TypeError):
-        pass
-    raise _bad_cells(cells, names, source, first_row)
+
+    def __init__(
+        self, source: str, names: Sequence[str] | None, positions: Sequence[int], row: str = "row"
+    ) -> None:
+        self._source, self._row = source, row
+        self._names = [column_name(names, i) for i in positions]
+        self._given = [str(i + 1) if names is None else names[i] for i in positions]
+        self._counts: dict[str, dict[int, int]] = {"text": {}, "missing values": {}}
+        self._first: dict[str, tuple[int, int, Any]] = {}
+
+    def numbers(self, cells: Sequence[Sequence[Any]], first_row: int = 1) -> np.ndarray:
+        """Return a block as a float64 array (N, D); NaN where a cell is not a finite number."""
+        try:
+            x = np.array(cells, dtype=float)
+            if np.isfinite(x).all():
+                return x
+        except (ValueError, TypeError):
+            x = np.full((len(cells), len(cells[0])), np.nan)
+        for r, row in enumerate(cells):
+            for c, cell in enumerate(row):
+                if is_missing(cell):
+                    self._count("missing values", first_row + r, c, cell)
+                elif not is_number(cell):
+                    self._count("text", first_row + r, c, cell)
+        return x
+
+    def _count(self, kind: str, row: int, column: int, cell: Any) -> None:
+        counts = self._counts[kind]
+        counts[column] = counts.get(column, 0) + 1
+        self._first.setdefault(kind, (row, column, cell))
+
+    def check(self) -> None:
+        """Raise ValueError if a cell was not a number: how many, where the first is, a remedy."""
+        for kind, counts in self._counts.items():
+            if not counts:
+                continue
+            row, column, cell = self._first[kind]
+            named = [self._names[c] for c in sorted(counts)]
+            where = named[0] if len(named) == 1 else f"{len(named)} columns ({_listed(named)})"
+            got = f"{shown(cell)} " if kind == "text" else ""
+            place = f"{self._row} {row}"
+            if len(named) > 1:
+                place += f", {self._names[column]}"
+            raise ValueError(
+                f"{self._source}: expected numbers, got {kind} in {sum(counts.values())} cells of "
+                f"{where}, the first {got}in {place}; {self._remedy(kind, counts, cell)}"
+            )
+
+    def _remedy(self, kind: str, counts: dict[int, int], cell: Any) -> str:
+        """Return what to do, with the words to type."""
+        if kind == "missing values":
+            return "remove those rows from the file, or name the complete columns with --columns"
+        if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", str(cell)):
+            return "write a decimal point in place of the comma"
+        name = self._given[next(iter(counts))]
+        name = f"'{name}'" if " " in name else name
+        if len(counts) == 1:
+            return f"if it has classes, --label-column {name}; else name the others with --columns"
+        return "name the columns of numbers with --columns, and one of classes with --label-column"
 
 
-def _bad_cells(
-    cells: Sequence[Sequence[Any]], names: Sequence[str] | None, source: str, first_row: int
-) -> ValueError:
-    """Return the error that counts the missing cells and the texts, and names the first."""
-    missing, texts = [], []
-    for r, row in enumerate(cells):
-        for c, cell in enumerate(row):
-            if is_missing(cell):
-                missing.append((r, c))
-            elif not _is_number(cell):
-                texts.append((r, c))
-    kind, found = ("text", texts) if texts else ("missing values", missing)
-    r, c = found[0]
-    columns = sorted({j for _, j in found})
-    listed = ", ".join(column_name(names, j).removeprefix("column ") for j in columns[:5])
-    many = f" of {len(columns)} columns ({listed}{', …' if len(columns) > 5 else ''})"
-    hint = ""
-    if kind == "text":
-        cell = str(cells[r][c])
-        if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell):
-            hint = "write a decimal point in place of the comma, or "
-        remedy = (
-            f"{hint}leave the {'columns' if len(columns) > 1 else 'column'} out by naming the "
-            "others with --columns; a column of classes is named with --label-column"
-        )
-    else:
-        remedy = "remove those rows from the file, or name the complete columns with --columns"
-    got = f"{shown(cells[r][c])} " if kind == "text" else ""
-    return ValueError(
-        f"{source}: expected numbers, got {kind} in {len(found)} cells{many}, the first {got}in "
-        f"row {first_row + r}, {column_name(names, c)}; {remedy}"
-    )
+def _listed(named: list[str]) -> str:
+    """Return the first few of the columns."""
+    words = [name.removeprefix("column ") for name in named[:5]]
+    return ", ".join(words) + (", …" if len(named) > 5 else "")
 
 
-def _is_number(cell: Any) -> bool:
+def is_number(cell: Any) -> bool:
+    """Tell whether a cell is a finite number.
+
+    Examples
+    --------
+    >>> is_number("1e3"), is_number("1,5")
+    (True, False)
+    """
     try:
         return math.isfinite(float(cell))
     except (ValueError, TypeError, OverflowError):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import open_file
-from .columns import _is_number, as_labels, as_numbers, choose, column_name, is_missing
+from .columns import Cells, as_labels, choose, column_name, is_missing, is_number
 
 __all__ = ["Table", "is_frame", "read_csv", "read_frame"]
 
@@ -82,6 +82,7 @@ def read_csv(
     used, label, notes = _used(path, names, width, columns, label_column, first)
     blocks, labels, count = [], [], 2 if names else 1
     wanted = None if names is None else [names[i] for i in used]
+    reader = Cells(str(path), names, used, "line")
     while block := list(itertools.islice(body, _BLOCK)):
         for r, row in enumerate(block):
             if len(row) != width:
@@ -89,10 +90,10 @@ def read_csv(
                     f"{path}: expected {width} cells in each row, got {len(row)} in line "
                     f"{count + r}; mend that line, or give the right --delimiter"
                 )
-        cells = [[row[i] for i in used] for row in block]
-        blocks.append(as_numbers(cells, wanted, str(path), count))
+        blocks.append(reader.numbers([[row[i] for i in used] for row in block], count))
         labels += [row[label] for row in block] if label is not None else []
         count += len(block)
+    reader.check()
     if not blocks:
         raise ValueError(f"{path}: expected rows of numbers, got a header alone")
     x = np.concatenate(blocks)
@@ -103,7 +104,7 @@ def read_csv(
 def _labels(labels: list[Any], name: str) -> np.ndarray:
     """Return labels as whole numbers if all of them are, else as texts."""
     values: Any = [None if is_missing(v) else v for v in labels]
-    if all(v is not None and _is_number(v) and float(v) == int(float(v)) for v in values):
+    if all(v is not None and is_number(v) and float(v) == int(float(v)) for v in values):
         values = [int(float(v)) for v in values]
     array = np.array(values) if None not in values else np.array(values, object)
     return as_labels(array, len(values), name)
@@ -161,10 +162,9 @@ def _header(rows: list[list[str]]) -> list[str] | None:
     It has if none of its cells is a number, or a text stands above numbers alone.
     """
     first, rest = rows[0], rows[1:]
-    texts = [i for i, cell in enumerate(first) if not is_missing(cell) and not _is_number(cell)]
+    texts = [i for i, cell in enumerate(first) if not is_missing(cell) and not is_number(cell)]
     above = any(
-        all(is_missing(row[i]) or _is_number(row[i]) for row in rest if i < len(row))
-        for i in texts
+        all(is_missing(row[i]) or is_number(row[i]) for row in rest if i < len(row)) for i in texts
     )
     is_header = bool(texts) and bool(rest) and (above or len(texts) == len(first))
     # A data frame of numbered columns: 0, 1, 2, … after an empty cell.
@@ -245,7 +245,9 @@ def read_frame(frame: Any, columns: Any = None, label_column: Any = None) -> Tab
     if numeric and all(np.isfinite(v).all() for v in values):
         x = np.column_stack(values)
     else:
-        x = as_numbers(list(zip(*(v.tolist() for v in values))), wanted, "data frame")
+        reader = Cells("data frame", names, used)
+        x = reader.numbers(list(zip(*(v.tolist() for v in values))))
+        reader.check()
     y = None
     if label is not None:
         y = _labels(list(np.asarray(frame[keys[label]]).tolist()), f"data frame ({names[label]})")
