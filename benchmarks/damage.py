@@ -70,7 +70,7 @@ def _write_npy(path: Path) -> None:
 def _read_data(path: Path) -> bytes:
     data = read_data(path)
     parts = [data.x_train, data.y_train, data.x_valid, data.x_test, data.y_test]
-    kept = [repr((None if p is None else (p.shape, p.dtype.str))).encode() for p in parts]
+    kept = [repr(None if p is None else (p.shape, p.dtype.str)).encode() for p in parts]
     return b"".join(kept + [np.ascontiguousarray(p).tobytes() for p in parts if p is not None])
 
 

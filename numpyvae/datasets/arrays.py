@@ -13,6 +13,7 @@ import os
 import struct
 import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -178,6 +179,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(self._file)
             members = self._zip.namelist()
+            self._compare_directory()
         except Exception:  # a damaged directory can raise anything
             self._file.close()
             raise _error(
@@ -188,6 +190,21 @@ class Archive:
         if len(set(members)) < len(members):
             self._file.close()
             raise _error(path, "distinct names", "an array twice", "save it again")
+
+    def _compare_directory(self) -> None:
+        """Raise BadZipFile unless the directory has all members, under the names they have.
+
+        Each name stands in the archive twice, and the end of the directory has their number. A
+        damaged directory could otherwise lose a member, or give it a name that is ignored.
+        """
+        for info in self._zip.infolist():
+            with suppress(NotImplementedError, RuntimeError):  # unknown method, or encrypted
+                self._zip.open(info).close()
+        self._file.seek(max(0, self._size - (1 << 16) - 22))
+        end = self._file.read()
+        (declared,) = struct.unpack_from("<H", end, end.rindex(b"PK\x05\x06") + 10)
+        if declared not in (len(self._zip.infolist()), 0xFFFF):  # which stands for more
+            raise zipfile.BadZipFile("members are missing")
 
     def __enter__(self) -> Archive:
         return self
