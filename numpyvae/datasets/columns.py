@@ -103,6 +103,16 @@ def _positions(
     )
 
 
+_KINDS = ("text", "infinite values", "missing values")  # the first that is found is told
+
+
+def _is_infinite(cell: Any) -> bool:
+    try:
+        return math.isinf(float(cell))
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
 class Cells:
     """Turn blocks of cells into numbers; count those that are none, and remember the first.
 
@@ -124,7 +134,7 @@ class Cells:
         self._source, self._row = source, row
         self._names = [column_name(names, i) for i in positions]
         self._given = [str(i + 1) if names is None else names[i] for i in positions]
-        self._counts: dict[str, dict[int, int]] = {"text": {}, "missing values": {}}
+        self._counts: dict[str, dict[int, int]] = {kind: {} for kind in _KINDS}
         self._first: dict[str, tuple[int, int, Any]] = {}
 
     def numbers(self, cells: Sequence[Sequence[Any]], first_row: int = 1) -> np.ndarray:
@@ -140,7 +150,8 @@ class Cells:
                 if is_missing(cell):
                     self._count("missing values", first_row + r, c, cell)
                 elif not is_number(cell):
-                    self._count("text", first_row + r, c, cell)
+                    kind = "infinite values" if _is_infinite(cell) else "text"
+                    self._count(kind, first_row + r, c, cell)
         return x
 
     def _count(self, kind: str, row: int, column: int, cell: Any) -> None:
@@ -167,7 +178,7 @@ class Cells:
 
     def _remedy(self, kind: str, counts: dict[int, int], cell: Any) -> str:
         """Return what to do, with the words to type."""
-        if kind == "missing values":
+        if kind != "text":
             return "remove those rows from the file, or name the complete columns with --columns"
         if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", str(cell)):
             return "write a decimal point in place of the comma"

@@ -124,7 +124,7 @@ def _rows(path: str | os.PathLike[str], delimiter: str | None) -> Iterator[list[
     except UnicodeDecodeError as error:  # a letter may be cut at the end of the piece
         encoding = "utf-8-sig" if error.start > len(head) - 4 else "latin-1"
     lines = head.decode(encoding, "ignore").splitlines()[:20]
-    delimiter = _delimiter(lines, delimiter)
+    delimiter = _delimiter(path, lines, delimiter)
     with open(path, encoding=encoding, newline="") as text:
         try:
             if delimiter == " ":
@@ -139,12 +139,15 @@ def _rows(path: str | os.PathLike[str], delimiter: str | None) -> Iterator[list[
             ) from None
 
 
-def _delimiter(lines: list[str], given: str | None) -> str:
+def _delimiter(path: object, lines: list[str], given: str | None) -> str:
     """Return the delimiter: as given, or the character that cuts the first lines alike."""
     if given is not None:
         found = _NAMES.get(given, given)
         if len(found) != 1:
-            raise ValueError(f"--delimiter: expected one character, tab or space, got {given!r}")
+            raise ValueError(
+                f"{path}: expected one character, tab or space as delimiter, got {given!r}; leave "
+                "it out to have it recognized"
+            )
         return found
     lines = [line for line in lines if line.strip()][:-1] or lines  # the last may be cut
     best, most = ",", 0
