@@ -235,7 +235,7 @@ def test_files_as_data(tmp_path, capsys):
     assert train(tmp_path / "b", "--dataset", str(tmp_path / "parts.npz"), "--json") == 0
     assert '"test_rows": 6' in capsys.readouterr().out
     assert (tmp_path / "a" / "samples.png").exists()  # images: 5×4
-    assert not (tmp_path / "b" / "samples.png").exists()  # rows: no pictures of them
+    assert (tmp_path / "b" / "samples.png").exists()  # rows: bars, not images
 
 
 EFFORT = ["--n-importance", "9", "--n-temperatures", "4", "--n-chains", "2", "--test-rows", "5"]

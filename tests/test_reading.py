@@ -291,7 +291,8 @@ WRONG_CSV = {
     "a,b\n": "expected numbers",
     "a,b\n1,2\n3\n": "2 cells in each row, got 1 in line 3",
     "a,b\n1,x\n2,y\n3,z\n": "text in 3 cells of column 'b', the first 'x' in line 2",
-    "a,b\n1,\n2,3\nNA,nan\n": "missing values in 3 cells of 2 columns ('a', 'b'), the first in line 2",
+    "a,b\n1,\n2,3\nNA,nan\n": "missing values in 3 cells of 2 columns ('a', 'b'), the first in "
+    "line 2, column 'b'",
     "a;b\n1,5;2\n": "decimal point",
     "1,2\n3,inf\n": "infinite values in 1 cells of column 2, the first in line 2",
     "a\0b,c\n1,2\n": "null bytes",

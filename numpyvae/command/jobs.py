@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, cosine_schedule, make_optimizer
@@ -222,13 +224,23 @@ def pictures(vae: VAE, history: History, data: Prepared, output: Path) -> None:
     """Draw what a reader expects to see beside a trained model, into PNG files."""
     from .. import plotting  # here, since it brings matplotlib
 
+    labels = data.labels_test
+    if labels is not None and data.classes is not None and len(data.classes) <= 10:
+        labels = np.array(data.classes)[labels]
     plotting.save_figure(plotting.plot_history(history), output / "elbo.png")
-    latent = plotting.plot_latent_space(vae, data.x_test, data.labels_test)
+    latent = plotting.plot_latent_space(vae, data.x_test, labels)
     plotting.save_figure(latent, output / "latent_space.png")
-    if data.image_shape is None:
-        return
     shape = data.image_shape
-    pairs = plotting.plot_reconstructions(vae, data.x_test[:20], shape)
+    if shape is None:
+        names = data.preparation.names
+        rows = plotting.plot_rows(vae, data.x_test[:6], names=names)
+        plotting.save_figure(rows, output / "reconstructions.png")
+        samples = plotting.plot_row_samples(vae, names=names)
+        plotting.save_figure(samples, output / "samples.png")
+        return
+    few = {"labels": None if labels is None else labels[:20]}
+    few["original"] = None if data.grays_test is None else data.grays_test[:20]
+    pairs = plotting.plot_reconstructions(vae, data.x_test[:20], shape, **few)
     plotting.save_figure(pairs, output / "reconstructions.png")
     plotting.save_figure(plotting.plot_samples(vae, shape), output / "samples.png")
     if vae.latent_dim == 2:

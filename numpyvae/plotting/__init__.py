@@ -15,6 +15,7 @@ from .curves import plot_history
 from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colors for the tests
 from .images import image_grid, plot_manifold, plot_reconstructions, plot_samples
 from .latents import plot_active_units, plot_latent_space
+from .tables import plot_row_samples, plot_rows
 
 __all__ = [
     "image_grid",
@@ -26,6 +27,8 @@ __all__ = [
     "plot_manifold",
     "plot_rate_distortion",
     "plot_reconstructions",
+    "plot_row_samples",
+    "plot_rows",
     "plot_samples",
     "save_figure",
 ]
