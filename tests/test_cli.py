@@ -208,8 +208,8 @@ def test_evaluate_gives_the_figures_of_training(tmp_path, capsys):
     ("likelihood", "low", "high"),
     [
         ("binomial", 0, 16),
-        ("gaussian:learned", -9, 9),
-        ("gaussian:0.2", -9, 9),
+        ("gaussian:learned", -9 * 16, 9 * 16),  # in the unit of the raw data
+        ("gaussian:0.2", -9 * 16, 9 * 16),
         ("bernoulli", 0, 1),
     ],
 )
@@ -818,9 +818,9 @@ def test_sampled_counts_without_an_end_are_drawn_up_to_the_largest(tmp_path, mon
     vae.save(tmp_path / "model.npz")
     seen, real = [], plotting.image_grid
 
-    def watched(x, shape, *, maximum):
+    def watched(x, shape, *, minimum, maximum):
         seen.append((x.max(), maximum))
-        return real(x, shape, maximum=maximum)
+        return real(x, shape, minimum=minimum, maximum=maximum)
 
     monkeypatch.setattr(plotting, "image_grid", watched)
     output = ["--output", str(tmp_path / "samples.png")]

@@ -105,10 +105,11 @@ def advice(summary: dict[str, Any], p: Preparation | None) -> list[str]:
         constant = np.flatnonzero(p.low == p.high)
         if len(constant):
             first = column_name(p.names, int(constant[0]))
+            other = "" if p.image_shape is not None else "--columns varying, or "
             found.append(
                 f"{len(constant)} of {len(p.low)} columns are constant in the training set "
                 f"(first: {first}): a learned variance shrinks to 0 there, and log p(x) grows "
-                "without limit. Try --columns varying, or --likelihood gaussian:SIGMA."
+                f"without limit. Try {other}--likelihood gaussian:SIGMA."
             )
     return found
 

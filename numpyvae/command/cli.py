@@ -15,15 +15,13 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..clinic import gradcheck
 from ..core.vae import VAE
-from ..support.files import atomic_write
 from . import jobs, measuring, reports
 from .parser import parse
 from .preparation import Prepared
 from .reapply import data_for, request_of
+from .sampling import write_samples
 from .settings import OPTIONS, flag, make_settings
 from .usage import UsageError
 
@@ -192,30 +190,9 @@ def _encode(args: Namespace) -> int:
 def _sample(args: Namespace) -> int:
     vae = VAE.load(_model_file(args.model))
     _check_output(args.output, ".npy", ".png")
-    x = vae.sample(args.n, args.seed, mean=args.mean)
-    if args.output.suffix == ".npy":
-        with atomic_write(args.output) as file:
-            np.save(file, x)
-    else:
-        from .. import plotting
-
-        shape = args.image_shape or _square(vae.data_dim)
-        highest = vae.likelihood.support[1]
-        if not np.isfinite(highest):  # counts without an end, or real numbers
-            highest = max(1.0, float(x.max())) if vae.likelihood.integers else 1.0
-        plotting.save_figure(plotting.image_grid(x, shape, maximum=highest), args.output)
+    write_samples(vae, args.output, args.n, args.seed, args.mean, args.image_shape)
     _say(f"{args.n} samples written to {args.output}")
     return 0
-
-
-def _square(data_dim: int) -> tuple[int, int]:
-    side = int(data_dim**0.5 + 0.5)
-    if side * side != data_dim:
-        raise UsageError(
-            f"--image-shape: expected it for {data_dim} values that are not a square image, got "
-            "none; give it as HEIGHTxWIDTH, or write --output FILE.npy"
-        )
-    return side, side
 
 
 def _gradcheck(args: Namespace) -> int:

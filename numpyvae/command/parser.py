@@ -226,7 +226,7 @@ def _add_sample(command: _Parser) -> None:
     )
     command.add(
         "--image-shape",
-        "height and width of an image (default: a square)",
+        "height and width of an image (default: that of the training data, or a square)",
         image_shape,
         metavar="HxW",
     )

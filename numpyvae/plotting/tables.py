@@ -68,7 +68,8 @@ def plot_rows(
             ax.plot(at, base + means[i], color=VERMILLION, linewidth=1, dashes=(4, 2), label=label)
     ax.set_yticks([-i * step for i in range(len(x))], [f"row {i + 1}" for i in range(len(x))])
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
-    return label_axes(ax, "Rows of the data, and their reconstructions", "column", "")
+    unit = f"x; the rows are {step:.2g} apart"
+    return label_axes(ax, "Rows of the data, and their reconstructions", "column", unit)
 
 
 def plot_row_samples(
@@ -116,14 +117,13 @@ def plot_row_samples(
         ax.vlines(at, low, high, color=BLUE, linewidth=1, label="5 % to 95 %")
         ax.bar(at, q3 - q1, 0.5, q1, color=SKY, label="25 % to 75 %")
         ax.plot(at, middle, "_", color=BLUE, markersize=14, label="median")
-        for row in x[:3]:
-            ax.plot(at, row, "o", color=VERMILLION, markersize=3)
+        style = {"marker": "o", "markersize": 3, "linestyle": "none"}
     else:
         ax.fill_between(at, low, high, color=SKY, alpha=0.3, linewidth=0, label="5 % to 95 %")
         ax.plot(at, middle, color=BLUE, linewidth=1.5, label="median")
-        for row in x[:3]:
-            ax.plot(at, row, color=VERMILLION, linewidth=0.8)
-    ax.plot([], [], "o", color=VERMILLION, markersize=3, label="three draws")
+        style = {"linewidth": 0.8}
+    for i, row in enumerate(x[:3]):
+        ax.plot(at, row, color=VERMILLION, label="three draws" if i == 0 else None, **style)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=8)
     return label_axes(ax, "Samples", "column", "value of x")
 
