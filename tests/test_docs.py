@@ -91,6 +91,7 @@ def shell_commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.startswith("numpyvae ")))
 
 
+@pytest.mark.filterwarnings("ignore:people.csv. all rows are measured")  # the page says so
 def test_every_command_of_the_pages_does_its_work(tmp_path, monkeypatch):
     # Kills: an option that was renamed, and a command that needs a file which nobody has made.
     from numpyvae.command.cli import main
@@ -100,6 +101,9 @@ def test_every_command_of_the_pages_does_its_work(tmp_path, monkeypatch):
         "train": ["--epochs", "1", "--test-rows", "5", "--eval-importance", "5"],
         "evaluate": ["--test-rows", "5", "--n-importance", "5"],
     }
+    names: dict = {}
+    for _, text in blocks(DOCS / "own-data.md", "python"):  # which write the files
+        exec(text, names)
     commands = [shlex.split(command)[1:] for command in shell_commands()]
     assert {words[0] for words in commands} >= {"train", "evaluate", "sample", "gradcheck"}
     # The README's first command makes the model that the later ones read.
