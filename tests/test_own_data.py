@@ -244,6 +244,9 @@ def test_the_summary_says_what_to_try():
     assert "No latent variable is used" in unused
     assert "--scale standardize" in unused
     assert "1 of 4 columns are constant in the training set (first: column 'd')" in constant
+    assert "Try --columns varying, or --likelihood gaussian:SIGMA" in constant
+    images = Preparation.fitted(raw, image_shape=(2, 2))  # without a column they are no images
+    assert "Try --likelihood gaussian:SIGMA" in advice(figures, images)[1]
     high = advice(figures | {"active_units": 2, "kl": 90.0}, p)[0]
     assert "The KL is 90 nats for 2 latent variables" in high
     fine = Preparation.fitted(RAW, "standardize")

@@ -236,8 +236,7 @@ class Archive:
                     if not n:
                         raise EOFError("the data end too early")
                     done += n
-                if member.read(1):  # which also compares the checksum
-                    raise ValueError("there are more data")
+                member.read(1)  # at the end the checksum is compared
         except Exception as error:  # zipfile and zlib raise many kinds on damaged data
             raise self._damaged(name, error) from None
         array = data.view(dtype) if len(data) else np.empty(0, dtype)
