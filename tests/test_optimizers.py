@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from numpyvae.core import optimizers
 from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Momentum, RMSProp
+from numpyvae.support import schedules
 
 NAMES = tuple(OPTIMIZERS)
 SETTINGS = {
@@ -72,14 +73,14 @@ def check_against_scalar(name):
         kept = gradients.copy()
         steps, _ = run(o, gradients, scales)
         exact = np.array([scalar_steps(o, g, scales) for g in gradients.T.tolist()]).T
-        # Momentum can cancel: its steps are held to the size of the largest before it.
+        # Momentum can cancel: its steps are compared relative to the largest one before.
         size = np.maximum.accumulate(abs(exact))
         assert (abs(steps - exact) <= 1e-12 * size).all()
         assert np.array_equal(gradients, kept)
 
 
 def check_pieces():
-    """Kills, in Adam on long vectors, a piece that is skipped or walked twice."""
+    """Kills, in Adam on long vectors, a piece that is left out or computed twice."""
     o, piece = SETTINGS["adam"], optimizers._PIECE
     for size in (piece - 1, piece, piece + 1, 2 * piece + 3):
         gradients = gradients_for(size, 3)
@@ -189,7 +190,7 @@ def test_step_is_a_new_array(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_first_step_goes_up_and_the_zero_gradient_nowhere(name):
+def test_first_step_increases_the_objective_and_is_zero_for_a_zero_gradient(name):
     """Kills descent, and 0/0 where a parameter has had no gradient yet."""
     o = OPTIMIZERS[name]()
     step = o.step(np.array([2.0, -3.0, 0.0]), o.init(np.zeros(3)))
@@ -218,7 +219,7 @@ def test_make_optimizer_by_name_with_its_own_rate_or_a_given_one():
 
 
 def test_settings_left_out_are_those_of_the_papers():
-    """Kills a default that is changed by the way: every published run here relies on them."""
+    """Kills a changed default: the published results of this package depend on the defaults."""
     defaults = {
         "sgd": SGD(1e-3),
         "momentum": Momentum(1e-3, rho=0.9),
@@ -249,22 +250,22 @@ def test_memory_of_one_or_more_is_refused(kind, name, memory):
 @given(st.floats(0.1, 1e4), st.floats(0, 1), st.floats(0, 2))
 def test_cosine_schedule(epochs, final, fraction):
     """Kills degrees for radians, a second half that rises, a fall below `final`."""
-    factor = optimizers.cosine_schedule(epochs, final)
+    factor = schedules.cosine_schedule(epochs, final)
     exact = final + (1 - final) * (1 + math.cos(math.pi * min(fraction, 1))) / 2
     assert abs(factor(fraction * epochs) - exact) <= 1e-12
     assert factor(0.0) == 1
     assert abs(factor(epochs) - final) <= 1e-15
-    assert optimizers.cosine_schedule(epochs)(epochs) == 0
+    assert schedules.cosine_schedule(epochs)(epochs) == 0
 
 
 def check_burda_schedule():
     """Kills a stage that ends an epoch early or late: 10^(−i/7) for 3^i passes, i = 0 … 7."""
     passes = [i for i in range(8) for _ in range(3**i)]
     assert len(passes) == 3280
-    found = [optimizers.burda_schedule(epoch) for epoch in range(3280)]
+    found = [schedules.burda_schedule(epoch) for epoch in range(3280)]
     np.testing.assert_allclose(found, [10 ** (-i / 7) for i in passes], rtol=1e-15)
-    assert optimizers.burda_schedule(0.99) == 1
-    assert optimizers.burda_schedule(5000) == 0.1
+    assert schedules.burda_schedule(0.99) == 1
+    assert schedules.burda_schedule(5000) == 0.1
 
 
 def test_burda_schedule():
