@@ -159,8 +159,7 @@ class ArrayFile:
 
     def _error(self, expected: str, got: str) -> ValueError:
         return ValueError(
-            f"{self.path}: expected {expected}, got {got}; "
-            "save the model again or choose another file"
+            f"{self.path}: expected {expected}, got {got}; save it again or choose another file"
         )
 
 
