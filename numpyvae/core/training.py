@@ -96,7 +96,7 @@ def fit(
         The same seed gives the same parameters, on the same machine and library versions. Each
         epoch of a model has draws of its own: another call goes on where the last one stopped.
     resume : History, optional
-        Continue that run: its optimizer state, its rows, its best parameters.
+        Continue that run: optimizer state, rows, best parameters. Allows `epochs=0`.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def fit(
     """
     check_vae(vae)
     x = check_rows(x, vae.data_dim, dtype=vae.dtype if transform is None else None)
-    epochs = check_count("epochs", epochs)
+    epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
     N = x.shape[0]
     batch_size = min(100, N) if batch_size is None else check_count("batch_size", batch_size)
     if batch_size > N:
