@@ -484,6 +484,8 @@ def test_purposes_keep_their_values():
         "SPLIT": 401,
         "BINARIZE_TEST": 402,
         "TEST_ROWS": 403,
+        "VALIDATION": 404,
+        "BINARIZE_VALIDATION": 405,
         "LINEAR_GAUSSIAN": 501,
         "FINITE_MIXTURE": 502,
         "CLIMBS": 503,
