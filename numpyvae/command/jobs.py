@@ -346,10 +346,10 @@ class _Checkpoints:
         self.run.save_checkpoint(self.kept)
         self.kept = None
         now = time.monotonic()
-        self._next = now + max(_SECONDS, 20 * (now - start))
+        self._next = now + max(_SECONDS, _SHARE * (now - start))
 
 
-_SECONDS = 1.0
+_SECONDS, _SHARE = 1.0, 20.0
 
 
 @contextmanager
