@@ -63,8 +63,8 @@ def fork(work: Work, arm: Callable[[], None] = lambda: None, seconds: float | No
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.dup2(writer, 2)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr = os.fdopen(writer, "w")
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         code = 70
         try:
             arm()
@@ -122,9 +122,7 @@ class Trials:
     def __init__(self, base: Path, seed: int = 0, draw: bool = True) -> None:
         self.base, self.rng, self.trials = base, np.random.default_rng(seed), 0
         self.counts: Counter = Counter()
-        jobs._SECONDS = jobs._SHARE = 0.0  # a checkpoint in each epoch
-        if not draw:
-            jobs.pictures = touch_pictures
+        self.draw = draw
         np.save(base / "x.npy", self.rng.integers(0, 2, (40, 3, 3)))
         VAE(9, 1, (3,)).save(base / "one.npz")
         VAE(9, 2, (4,), seed=1).save(base / "two.npz")
@@ -137,7 +135,14 @@ class Trials:
         args = ["--dataset", str(self.base / "x.npy"), "--hidden", "3", "--epochs", "4"]
         args += ["--latent-dim", str(latent_dim), "--batch-size", "9", "--eval-importance", "2"]
         args += ["--validation", "0.2", "--patience", "9", "--output", str(folder)]
-        return lambda: command(["train", *args, *more])
+        return lambda: self.command("train", *args, *more)
+
+    def command(self, *args: str) -> int:
+        """Run the command in a process that ends with it."""
+        jobs._SECONDS = jobs._SHARE = 0.0  # a checkpoint in each epoch
+        if not self.draw:
+            jobs.pictures = touch_pictures
+        return command(args)
 
     def uninterrupted(self, folder: Path, latent_dim: int) -> dict[str, object]:
         start = time.perf_counter()
@@ -189,7 +194,7 @@ class Trials:
         """Return the work that continues the run in the folder, or begins it."""
         begun = RunFolder(folder).is_unfinished() or contents(folder) == self.new
         if begun or (folder / ".finished").exists() or (folder / ".moving").exists():
-            return lambda: command(["train", "--resume", str(folder)])
+            return lambda: self.command("train", "--resume", str(folder))
         return self.train(folder, *(["--overwrite"] if over_old else []))
 
     def run(self, kind: str) -> None:

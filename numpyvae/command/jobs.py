@@ -370,15 +370,15 @@ def _kept(run: RunFolder, checkpoints: _Checkpoints, epochs: int) -> Iterator[No
         finally:
             if not (run.work / "checkpoint.npz").exists():
                 run.discard()
+        how = "nothing is kept"
         if run.is_unfinished():
             done = f"{len(run.load_checkpoint() or ())} of {epochs} epochs are kept"
             how = f"{done}; go on with: numpyvae train --resume {run.path}"
             if isinstance(error, KeyboardInterrupt):
                 error.args = (how,)
-            elif isinstance(error, OSError):
-                raise OSError(
-                    f"{error.filename or run.path}: {error.strerror or error}; {how}"
-                ) from None
+        if isinstance(error, OSError):
+            what = f"{error.filename or run.path}: {error.strerror or error}"
+            raise OSError(f"{what}; {how}") from None
         raise
 
 
