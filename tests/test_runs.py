@@ -18,6 +18,7 @@ from numpyvae import VAE, History, plotting
 from numpyvae.command import jobs, runs, settings
 from numpyvae.command.cli import main
 from numpyvae.command.usage import UsageError
+from numpyvae.support.streams import Purpose, stream
 
 RESULTS = ["settings.json", "model.npz", "history.csv", "summary.json"]
 
@@ -145,8 +146,10 @@ def test_a_run_that_is_stopped_after_its_training_only_does_the_rest(
     assert train(data, tmp_path / "whole", *more) == 0
 
     def interrupted(*_, **__):
+        assert len(History.load(run / "unfinished" / "checkpoint.npz")) == 4
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(jobs, "_SECONDS", 1e9)
     with monkeypatch.context() as patch:
         patch.setattr(jobs, where, interrupted)
         assert train(data, run, *more) == 130
@@ -179,6 +182,8 @@ def test_a_second_interrupt_ends_at_once(data, run, capsys, monkeypatch):
 def test_a_finished_run_says_so_and_stays(data, run, capsys):
     assert train(data, run) == 0
     before = {p: p.read_bytes() for p in run.iterdir()}
+    (run / "unfinished").mkdir()  # of a run that was killed at its first step
+    (run / "unfinished" / "elbo.png").touch()
     capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 0
     assert error(capsys) == f"numpyvae: {run}: the run is finished; there is nothing to do\n"
@@ -419,8 +424,10 @@ def test_a_picture_that_fails_costs_itself_and_a_warning(failure, data, run, cap
 def test_a_run_is_repeated_from_its_settings(data, run, tmp_path, capsys, monkeypatch):
     """Kills a setting that is not kept, and one that the command line cannot change."""
     more = ["--likelihood", "binomial", "--maximum", "3", "--estimator", "iwae"]
-    assert train(data, run, *more, "--train-importance", "2", "--hidden", "4", "3") == 0
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(data.parent)
+    assert train(data.name, run, *more, "--train-importance", "2", "--hidden", "4", "3") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     for number, file in enumerate((run, run / "settings.json", run / "summary.json")):
         other = tmp_path / f"other{number}"
         assert main(["train", "--settings", str(file), "--output", str(other)]) == 0
@@ -432,7 +439,7 @@ def test_a_run_is_repeated_from_its_settings(data, run, tmp_path, capsys, monkey
     assert "--train-importance: expected an --estimator" in error(capsys)
     args = ["--settings", str(run), "--dataset", "digits", "--epochs", "1", "--output", "third"]
     assert main(["train", *args, "--maximum", "16", "--test-rows", "5"]) == 0
-    found = read(tmp_path / "third")["settings"]
+    found = read(tmp_path / "elsewhere" / "third")["settings"]
     assert (found["likelihood"], found["maximum"], found["batch_size"]) == ("binomial:16", 16, 100)
     assert (found["hidden"], found["estimator"]) == ([4, 3], "iwae")
 
@@ -483,6 +490,8 @@ def test_the_validation_set_is_held_out_and_reported(data, run, capsys):
     assert (len(job.data.x_train), len(job.x_valid)) == (35, 15)
     both = np.concatenate([job.data.x_train, job.x_valid])
     assert sorted(map(bytes, both)) == sorted(map(bytes, np.asarray(x, both.dtype)))
+    held = stream(0, Purpose.VALIDATION).permutation(50)[:15]
+    assert job.x_valid.tobytes() == np.asarray(x[np.sort(held)], both.dtype).tobytes()
     again = jobs.Job.of(settings.make_settings(given | {"validation": 0.3, "seed": 5}))
     assert again.x_valid.tobytes() == job.x_valid.tobytes()
     more = ["--validation", "0.3", "--patience", "2", "--learning-rate", "0.1", "--epochs", "99"]
