@@ -41,7 +41,7 @@ import numpy as np
 
 from benchmarks.options import whole
 from numpyvae import VAE, History, plotting  # noqa: F401  (loaded before the forks)
-from numpyvae.command import jobs
+from numpyvae.command import checkpoints, jobs
 from numpyvae.command.cli import main as command
 from numpyvae.command.runs import RESULTS, RunFolder
 
@@ -139,7 +139,7 @@ class Trials:
 
     def command(self, *args: str) -> int:
         """Run the command in a process that ends with it."""
-        jobs._SECONDS = jobs._SHARE = 0.0  # a checkpoint in each epoch
+        checkpoints._SECONDS = checkpoints._SHARE = 0.0  # a checkpoint in each epoch
         if not self.draw:
             jobs.pictures = touch_pictures
         return command(args)

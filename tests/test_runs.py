@@ -15,7 +15,8 @@ import pytest
 
 import numpyvae
 from numpyvae import VAE, History, plotting
-from numpyvae.command import jobs, runs, settings
+from numpyvae.command import checkpoints, jobs, runs, settings
+from numpyvae.command.checkpoints import Checkpoints
 from numpyvae.command.cli import main
 from numpyvae.command.usage import UsageError
 from numpyvae.support.streams import Purpose, stream
@@ -75,14 +76,14 @@ def error(capsys):
 
 def stop_in_epoch(monkeypatch, epoch, failure=KeyboardInterrupt):
     """Let the training fail after the work of an epoch, before it is kept."""
-    real = jobs._Checkpoints.__call__
+    real = Checkpoints.__call__
 
     def call(self, vae, history):
         if len(history) == epoch:
             raise failure
         real(self, vae, history)
 
-    monkeypatch.setattr(jobs._Checkpoints, "__call__", call)
+    monkeypatch.setattr(Checkpoints, "__call__", call)
 
 
 # Stop and go on.
@@ -101,7 +102,7 @@ def test_a_run_that_is_interrupted_again_and_again_ends_with_the_same_bytes(
     expected = results(tmp_path / "whole")
     assert (len(expected[0]) < 12) == bool(more[:-4])
     capsys.readouterr()
-    monkeypatch.setattr(jobs, "_SECONDS", seconds)
+    monkeypatch.setattr(checkpoints, "_SECONDS", seconds)
     arguments = []
     for epoch in (2, 3, 5, 5):
         with monkeypatch.context() as patch:
@@ -149,11 +150,11 @@ def test_a_run_that_is_stopped_after_its_training_only_does_the_rest(
         assert len(History.load(run / "unfinished" / "checkpoint.npz")) == 4
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "_SECONDS", 1e9)
+    monkeypatch.setattr(checkpoints, "_SECONDS", 1e9)
     with monkeypatch.context() as patch:
         patch.setattr(jobs, where, interrupted)
         assert train(data, run, *more) == 130
-    monkeypatch.setattr(jobs._Checkpoints, "__call__", lambda *_: pytest.fail("another epoch"))
+    monkeypatch.setattr(Checkpoints, "__call__", lambda *_: pytest.fail("another epoch"))
     assert main(["train", "--resume", str(run)]) == 0
     assert results(run) == results(tmp_path / "whole")
 
@@ -164,7 +165,7 @@ def test_a_second_interrupt_ends_at_once(data, run, capsys, monkeypatch):
     def stopped_too(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "_SECONDS", 1e9)
+    monkeypatch.setattr(checkpoints, "_SECONDS", 1e9)
     stop_in_epoch(monkeypatch, 3)
     first = runs.RunFolder.save_checkpoint
     calls = []
@@ -594,6 +595,23 @@ def test_what_is_printed_and_written_is_strict_json(data, run, capsys, monkeypat
     printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert printed == read(run)
     assert (printed["kl"], printed["test_elbo"], printed["bounds"]) == (None, None, [[None, 1]])
+
+
+def test_train_and_evaluate_print_their_progress_without_a_terminal(
+    data, run, capsys, monkeypatch
+):
+    """Kills an hour of silence in a log file."""
+    monkeypatch.setattr("numpyvae.support.progress._SECONDS", 0.0)
+    assert train(data, run) == 0
+    err = capsys.readouterr().err
+    assert "epoch 4/4  ELBO -" in err
+    assert "piece 1/1  2 of 2 draws" in err
+    assert main(["evaluate", str(run), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["test_rows"] == 5
+    assert "piece 1/1  2 of 2 draws" in err
+    assert main(["evaluate", str(run), "--bounds", "elbo,ais", "--n-chains", "1"]) == 0
+    assert "move 1/" in capsys.readouterr().err
 
 
 # Kills and full disks: the short form of `python -m benchmarks.kills`.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
 from ..support.streams import Purpose, stream
 from ..support.versions import provenance
+from .checkpoints import Checkpoints, kept_if_stopped
 from .measuring import evaluate
 from .preparation import DATASETS, Prepared, prepare
 from .runs import RunFolder, claimed, fingerprint, recorded
@@ -314,83 +315,15 @@ def accelerated(vae: VAE, accelerator: str | None) -> VAE:
         raise UsageError(f"--accelerator {accelerator}: {error}; leave the option out") from None
 
 
-# How the work is done, and what is kept if it is stopped.
-
-
-class _Checkpoints:
-    """A callback of `fit` that keeps the last finished epoch, in memory and on disk.
-
-    The file is written after the first epoch, and then when it is a second old and the last write
-    took less than a twentieth of the time since.
-    """
-
-    def __init__(self, run: RunFolder, before: History) -> None:
-        self.run, self.rows = run, before.rows
-        self.kept: History | None = None  # newer than the file
-        self.seconds = before.rows[-1]["seconds"] if before.rows else 0.0
-        self._next = 0.0
-
-    def __call__(self, vae: VAE, history: History) -> None:
-        history.rows[-1]["seconds"] += self.seconds  # those of the run, before this process too
-        kept = history.copy()
-        kept.last_parameters = vae.parameters.flat.copy()
-        self.kept, self.rows = kept, kept.rows
-        if time.monotonic() >= self._next:
-            self.write()
-
-    def write(self) -> None:
-        """Write the last finished epoch, if the file has an older one."""
-        if self.kept is None:
-            return
-        start = time.monotonic()
-        self.run.save_checkpoint(self.kept)
-        self.kept = None
-        now = time.monotonic()
-        self._next = now + max(_SECONDS, _SHARE * (now - start))
-
-
-_SECONDS, _SHARE = 1.0, 20.0
-
-
-@contextmanager
-def _kept(run: RunFolder, checkpoints: _Checkpoints, epochs: int) -> Iterator[None]:
-    """If the block is stopped or fails, keep the last finished epoch, and say how to go on.
-
-    Nothing is kept of a training that diverges, since it would diverge again.
-    """
-    try:
-        yield
-    except FloatingPointError:
-        run.discard()
-        raise
-    except BaseException as error:
-        try:
-            with suppress(OSError):  # a full disk, say
-                checkpoints.write()
-        finally:
-            if not (run.work / "checkpoint.npz").exists():
-                run.discard()
-        how = "nothing is kept"
-        if run.is_unfinished():
-            done = f"{len(run.load_checkpoint() or ())} of {epochs} epochs are kept"
-            how = f"{done}; go on with: numpyvae train --resume {run.path}"
-            if isinstance(error, KeyboardInterrupt):
-                error.args = (how,)
-        if isinstance(error, OSError):
-            what = f"{error.filename or run.path}: {error.strerror or error}"
-            raise OSError(f"{what}; {how}") from None
-        raise
-
-
 def _work(
     run: RunFolder, job: Job, history: History | None, progress: bool, start: float
 ) -> dict[str, Any]:
     """Do the work of a run from a history on, which is None for a new run."""
     s, vae = job.settings, job.vae
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
-    checkpoints = _Checkpoints(run, history or History())
+    checkpoints = Checkpoints(run, history or History())
     start -= checkpoints.seconds
-    with _kept(run, checkpoints, s.epochs):
+    with kept_if_stopped(run, checkpoints, s.epochs):
         if history is None:
             run.begin(job.record())
         history = _fit(job, fast, history or History(), checkpoints, progress)
@@ -408,7 +341,7 @@ def _work(
 
 
 def _fit(
-    job: Job, vae: VAE, history: History, checkpoints: _Checkpoints, progress: bool
+    job: Job, vae: VAE, history: History, checkpoints: Checkpoints, progress: bool
 ) -> History:
     """Train the model for the epochs that are left, with a progress line if that is wanted."""
     s = job.settings
