@@ -37,6 +37,7 @@ from .usage import UsageError
 __all__ = [
     "PICTURES",
     "RunFolder",
+    "array_fingerprint",
     "claimed",
     "fingerprint",
     "read_json",
@@ -250,7 +251,7 @@ def _check_names(path: Path) -> None:
 
 
 def fingerprint(data: Prepared) -> dict[str, Any]:
-    """Return shape, dtype and SHA-256 of the prepared arrays, and the shape of an image.
+    """Return the fingerprints of the prepared arrays, and the shape of an image.
 
     Examples
     --------
@@ -258,16 +259,25 @@ def fingerprint(data: Prepared) -> dict[str, Any]:
     >>> fingerprint(prepare("digits", "bernoulli"))["x_train"]["shape"]
     [3823, 64]
     """
-    found: dict[str, Any] = {}
-    for name in ("x_train", "x_test"):
-        x = getattr(data, name)
-        digest = hashlib.sha256()
-        for block in row_blocks(x):
-            digest.update(np.ascontiguousarray(block).data)
-        found[name] = {
-            "shape": list(x.shape), "dtype": x.dtype.str, "sha256": digest.hexdigest()
-        }  # fmt: skip
-    return found | {"image_shape": None if data.image_shape is None else list(data.image_shape)}
+    return {
+        "x_train": array_fingerprint(data.x_train),
+        "x_test": array_fingerprint(data.x_test),
+        "image_shape": None if data.image_shape is None else list(data.image_shape),
+    }
+
+
+def array_fingerprint(x: np.ndarray) -> dict[str, Any]:
+    """Return shape, dtype and SHA-256 of an array, which is read in blocks.
+
+    Examples
+    --------
+    >>> array_fingerprint(np.zeros((2, 3), np.uint8))["dtype"]
+    '|u1'
+    """
+    digest = hashlib.sha256()
+    for block in row_blocks(x):
+        digest.update(np.ascontiguousarray(block).data)
+    return {"shape": list(x.shape), "dtype": x.dtype.str, "sha256": digest.hexdigest()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

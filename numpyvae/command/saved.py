@@ -8,7 +8,7 @@ from typing import Any
 
 from .parser import OF_RUN
 from .preparation import Prepared
-from .runs import RunFolder, fingerprint, read_json, recorded, unfinished
+from .runs import RunFolder, array_fingerprint, read_json, recorded, unfinished
 from .settings import OPTIONS, read_settings
 
 __all__ = ["changed_data", "image_shape", "model_file", "settings_from", "take_settings_of_run"]
@@ -79,7 +79,7 @@ def take_settings_of_run(args: Namespace) -> dict[str, Any]:
 
 def changed_data(before: dict[str, Any], data: Prepared) -> bool:
     """Tell whether the test rows are others than `before`, what a run recorded, if anything."""
-    return "x_test" in before and before["x_test"] != fingerprint(data)["x_test"]
+    return "x_test" in before and before["x_test"] != array_fingerprint(data.x_test)
 
 
 def image_shape(path: Path) -> tuple[int, int] | None:
