@@ -88,7 +88,7 @@ def _train(args: Namespace) -> int:
         output, summary = args.resume, _resume(args, given)
     else:
         output = args.output or DEFAULT_RUN
-        earlier = {} if args.settings is None else saved.settings_from(args.settings, bool(given))
+        earlier = {} if args.settings is None else saved.settings_from(args.settings)
         settings = make_settings(earlier | given)
         summary = jobs.train(settings, output, progress=True, overwrite=args.overwrite)
     if summary is None:

@@ -123,7 +123,9 @@ def resume(output: Path, given: dict[str, Any], progress: bool = False) -> dict[
         _refuse_other(settings, given, folder)
         if not run.is_unfinished():
             return None
-        job = Job.of(Settings(**settings | given))
+        settings |= read_settings(saved.get("as_given", {}), folder / "settings.json")
+        settings |= {name: given[name] for name in _PLACES if name in given}
+        job = Job.of(Settings(**settings))
         with job.blas_threads():
             _compare(saved, job.record(), folder)
             return _work(run, job, run.load_checkpoint() or History(), progress, start)

@@ -35,11 +35,11 @@ def model_file(path: Path) -> Path:
     raise FileNotFoundError(f"{path}: expected a run folder with model.npz, got {got}; {remedy}")
 
 
-def settings_from(file: Path, changed: bool) -> dict[str, Any]:
+def settings_from(file: Path) -> dict[str, Any]:
     """Return the settings of an earlier run from its folder or its `settings.json`.
 
-    If other options change single ones, those that `train` had found from the data or from the
-    estimator are found anew.
+    They are those that were given: what `train` found from the data or from the estimator, it
+    finds again.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def settings_from(file: Path, changed: bool) -> dict[str, Any]:
         file = next((f for f in folders if recorded(f)), file) / "settings.json"
     record = read_json(file)
     found = read_settings(record.get("settings"), file)
-    return found | (read_settings(record.get("as_given", {}), file) if changed else {})
+    return found | read_settings(record.get("as_given", {}), file)
 
 
 _OF_DATA = ("dataset", "folder", "maximum", "test_rows")
