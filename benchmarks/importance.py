@@ -25,10 +25,9 @@ import time
 import numpy as np
 
 from benchmarks.options import whole
-from numpyvae import VAE, fit, importance_log_likelihood, mean_terms
+from numpyvae import VAE, Adam, cosine_schedule, fit, importance_log_likelihood, mean_terms
 from numpyvae.command.preparation import prepare
 from numpyvae.core.likelihoods import parse_likelihood
-from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.diagnostics import active_units
 from numpyvae.estimators import make_estimator
 

@@ -22,8 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 import numpyvae
-from numpyvae import datasets, plotting
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, cosine_schedule, datasets, plotting
 from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
 from numpyvae.inference import variational_em
 

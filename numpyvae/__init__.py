@@ -15,13 +15,16 @@ from .core.elbo import (
     log_joint,
     sampled_elbo,
 )
-from .core.layers import register_activation
-from .core.likelihoods import Likelihood, register_likelihood
+from .core.likelihoods import Likelihood
 from .core.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
-from .core.training import EarlyStopping, fit, mean_terms
+from .core.training import fit
 from .core.vae import VAE
+from .estimators.evaluation import mean_terms
 from .support.history import History, NonFiniteError
 from .support.progress import Progress
+from .support.registry import register_activation, register_likelihood
+from .support.schedules import burda_schedule, cosine_schedule
+from .support.stopping import EarlyStopping
 
 __version__ = "0.1.0"
 
@@ -40,6 +43,8 @@ __all__ = [
     "Optimizer",
     "Progress",
     "RMSProp",
+    "burda_schedule",
+    "cosine_schedule",
     "elbo",
     "elbo_and_grad",
     "elbo_terms",

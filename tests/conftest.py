@@ -12,9 +12,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from numpyvae import VAE
-from numpyvae.core import likelihoods
-from numpyvae.core.layers import ACTIVATIONS
 from numpyvae.core.parameters import Parameters
+from numpyvae.support import registry
+from numpyvae.support.registry import ACTIVATIONS
 
 # Small products: a second BLAS thread costs more than it gives, most of all on a busy machine.
 threadpool_limits(1, "blas")
@@ -43,7 +43,7 @@ def empty_gradients_contain_nan():
 @pytest.fixture(autouse=True)
 def registries_stay_as_they_are():
     """Forget what a test, or an example on a page, has registered."""
-    before = [(table, dict(table)) for table in (ACTIVATIONS, likelihoods.LIKELIHOODS)]
+    before = [(table, dict(table)) for table in (ACTIVATIONS, registry.LIKELIHOODS)]
     yield
     for table, entries in before:
         table.clear()

@@ -24,7 +24,7 @@ from numpyvae import (
 )
 from numpyvae.core.elbo import elbo_terms, log_joint, sampled_elbo
 from numpyvae.core.optimizers import OPTIMIZERS, make_optimizer
-from numpyvae.core.training import mean_terms
+from numpyvae.estimators.evaluation import mean_terms
 
 D, J, N = 4, 2, 6
 GOOD = np.random.default_rng(0).integers(0, 2, (N, D)).astype(float)

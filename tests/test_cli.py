@@ -22,6 +22,7 @@ from numpyvae.command.cli import main
 from numpyvae.command.parser import parse
 from numpyvae.command.preparation import prepare
 from numpyvae.core import layers
+from numpyvae.support import registry
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--eval-importance", "5", "--test-rows", "40"]
 
@@ -448,7 +449,7 @@ def test_gradcheck_prints_all_and_fails_on_a_wrong_gradient(capsys, monkeypatch)
         y, pull = layers.tanh(x)
         return y, lambda dy: pull(dy) * (1 + 1e-9)
 
-    monkeypatch.setitem(layers.ACTIVATIONS, "tanh", wrong_tanh)
+    monkeypatch.setitem(registry.ACTIVATIONS, "tanh", wrong_tanh)
     assert main(["gradcheck"]) == 1
     assert "WRONG" in capsys.readouterr().out
 

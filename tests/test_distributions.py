@@ -16,6 +16,8 @@ from scipy import special, stats
 from test_layers import check_pullback, draw
 
 from numpyvae.core import distributions
+from numpyvae.estimators.weights import sampled_kl
+from numpyvae.support.special import log_binomial_coefficient, log_mean_exp
 
 TINIEST = sys.float_info.min  # below it a float64 has no full set of digits
 
@@ -132,7 +134,7 @@ def test_sampled_kl_is_the_log_ratio_at_z():
     mu, logvar, eps = draw(4, 3), draw(4, 3, seed=1), draw(2, 4, 3, seed=2)
     sigma = np.exp(logvar / 2)
     z = mu + sigma * eps
-    log_ratio, _ = distributions.sampled_kl(z, logvar, eps)
+    log_ratio, _ = sampled_kl(z, logvar, eps)
     exact = (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)).sum(axis=-1)
     np.testing.assert_allclose(log_ratio, exact, rtol=1e-12, atol=1e-12)
 
@@ -142,7 +144,7 @@ def test_sampled_kl_pullback():
     eps = draw(2, 4, 3, seed=2)
 
     def log_ratio(z, logvar):
-        return distributions.sampled_kl(z, logvar, eps)
+        return sampled_kl(z, logvar, eps)
 
     check_pullback(log_ratio, draw(2, 4, 3), draw(4, 3, seed=1))
 
@@ -297,11 +299,11 @@ def test_bernoulli_of_grays_is_the_cross_entropy():
 def test_log_binomial_coefficient(n, dtype):
     """Kills factorials in floating point, and a coefficient looked up at n − x off by one."""
     x = np.arange(n + 1).astype(dtype)[:, None]
-    found = distributions.log_binomial_coefficient(x, n)
+    found = log_binomial_coefficient(x, n)
     assert found.dtype == ("float32" if dtype == "float32" else "float64")
     exact = [math.log(math.comb(n, k)) for k in range(n + 1)]
     np.testing.assert_allclose(found, exact, rtol=1e-7 if dtype == "float32" else 1e-15)
-    stacked = distributions.log_binomial_coefficient(np.stack([x, x]), n)
+    stacked = log_binomial_coefficient(np.stack([x, x]), n)
     assert np.array_equal(stacked, [found, found])
 
 
@@ -310,7 +312,7 @@ def test_log_binomial_coefficient_of_the_most_trials():
     n = 1 << 16
     k = np.append(np.arange(0, n, 1000), n)
     exact = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-    found = distributions.log_binomial_coefficient(k[:, None], n)
+    found = log_binomial_coefficient(k[:, None], n)
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-9)
 
 
@@ -322,7 +324,7 @@ def check_log_mean_exp():
     for shape in ((7,), (7, 4), (1, 4), (7, 3, 4)):
         for dtype in ("float32", "float64"):
             a = (10 * draw(*shape)).astype(dtype)
-            found = distributions.log_mean_exp(a)
+            found = log_mean_exp(a)
             assert found.dtype == np.float64
             exact = special.logsumexp(a.astype(float), axis=0) - math.log(len(a))
             np.testing.assert_allclose(found, exact, rtol=1e-14, atol=1e-14)
@@ -331,10 +333,10 @@ def check_log_mean_exp():
 def check_log_mean_exp_in_pieces():
     """Kills a sum that is not scaled to the new maximum, and a count of the last piece alone."""
     a = 100 * draw(9, 4)
-    whole = distributions.log_mean_exp(a)
+    whole = log_mean_exp(a)
     for a_part in (a, np.sort(a, axis=0), -np.sort(-a, axis=0)):  # the maximum comes anywhere
         for stops in ([1], [4, 5], range(1, 9)):
-            found = distributions.log_mean_exp(iter(np.split(a_part, stops)))
+            found = log_mean_exp(iter(np.split(a_part, stops)))
             np.testing.assert_allclose(found, whole, rtol=1e-14)
 
 
@@ -344,15 +346,15 @@ def check_log_mean_exp_of_zero_weights():
     a = np.array([[-inf, -inf, 3.0], [-inf, 5.0, -inf], [-inf, 6.0, -inf]])
     exact = [-inf, np.logaddexp(5, 6) - math.log(3), 3 - math.log(3)]
     for pieces in (a, np.split(a, 3), np.split(a[::-1], 3), np.split(a, [2])):
-        np.testing.assert_allclose(distributions.log_mean_exp(pieces), exact, rtol=1e-14)
-    assert distributions.log_mean_exp(np.array([-inf, -inf])) == -inf
+        np.testing.assert_allclose(log_mean_exp(pieces), exact, rtol=1e-14)
+    assert log_mean_exp(np.array([-inf, -inf])) == -inf
 
 
 def check_log_mean_exp_of_extremes():
     """Kills exp of a log weight as it is: one overflows, and the others are all zero."""
     a = np.array([[-2000.0, 900.0, 1e300], [-2000.0, 900.0, -1e300]])
     for pieces in (a, [a[:1], a[1:]]):
-        found = distributions.log_mean_exp(pieces)
+        found = log_mean_exp(pieces)
         np.testing.assert_allclose(found, [-2000.0, 900.0, 1e300], rtol=1e-14)
 
 

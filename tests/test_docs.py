@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import numpyvae
-from numpyvae.core.layers import ACTIVATIONS
+from numpyvae.support.registry import ACTIVATIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -17,13 +17,12 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import special, stats
 from test_layers import REFERENCE
 
-from numpyvae import VAE, bounds
+from numpyvae import VAE, bounds, fit, mean_terms
 from numpyvae.clinic.gradcheck import central_difference, complex_step, relative_error
 from numpyvae.core.elbo import Estimator
-from numpyvae.core.layers import name_of
-from numpyvae.core.training import fit, mean_terms
 from numpyvae.estimators import SGVBA
 from numpyvae.inference.given_q import terms_given_q
+from numpyvae.support.registry import name_of
 
 # `numpyvae.core.elbo` is the function: the module of the same name has to be asked for.
 elbo = importlib.import_module("numpyvae.core.elbo")

@@ -14,10 +14,10 @@ from scipy import special, stats
 from numpyvae import VAE, datasets, fit
 from numpyvae.bounds import log_weights
 from numpyvae.core.distributions import gaussian_kl
-from numpyvae.core.layers import ACTIVATIONS
 from numpyvae.core.likelihoods import Likelihood
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, QuadratureError
 from numpyvae.exact.integration import gauss_lobatto, panels, trapezoidal
+from numpyvae.support.registry import ACTIVATIONS
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
 tight = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)

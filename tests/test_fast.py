@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from conftest import LIKELIHOODS, data_for, noise, small_vae
 
-from numpyvae import VAE, NonFiniteError, elbo_and_grad, fast, fit
+from numpyvae import VAE, Adam, NonFiniteError, cosine_schedule, elbo_and_grad, fast, fit
 from numpyvae.bounds import importance_log_likelihood
 from numpyvae.clinic.gradcheck import relative_error
 from numpyvae.core.distributions import binomial_logpmf
 from numpyvae.core.layers import sigmoid, tanh
 from numpyvae.core.likelihoods import Binomial
-from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.estimators import IWAE, SGVBB
 from numpyvae.fast import CompiledAdam, compiled
 from numpyvae.fast.adam import kernels

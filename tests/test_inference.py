@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numpyvae import VAE, datasets, fit
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import VAE, Adam, cosine_schedule, datasets, fit
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, ppca_maximum_likelihood
 from numpyvae.inference import m_step, noise_nodes, variational_em, variational_inference
 

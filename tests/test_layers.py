@@ -11,8 +11,9 @@ from scipy import special
 
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core import layers
+from numpyvae.support import registry
 
-ACTIVATIONS = tuple(layers.ACTIVATIONS)
+ACTIVATIONS = tuple(registry.ACTIVATIONS)
 REFERENCE = {
     "tanh": np.tanh,
     "relu": lambda a: np.where(a > 0, a, 0.0),
@@ -73,13 +74,13 @@ def collected(f):
 
 def check_activation_pullback(name):
     """Kills tanh′ on a sigmoid's output, σ′ on tanh, the wrong side of a relu."""
-    check_pullback(layers.ACTIVATIONS[name], draw(5, 3))
-    check_pullback(layers.ACTIVATIONS[name], 20 * draw(2, 3, 4))
+    check_pullback(registry.ACTIVATIONS[name], draw(5, 3))
+    check_pullback(registry.ACTIVATIONS[name], 20 * draw(2, 3, 4))
 
 
 def check_activation_values(name):
     x = np.concatenate([np.linspace(-40, 40, 401), [-1000.0, -800.0, 800.0, 1000.0]])
-    y, pull = layers.ACTIVATIONS[name](x)
+    y, pull = registry.ACTIVATIONS[name](x)
     np.testing.assert_allclose(y, REFERENCE[name](x), rtol=1e-14, atol=1e-16)
     assert np.isfinite(pull(np.ones_like(x))).all()
 
@@ -96,7 +97,7 @@ def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
 
     def mlp(x, *flat):
         pairs = list(zip(flat[::2], flat[1::2]))
-        y, pull = layers.mlp(x, pairs, layers.ACTIVATIONS[name])
+        y, pull = layers.mlp(x, pairs, registry.ACTIVATIONS[name])
         return y, lambda dy, into: pull(dy, list(zip(into[::2], into[1::2])))
 
     weights = [draw(*s, seed=i) for i, s in enumerate(shapes)]
@@ -106,7 +107,7 @@ def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
 def check_mlp_values(name="tanh"):
     """Kills an activation on the output layer, which complex steps cannot see."""
     x, W0, b0, W1, b1 = draw(5, 3), draw(3, 4), draw(4), draw(4, 2), draw(2)
-    y, _ = layers.mlp(x, [(W0, b0), (W1, b1)], layers.ACTIVATIONS[name])
+    y, _ = layers.mlp(x, [(W0, b0), (W1, b1)], registry.ACTIVATIONS[name])
     hidden = REFERENCE[name](np.einsum("ri,ij->rj", x, W0) + b0)
     np.testing.assert_allclose(y, np.einsum("ri,ij->rj", hidden, W1) + b1, rtol=1e-13, atol=1e-13)
 
@@ -222,5 +223,5 @@ def test_unwanted_input_gradient_is_not_computed_and_weights_do_not_care(widths)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_float32_stays_float32(name):
     x, W, b = (draw(*s).astype("float32") for s in ((5, 3), (3, 2), (2,)))
-    y, pull = layers.mlp(x, [(W, b), (W[:2], b)], layers.ACTIVATIONS[name])
+    y, pull = layers.mlp(x, [(W, b), (W[:2], b)], registry.ACTIVATIONS[name])
     assert y.dtype == pull(np.ones_like(y)).dtype == np.float32

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from numpyvae.core import optimizers
 from numpyvae.core.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, Momentum, RMSProp
+from numpyvae.support import schedules
 
 NAMES = tuple(OPTIMIZERS)
 SETTINGS = {
@@ -249,22 +250,22 @@ def test_memory_of_one_or_more_is_refused(kind, name, memory):
 @given(st.floats(0.1, 1e4), st.floats(0, 1), st.floats(0, 2))
 def test_cosine_schedule(epochs, final, fraction):
     """Kills degrees for radians, a second half that rises, a fall below `final`."""
-    factor = optimizers.cosine_schedule(epochs, final)
+    factor = schedules.cosine_schedule(epochs, final)
     exact = final + (1 - final) * (1 + math.cos(math.pi * min(fraction, 1))) / 2
     assert abs(factor(fraction * epochs) - exact) <= 1e-12
     assert factor(0.0) == 1
     assert abs(factor(epochs) - final) <= 1e-15
-    assert optimizers.cosine_schedule(epochs)(epochs) == 0
+    assert schedules.cosine_schedule(epochs)(epochs) == 0
 
 
 def check_burda_schedule():
     """Kills a stage that ends an epoch early or late: 10^(−i/7) for 3^i passes, i = 0 … 7."""
     passes = [i for i in range(8) for _ in range(3**i)]
     assert len(passes) == 3280
-    found = [optimizers.burda_schedule(epoch) for epoch in range(3280)]
+    found = [schedules.burda_schedule(epoch) for epoch in range(3280)]
     np.testing.assert_allclose(found, [10 ** (-i / 7) for i in passes], rtol=1e-15)
-    assert optimizers.burda_schedule(0.99) == 1
-    assert optimizers.burda_schedule(5000) == 0.1
+    assert schedules.burda_schedule(0.99) == 1
+    assert schedules.burda_schedule(5000) == 0.1
 
 
 def test_burda_schedule():

@@ -35,11 +35,12 @@ from numpyvae.clinic.gradcheck import check_pullback, complex_step, relative_err
 from numpyvae.core import likelihoods
 from numpyvae.core.distributions import poisson_logpmf
 from numpyvae.core.elbo import Estimator, elbo, elbo_and_grad
-from numpyvae.core.layers import ACTIVATIONS, name_of, sigmoid, softplus
-from numpyvae.core.likelihoods import LIKELIHOODS, parse_likelihood
+from numpyvae.core.layers import sigmoid, softplus
+from numpyvae.core.likelihoods import parse_likelihood
 from numpyvae.estimators import ESTIMATORS
 from numpyvae.exact import FiniteMixture, Gaussian, Quadrature, exact_model
 from numpyvae.inference import m_step, variational_inference
+from numpyvae.support.registry import ACTIVATIONS, LIKELIHOODS, name_of
 
 matplotlib.use("Agg")
 

@@ -20,9 +20,8 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from numpyvae import VAE, plotting
+from numpyvae import VAE, History, mean_terms, plotting
 from numpyvae.bounds import Comparison, Estimate, ImportanceCurve
-from numpyvae.core.training import History, mean_terms
 from numpyvae.diagnostics import RateDistortion
 
 DEFAULTS = dict(matplotlib.rcParams)  # before anything is drawn: a leak shows in any order

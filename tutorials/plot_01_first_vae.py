@@ -23,8 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import numpyvae
-from numpyvae import datasets, plotting
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, cosine_schedule, datasets, plotting
 
 digits = datasets.load_digits()
 grays = digits.grays("train")

@@ -22,8 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import numpyvae
-from numpyvae import datasets
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, cosine_schedule, datasets
 from numpyvae.diagnostics import active_units
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood
 

@@ -22,8 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import numpyvae
-from numpyvae import bounds, datasets, plotting
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, bounds, cosine_schedule, datasets, plotting
 from numpyvae.diagnostics import decompose_gap
 from numpyvae.estimators import IWAE
 from numpyvae.exact import Quadrature

@@ -42,11 +42,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import numpyvae
-from numpyvae import datasets
+from numpyvae import Adam, cosine_schedule, datasets
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.distributions import gaussian_logpdf, reparameterize
 from numpyvae.core.elbo import log_joint
-from numpyvae.core.optimizers import Adam, cosine_schedule
 from numpyvae.estimators import IWAE, STLIWAE, DReG, make_estimator
 
 threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower

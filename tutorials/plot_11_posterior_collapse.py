@@ -34,8 +34,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import numpyvae
-from numpyvae import datasets
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, cosine_schedule, datasets
 from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.estimators import SGVBB
 from numpyvae.exact import LinearGaussian, ppca_maximum_likelihood

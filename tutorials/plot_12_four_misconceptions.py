@@ -32,8 +32,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import numpyvae
-from numpyvae import datasets, plotting
-from numpyvae.core.optimizers import Adam, cosine_schedule
+from numpyvae import Adam, cosine_schedule, datasets, plotting
 from numpyvae.diagnostics import active_units, rate_distortion
 from numpyvae.estimators import SGVBB
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core.distributions import log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import (
     check_choice,
@@ -36,6 +35,7 @@ from ..support.checks import (
 )
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
+from ..support.special import log_mean_exp
 from ..support.streams import Purpose, stream
 from .annealing import (
     PILOT_CHAINS,

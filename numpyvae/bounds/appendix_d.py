@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.distributions import log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.special import log_mean_exp
 from ..support.streams import Purpose
 from .hmc import sample
 from .path import Path

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.distributions import log_mean_exp
-from ..core.elbo import weigh
 from ..core.vae import VAE
+from ..estimators.weights import weigh
 from ..support.checks import check_count, check_data, check_noise, check_rows, check_seed
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
+from ..support.special import log_mean_exp
 from ..support.streams import Purpose, stream
 from .streams import decoder_megabytes, how_many, rows_in_cache
 

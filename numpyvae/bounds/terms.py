@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.distributions import gaussian_kl
-from ..core.elbo import Terms, weigh
+from ..core.elbo import Terms
 from ..core.vae import VAE
+from ..estimators.weights import weigh
 from .streams import RowStreams, row_slices
 
 __all__ = ["row_terms"]

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.elbo import weigh
 from ..core.vae import VAE
+from ..estimators.weights import weigh
 from ..support.checks import check_count, check_data, check_positive, check_rows, check_seed
 from ..support.parallel import check_jobs
 from ..support.progress import progress_line

@@ -22,14 +22,14 @@ from ..core.distributions import (
     log_prior,
     poisson_logpmf,
     reparameterize,
-    sampled_kl,
 )
 from ..core.elbo import Estimator, elbo, sampled_elbo
-from ..core.layers import ACTIVATIONS, dense, mlp
-from ..core.likelihoods import LIKELIHOODS
+from ..core.layers import dense, mlp
 from ..core.vae import VAE
 from ..estimators import SGVBA
+from ..estimators.weights import sampled_kl
 from ..support.checks import check_seed
+from ..support.registry import ACTIVATIONS, LIKELIHOODS
 from ..support.streams import Purpose, stream
 
 __all__ = [

@@ -16,12 +16,14 @@ import numpy as np
 
 from .. import __version__
 from ..core.elbo import Estimator
-from ..core.optimizers import Optimizer, cosine_schedule, make_optimizer
-from ..core.training import EarlyStopping, fit
+from ..core.optimizers import Optimizer, make_optimizer
+from ..core.training import fit
 from ..core.vae import VAE
 from ..fast import CompiledAdam, compiled
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
+from ..support.schedules import cosine_schedule
+from ..support.stopping import EarlyStopping
 from ..support.streams import Purpose, stream
 from ..support.versions import provenance
 from .checkpoints import Checkpoints, kept_if_stopped

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..bounds import importance_log_likelihood
-from ..core.training import mean_terms
 from ..core.vae import VAE
 from ..diagnostics import active_units
+from ..estimators.evaluation import mean_terms
 from ..support.streams import Purpose, stream
 from .preparation import Prepared
 from .usage import UsageError

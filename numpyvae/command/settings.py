@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.elbo import Estimator
-from ..core.layers import ACTIVATIONS
 from ..core.optimizers import OPTIMIZERS
 from ..estimators import ESTIMATORS, make_estimator
+from ..support.registry import ACTIVATIONS
 from .preparation import check_source
 from .usage import (
     Check,

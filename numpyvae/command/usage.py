@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..bounds.compare import KINDS
-from ..core.likelihoods import LIKELIHOODS, Binomial, Likelihood, parse_likelihood
+from ..core.likelihoods import Binomial, Likelihood, parse_likelihood
 from ..support.checks import check_choice, check_count, check_positive, check_weight, shown
+from ..support.registry import LIKELIHOODS
 
 __all__ = [
     "UsageError",

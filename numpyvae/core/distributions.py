@@ -1,31 +1,32 @@
 """Densities, the Gaussian KL and the reparameterization, each with its pullback.
 
 Every log density is *summed over the last axis*, with every normalizing constant, in nats: the
-log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that data
-x (B, D) go with decoder outputs (L, B, D); a pullback returns each gradient in the shape of its
-argument.
+log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that x (B, D)
+goes with decoder outputs (L, B, D). A pullback returns each gradient in the shape of its argument.
+
+- `x : (..., D) array`
+- `mu : (..., D) array`; of q_φ(z|x), (B, J)
+- `logvar : (..., D) array`, log σ²
+- `eps : (L, B, J) array`, standard normal noise
+- `z : (..., J) array`
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
 
 import numpy as np
 
-from .layers import exp_minus_abs, log1p
+from ..support.special import exp_minus_abs, log_binomial_coefficient, log_factorial, sum_log1p
 
 __all__ = [
     "binomial_logpmf",
     "gaussian_kl",
     "gaussian_logpdf",
-    "log_binomial_coefficient",
-    "log_mean_exp",
     "log_prior",
     "poisson_logpmf",
     "reparameterize",
-    "sampled_kl",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -49,13 +50,7 @@ def reparameterize(
 
     z = μ + σ ε,  σ = exp(½ log σ²),  ε ~ N(0, I)   (Kingma & Welling 2013, §2.4)
 
-    The randomness sits in ε, so z can be differentiated: ∂z/∂μ = 1, ∂z/∂log σ² = ½ σ ε.
-
-    Parameters
-    ----------
-    mu, logvar : (B, J) array
-    eps : (L, B, J) array
-        Standard normal noise.
+    The randomness is in ε, so z can be differentiated: ∂z/∂μ = 1, ∂z/∂log σ² = ½ σ ε.
 
     Returns
     -------
@@ -80,17 +75,12 @@ def reparameterize(
 
 
 def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Kullback-Leibler divergence from N(μ, σ²) to the standard normal prior, closed form.
+    """Kullback–Leibler divergence from N(μ, σ²) to the prior N(0, I), in closed form.
 
     KL(q_φ(z|x) ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²)   (K&W 2013, appendix B)
 
-    σ² − 1 − log σ² is computed as expm1(log σ²) − log σ²: no cancellation against 1, so the KL
-    is zero at the prior, and near it wrong by less than |log σ²| times the rounding unit. Its
-    own size there is ¼ (log σ²)²: below |log σ²| = 1.6e-16 (float32: 8.4e-8) nothing is left.
-
-    Parameters
-    ----------
-    mu, logvar : (..., J) array
+    σ² − 1 is computed as expm1(log σ²), without cancellation, so that the KL is zero at the prior
+    and its error near it is below |log σ²| times the rounding unit.
 
     Returns
     -------
@@ -115,44 +105,6 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
     return kl, pull
 
 
-def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε, whose mean under q is the KL, Eq. (21).
-
-    log q_φ(z|x) − log p(z) = ½ Σ_j (z_j² − ε_j² − log σ_j²),  since (z − μ)/σ = ε
-
-    The difference z − μ would lose its digits where σ is small beside μ; ε does not. For fixed ε,
-    log q depends on φ through −½ Σ log σ² alone.
-
-    Parameters
-    ----------
-    z : (L, B, J) array
-    logvar : (B, J) array
-    eps : (L, B, J) array
-        The noise from which `reparameterize` made z.
-
-    Returns
-    -------
-    log_ratio : (L, B) array
-        Nats.
-    pull : callable
-        `pull(dlog_ratio) -> (dz, dlogvar)`.
-
-    Examples
-    --------
-    >>> eps = np.array([[[1.0]]])
-    >>> log_ratio, pull = sampled_kl(0.5 + eps, np.zeros((1, 1)), eps)
-    >>> log_ratio, pull(np.ones((1, 1)))[0]        # ½ (1.5² − 1²), and z
-    (array([[0.625]]), array([[[1.5]]]))
-    """
-    log_ratio = 0.5 * (z * z - eps * eps - logvar).sum(axis=-1)
-
-    def pull(dlog_ratio):
-        dlogvar = np.broadcast_to(-0.5 * dlog_ratio.sum(axis=0)[:, None], logvar.shape)
-        return dlog_ratio[..., None] * z, dlogvar
-
-    return log_ratio, pull
-
-
 def gaussian_logpdf(
     x: np.ndarray, mu: np.ndarray, logvar: np.ndarray
 ) -> tuple[np.ndarray, Callable]:
@@ -161,11 +113,6 @@ def gaussian_logpdf(
     log N(x; μ, σ²) = −½ Σ_d (log 2π + log σ_d² + (x_d − μ_d)²/σ_d²)
 
     The density of q_φ(z|x), and of the Gaussian decoder (Kingma & Welling 2013, appendix C.2).
-
-    Parameters
-    ----------
-    x, mu, logvar : (..., D) array
-        Shapes that broadcast against one another.
 
     Returns
     -------
@@ -201,11 +148,7 @@ def gaussian_logpdf(
 def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Log density of the prior p(z) = N(0, I): log p(z) = −½ Σ_j (z_j² + log 2π).
 
-    The prior that the notes leave open, as in Kingma & Welling 2013, appendix B.
-
-    Parameters
-    ----------
-    z : (..., J) array
+    The prior of Kingma & Welling 2013, appendix B; the notes leave it open.
 
     Returns
     -------
@@ -224,62 +167,6 @@ def log_prior(z: np.ndarray) -> tuple[np.ndarray, Callable]:
     return log_pz, lambda dlog_pz: -np.asarray(dlog_pz)[..., None] * z
 
 
-@lru_cache(maxsize=32)
-def _log_coefficients(n: int) -> np.ndarray:
-    """Return log C(n, k) for k = 0 … n, from exact integers, each from the one before it."""
-    table, ways = np.empty(n + 1), 1
-    for k in range(n // 2 + 1):
-        table[k] = table[n - k] = math.log(ways)
-        ways = ways * (n - k) // (k + 1)
-    return table
-
-
-def log_binomial_coefficient(x: np.ndarray, n: int) -> np.ndarray:
-    """Sum log C(n, x_d) over the last axis: the part of log p that depends on no parameter.
-
-    log C(n, k) = log n! − log k! − log (n − k)!, from exact integers.
-
-    Parameters
-    ----------
-    x : (..., D) array of whole numbers in 0 … n
-    n : int
-        Trials.
-
-    Returns
-    -------
-    constant : (...) array, in the dtype of `x` (float64 for integers)
-
-    Examples
-    --------
-    >>> np.exp(log_binomial_coefficient(np.array([[2, 1]]), 4)).round(6)      # 6 · 4
-    array([24.])
-    """
-    terms = _log_coefficients(n)[x.astype(np.intp)].sum(axis=-1)
-    return terms.astype(x.dtype) if x.dtype.kind == "f" else terms
-
-
-def _sum_log1p(t: np.ndarray) -> np.ndarray:
-    """Sum log(1 + t_d) over the last axis, 0 ≤ t ≤ 1, with one logarithm for 32 terms.
-
-    Σ_d log(1 + t_d) = log Π_d (1 + t_d), and 32 factors of at most 2 do not overflow. Two halves
-    are multiplied as (1 + a)(1 + b) − 1 = a + b + a b: all terms are positive, so that the
-    smallest t keeps its digits.
-    """
-    for _ in range(5):
-        width = t.shape[-1]
-        if width < 32:  # for short rows this costs more than it saves
-            break
-        half = width // 2
-        a, b = t[..., :half], t[..., half : 2 * half]
-        folded = a * b
-        folded += a
-        folded += b
-        if width % 2:
-            folded = np.concatenate([folded, t[..., -1:]], axis=-1)
-        t = folded
-    return log1p(t, 1 + t).sum(axis=-1)
-
-
 def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
     """Log probability of counts x out of n, from logits l; n = 1 is the Bernoulli.
 
@@ -287,24 +174,20 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
                = Σ_d min(x_d l_d, (x_d − n) l_d) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
-    The second line is the one computed: it has no difference of two large terms. For a certain
-    outcome (x = n, l > 0) its first term is exactly 0, so that the tiny logarithm keeps all its
-    digits. The log of a clipped probability would be wrong as soon as |l| passes 16 in float32.
-    With n = 1: Kingma & Welling 2013, appendix C.1.
+    The second line is computed: it has no difference of two large terms. The log of a clipped
+    probability would be wrong as soon as |l| passes 16 in float32. With n = 1: Kingma & Welling
+    2013, appendix C.1; grays then give the negative cross-entropy, not a log probability.
 
     Parameters
     ----------
     x : (B, D) array
-        Whole numbers in 0 … n; for n = 1 also grays in [0, 1], which gives the (negative)
-        cross-entropy, not a log probability.
+        Whole numbers in 0 … n.
     logits : (..., B, D) array
     n : int
-        Trials.
 
     Returns
     -------
     logp : (..., B) array
-        Nats.
     pull : callable
         `pull(dlogp) -> dlogits`.
 
@@ -318,7 +201,7 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     np.minimum(terms, (x - n) * logits, out=terms)
     logp = terms.sum(axis=-1)
     t = exp_minus_abs(logits)
-    logp -= n * _sum_log1p(t)
+    logp -= n * sum_log1p(t)
     if n != 1:
         logp += log_binomial_coefficient(x, n)
 
@@ -335,32 +218,19 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
     return logp, pull
 
 
-def _log_factorial(x: np.ndarray) -> np.ndarray:
-    """log x! for whole numbers: a table up to 255, and Stirling's series above, in float64."""
-    k = x.astype(float)
-    large = np.maximum(k, 255.0)
-    series = (large + 0.5) * np.log(large) - large + 0.5 * _LOG_2PI
-    series += 1 / (12 * large) - 1 / (360 * large**3)
-    return np.where(k > 255, series, _FACTORIALS[np.minimum(k, 255).astype(np.intp)])
-
-
-_FACTORIALS = np.array([math.lgamma(k + 1.0) for k in range(256)])
-
-
 def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log probability of counts without an upper end, from log rates l.
+    """Log probability of counts x = 0, 1, 2, …, from log rates l.
 
     log p(x|l) = Σ_d x_d l_d − e^l_d − log x_d!;   ∂ log p/∂l = x − e^l
 
     Parameters
     ----------
-    x : (B, D) array of whole numbers of at least 0
+    x : (B, D) array
     log_rate : (..., B, D) array
 
     Returns
     -------
     logp : (..., B) array
-        Nats.
     pull : callable
         `pull(dlogp) -> dlog_rate`.
 
@@ -372,48 +242,9 @@ def poisson_logpmf(x: np.ndarray, log_rate: np.ndarray) -> tuple[np.ndarray, Cal
     """
     rate = np.exp(log_rate)
     logp = (x * log_rate - rate).sum(axis=-1)
-    logp -= _log_factorial(x).sum(axis=-1).astype(logp.real.dtype)
+    logp -= log_factorial(x).sum(axis=-1).astype(logp.real.dtype)
 
     def pull(dlogp):
         return np.asarray(dlogp)[..., None] * (x - rate)
 
     return logp, pull
-
-
-_LOWEST = -1e300  # below any log weight, and finite, since −inf − (−inf) is not a number
-
-
-def log_mean_exp(a: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
-    """Logarithm of the mean of K exponentials, such as importance weights w_k = exp(a_k).
-
-    log (1/K) Σ_k exp(a_k) = m + log (1/K) Σ_k exp(a_k − m),  m = max_k a_k
-
-    The largest exponential on the right is 1, so that nothing overflows and the sum is at least 1.
-    The K terms may come in pieces: m is then the maximum so far, and where it rises to m′ the sum
-    so far is multiplied by exp(m − m′). The memory is that of one piece, whatever K.
-
-    Parameters
-    ----------
-    a : (K, ...) array, or iterable of (k, ...) arrays with K = Σ k
-        Nats; −inf is a weight of zero.
-
-    Returns
-    -------
-    log_mean : (...) array of float64
-        Nats; −inf where every weight is zero.
-
-    Examples
-    --------
-    >>> log_mean_exp(np.array([[0.0, -90.0], [np.log(3), -np.inf]])).round(4)
-    array([  0.6931, -90.6931])
-    >>> log_mean_exp([np.zeros((2, 1)), np.array([[np.log(4)]])]).round(4)   # log (1 + 1 + 4)/3
-    array([0.6931])
-    """
-    m, total, K = _LOWEST, 0.0, 0
-    for piece in [a] if isinstance(a, np.ndarray) else a:
-        piece = np.asarray(piece, dtype=float)
-        before, m = m, np.maximum(m, piece.max(axis=0))
-        total = total * np.exp(before - m) + np.exp(piece - m).sum(axis=0)  # Σ_k exp(a_k − m)
-        K += len(piece)
-    with np.errstate(divide="ignore"):  # log 0 = −inf
-        return m + np.log(total / K)

@@ -7,14 +7,13 @@ and the gradient comes back through the same lines in reverse order. Two forms o
     ELBO = E_q[log p_θ(x, z)] − E_q[log q_φ(z|x)]              Eq. (7)
          = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z))             Eq. (11)
 
-The expectation over q is an average over L samples z = μ + σ ε. With every term sampled, as in
-Eq. (7), it is estimator A of Kingma & Welling 2013, §2.3; with the KL of Eq. (11) in closed form
-it is their estimator B. Both are unbiased; B is usually less noisy.
+E_q is an average over L samples z = μ + σ ε. Eq. (7) samples every term, Eq. (11) has the KL in
+closed form, which is usually less noisy; both are unbiased. The ELBO is a bound in expectation
+over ε: a single draw can exceed log p(x).
 
 All functions take the same arguments, work in the dtype of the model, and return nats per
-datapoint. For given `eps` the ELBO is a deterministic function; it is a bound in expectation over
-`eps`: a single draw can exceed log p(x). The public functions raise TypeError or ValueError if an
-argument is not what the model can take; `evidence_lower_bound` and `estimate` check nothing.
+datapoint. `evidence_lower_bound` and `estimate` check nothing; the others raise TypeError or
+ValueError if an argument is not what the model can take.
 
 - `vae : VAE`
 - `x : (B, D) array_like`
@@ -32,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.checks import check_batch, check_choice, check_count
-from .distributions import gaussian_kl, gaussian_logpdf, log_prior, reparameterize, sampled_kl
+from .distributions import gaussian_kl, gaussian_logpdf, log_prior, reparameterize
 from .parameters import Parameters
 from .vae import VAE
 
@@ -40,14 +39,12 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Terms",
-    "Weights",
     "elbo",
     "elbo_and_grad",
     "elbo_terms",
     "evidence_lower_bound",
     "log_joint",
     "sampled_elbo",
-    "weigh",
 ]
 
 
@@ -77,15 +74,14 @@ class Terms(NamedTuple):
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint and its pullback: Eq. (11), estimator B of Kingma & Welling.
+    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of Kingma & Welling.
 
     Returns
     -------
     terms : Terms
-        Two (B,) arrays, nats per datapoint.
+        Two (B,) arrays.
     pull : callable
-        `pull(delbo, update="both") -> gradient`, with delbo (B,) and the gradient as
-        `Parameters`.
+        `pull(delbo, update="both") -> gradient`, with delbo (B,) and a gradient of `Parameters`.
 
     Examples
     --------
@@ -119,12 +115,11 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
 def elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
 
-    With the KL in closed form it is estimator B of Kingma & Welling 2013, §2.3.
+    Estimator B of Kingma & Welling 2013, §2.3.
 
     Returns
     -------
     elbo : (B,) array
-        Nats per datapoint.
 
     Examples
     --------
@@ -141,7 +136,6 @@ def elbo_terms(vae: VAE, x: Any, eps: Any) -> Terms:
     Returns
     -------
     reconstruction, kl : (B,) arrays
-        Nats per datapoint.
 
     Examples
     --------
@@ -159,7 +153,7 @@ def elbo_and_grad(vae: VAE, x: Any, eps: Any) -> tuple[float, np.ndarray]:
     Returns
     -------
     value : float
-        Nats per datapoint, averaged over the batch.
+        Averaged over the batch.
     gradient : (P,) array
         ∂value/∂(φ, θ), laid out as `vae.parameters.flat`. Ascend it.
 
@@ -182,7 +176,6 @@ def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
     Returns
     -------
     log_p : (L, B) array
-        Nats.
 
     Examples
     --------
@@ -199,13 +192,12 @@ def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
 def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
 
-    No term is in closed form, which makes it an independent check of `elbo`. It is estimator A
-    of Kingma & Welling 2013, §2.3.
+    Estimator A of Kingma & Welling 2013, §2.3: no term is in closed form, which makes it an
+    independent check of `elbo`.
 
     Returns
     -------
     elbo : (B,) array
-        Nats per datapoint.
 
     Examples
     --------
@@ -223,73 +215,18 @@ def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     return (log_px + log_pz - log_q).mean(axis=0)
 
 
-class Weights(NamedTuple):
-    """Draws z from a q with their log importance weights, as `weigh` returns them, Eq. (7).
-
-    Attributes
-    ----------
-    log_w : (L, B) array
-        log w = log p_θ(x, z) − log q(z|x), nats.
-    z : (L, B, J) array
-    log_px : (L, B) array
-        log p_θ(x|z).
-    pull_z, pull_decoder : callable
-        The pullbacks of `reparameterize` and of `VAE.log_likelihood`.
-
-    Examples
-    --------
-    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
-    >>> weigh(vae, np.ones((1, 4)), zeros, zeros, np.zeros((5, 1, 2))).log_w.shape
-    (5, 1)
-    """
-
-    log_w: np.ndarray
-    z: np.ndarray
-    log_px: np.ndarray
-    pull_z: Callable
-    pull_decoder: Callable
-
-
-def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> Weights:
-    """Draw z = μ + σ ε from any q and weigh it: log w = log p_θ(x|z) + log p(z) − log q(z|x).
-
-    The mean of log w is the ELBO of Eq. (7); the log of the mean of w is the importance-weighted
-    bound (Burda et al. 2015). Nothing is checked here.
-
-    Parameters
-    ----------
-    mu, logvar : (B, J) array
-        The parameters of q.
-
-    Returns
-    -------
-    weights : Weights
-
-    Examples
-    --------
-    >>> vae, zeros = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.zeros((1, 2))
-    >>> weights = weigh(vae, np.ones((1, 4)), zeros, zeros, np.ones((5, 1, 2)))
-    >>> bool((weights.log_w == weights.log_px).all())        # q is the prior
-    True
-    """
-    z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
-    log_ratio, _ = sampled_kl(z, logvar, eps)  # log q(z|x) − log p(z)
-    return Weights(log_px - log_ratio, z, log_px, pull_z, pull_decoder)
-
-
 class Estimate(NamedTuple):
-    """One estimate of an objective, averaged over the batch; nats per datapoint.
+    """One estimate of an objective, averaged over the batch.
 
     Attributes
     ----------
     objective : float
-        What the gradient ascends: the ELBO of Eq. (11), L_K, or a weighted objective.
+        What the gradient ascends: the ELBO, L_K, or a weighted objective.
     reconstruction, kl : float
-        The two terms of Eq. (11), with the KL in closed form and without weights, whatever the
-        objective is: their difference is always an unbiased estimate of the ELBO.
+        The two terms of Eq. (11), whatever the objective is: their difference is an unbiased
+        estimate of the ELBO.
     gradient : Parameters
-        Estimate of ∂objective/∂(φ, θ). Ascend it.
+        Estimate of ∂objective/∂(φ, θ).
 
     Examples
     --------
@@ -314,8 +251,8 @@ class Estimate(NamedTuple):
 class Estimator:
     """A rule that turns noise into an objective and its gradient. This one is Eq. (11).
 
-    For another, make a frozen dataclass that inherits from this one, with its settings as fields,
-    and override `estimate`; `fit(estimator=…)` takes it.
+    For another, inherit in a frozen dataclass, with its settings as fields, and override
+    `estimate`.
 
     Parameters
     ----------
@@ -349,21 +286,13 @@ class Estimator:
         return self
 
     def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
-        """Estimate the objective and its gradient for one batch.
-
-        Each K consecutive draws of `eps` (L·K, B, J) share a logarithm.
-        """
-        x, eps = check_batch(vae, x, eps)
+        """Estimate for one batch. K consecutive draws of `eps` (L·K, B, J) share a logarithm."""
+        x, eps = check_batch(vae, x, eps, K=self.n_importance)
         check_choice("update", update, ("both", "phi", "theta"))
-        if len(eps) % self.n_importance:
-            raise ValueError(
-                f"eps: expected L·K draws for each datapoint, a multiple of K = "
-                f"{self.n_importance}, got {len(eps)}; draw {self.n_draws} or change n_importance"
-            )
         return self.estimate(vae, x, eps, update)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
-        """Do the work on arrays of the model's dtype, as `fit` calls it, without checks."""
+        """Do the work without checks, as `fit` calls it, on arrays of the model's dtype."""
         terms, pull = evidence_lower_bound(vae, x, eps)
         shares = np.full(len(x), 1 / len(x), vae.dtype)
         reconstruction, kl = (float(shares @ term) for term in terms)

@@ -5,35 +5,28 @@ Every differentiable piece of this package has one form,
     y, pull = f(x, …)
 
 the value and the *pullback*, a vector–Jacobian product: a function that takes ∂ELBO/∂y to
-∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into arrays that the caller
-owns. Nothing is stored between calls. The forward expressions are analytic and avoid `abs`, so
-that they also run on complex input: that is how the complex step checks them.
+∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into arrays of the caller.
+The forward expressions are analytic, without `abs`, so that the complex step can check them.
 
-An *activation* is such a function of an array of any shape, `y, pull = f(x)` and `pull(dy) -> dx`,
-applied to each element. It says whether it is smooth and whether it is increasing, for those who
-need to know. `VAE(activation=f)` takes any function of this form.
+An *activation* is such a function, `y, pull = f(x)` and `pull(dy) -> dx`, of each element of an
+array of any shape. `VAE(activation=f)` takes any function of this form.
 
-Symbols: rows R of a batch (B, or L·B with the samples folded in), x (R, n_in), y (R, n_out).
+R is the number of rows: B, or L·B with the samples folded in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, shown
-from ..support.registry import register
+from ..support.registry import register_activation
+from ..support.special import exp_minus_abs, log1p
 
 __all__ = [
-    "ACTIVATIONS",
     "dense",
-    "find_activation",
     "identity",
     "mlp",
-    "register_activation",
     "relu",
     "sigmoid",
     "softplus",
@@ -42,91 +35,6 @@ __all__ = [
 
 Pull = Callable[[np.ndarray], np.ndarray]
 Weights = Sequence[tuple[np.ndarray, np.ndarray]]
-
-ACTIVATIONS: dict[str, Callable] = {}
-
-
-def register_activation(*, smooth: bool, increasing: bool) -> Callable[[Callable], Callable]:
-    """Make an activation known by its name, so that a model that uses it can be saved and loaded.
-
-    Parameters
-    ----------
-    smooth : bool
-        Whether it has derivatives of all orders.
-    increasing : bool
-        Whether it never decreases.
-
-    Returns
-    -------
-    decorator : callable
-
-    Raises
-    ------
-    ValueError
-        If another module has registered this name.
-
-    Examples
-    --------
-    >>> @register_activation(smooth=True, increasing=False)
-    ... def bump(x):
-    ...     y = np.exp(-x * x)
-    ...     return y, lambda dy: dy * -2 * x * y
-    >>> find_activation("bump") is bump, ACTIVATIONS.pop("bump").smooth
-    (True, True)
-    """
-
-    def decorate(f: Callable) -> Callable:
-        register("activation", ACTIVATIONS, f.__name__, f)
-        f.smooth, f.increasing = smooth, increasing
-        return f
-
-    return decorate
-
-
-def find_activation(activation: str | Callable) -> Callable:
-    """Return the activation with this name; a function is returned as it is.
-
-    Parameters
-    ----------
-    activation : str or callable
-        A key of `ACTIVATIONS`, or a function of the form `y, pull = f(x)`.
-
-    Returns
-    -------
-    f : callable
-
-    Raises
-    ------
-    ValueError
-        For any other name, or a function of another form.
-
-    Examples
-    --------
-    >>> find_activation("tanh") is tanh
-    True
-    """
-    if callable(activation):
-        _check_form(activation)
-        return activation
-    return ACTIVATIONS[check_choice("activation", activation, tuple(ACTIVATIONS))]
-
-
-def _check_form(f: Callable) -> None:
-    """Raise ValueError unless `y, pull = f(x)`, as `numpy.tanh` is not."""
-    one = np.zeros((1, 1))
-    with suppress(TypeError, ValueError):
-        y, pull = f(one)
-        if np.shape(y) == np.shape(pull(one)) == one.shape:
-            return
-    raise ValueError(
-        f"activation: expected a function y, pull = f(x) of an array, with pull(dy) -> dx, got "
-        f"{shown(f)}; see numpyvae.core.layers.tanh"
-    )
-
-
-def name_of(activation: Any) -> str:
-    """Return the name under which an activation is found."""
-    return getattr(activation, "__name__", type(activation).__name__)
 
 
 @register_activation(smooth=True, increasing=True)
@@ -190,8 +98,7 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     """y = 1/(1 + e^−x) = max(t, [x > 0])/(1 + t), t = e^−|x|;  y′ = t/(1 + t)².
 
-    The quotient is 1/(1 + t) for x > 0 and t/(1 + t) elsewhere: nothing overflows and nothing
-    cancels, so that a tiny y or y′ keeps all its digits.
+    Nothing overflows and nothing cancels, so that a tiny y or y′ keeps all its digits.
 
     >>> y, pull = sigmoid(np.array([-1000.0, 0.0]))
     >>> y, pull(np.ones(2))
@@ -222,26 +129,6 @@ def identity(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     return x, lambda dy: dy
 
 
-def exp_minus_abs(x: np.ndarray) -> np.ndarray:
-    """e^−|x|, in (0, 1]. −|x| is written min(x, −x), which the complex step can follow."""
-    t = -x
-    np.minimum(x, t, out=t)
-    return np.exp(t, out=t)
-
-
-def log1p(t: np.ndarray, one_t: np.ndarray) -> np.ndarray:
-    """log(1 + t) for t ≥ 0, as log u + (t − (u − 1))/u, where u = 1 + t as it was rounded.
-
-    u − 1 and its difference from t are exact: the second term restores what the rounding took.
-    `np.log1p` gives the same, but `np.log` and four passes over memory take a quarter of its time.
-    """
-    y = one_t - 1
-    np.subtract(t, y, out=y)
-    y /= one_t
-    y += np.log(one_t)
-    return y
-
-
 def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Apply y = x W + b to each row.
 
@@ -255,8 +142,8 @@ def dense(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Call
     -------
     y : (R, n_out) array
     pull : callable
-        `pull(dy, into=None, input_gradient=True)` writes the gradients of the weights into the
-        pair `into = (dW, db)` if one is given, and returns dx, or None if that is not wanted.
+        `pull(dy, into=None, input_gradient=True)` writes the weights' gradients into a pair
+        `into = (dW, db)` if there is one, and returns dx, or None if that is not wanted.
 
     Examples
     --------
@@ -288,15 +175,13 @@ def mlp(x: np.ndarray, weights: Weights, activation: Callable) -> tuple[np.ndarr
     ----------
     x : (R, n_in) array
     weights : sequence of (W, b)
-        One pair per layer.
     activation : callable
-        f, an activation.
 
     Returns
     -------
     y : (R, n_out) array
     pull : callable
-        `pull(dy, into=None, input_gradient=True)`; `into` is a sequence of (dW, db).
+        As that of `dense`, with a sequence of (dW, db) as `into`.
 
     Examples
     --------

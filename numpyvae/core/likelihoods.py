@@ -1,9 +1,7 @@
 """What the decoder's outputs mean: log p_θ(x|z) as a distribution over data.
 
-A likelihood says how many outputs the decoder has for each dimension of x, which parameters it
-adds to θ, which data it accepts, and gives log p(x|z) with its pullback, the mean, the variance
-and draws of x. `VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood`
-gives it a name, so that a model that uses it can be saved and loaded.
+`VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood` gives it a name, so
+that a model that uses it can be saved and loaded.
 
 Symbols: x (B, D); decoder outputs `out` (L, B, heads·D); log p (L, B).
 """
@@ -16,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..support.checks import check_count, check_positive, row_blocks, warn_caller
-from ..support.registry import register
+from ..support.checks import check_count, check_positive
+from ..support.registry import LIKELIHOODS, find_numbered, register_likelihood
+from ..support.value_checks import check_outcomes, check_support
 from .distributions import binomial_logpmf, gaussian_logpdf, poisson_logpmf
 from .layers import sigmoid
 from .parameters import Parameters
 
 __all__ = [
-    "LIKELIHOODS",
     "Bernoulli",
     "Binomial",
     "FixedGaussian",
@@ -32,18 +30,14 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "parse_likelihood",
-    "register_likelihood",
 ]
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {}
 _MOST_TRIALS = 1 << 16  # the largest n of a Binomial, whose log C(n, x) is a table
 _VARIANCE = "decoder.logvar"  # the name of the learned log σ² among the parameters θ
 
 
 class Likelihood:
     """The base class: override `name`, `log_prob`, `mean` and `draw`, and what else differs.
-
-    Two likelihoods are equal if they have the same class and equal settings.
 
     Attributes
     ----------
@@ -52,12 +46,12 @@ class Likelihood:
     heads : int
         Number of decoder outputs for each dimension of x.
     support : (float, float)
-        The smallest and the largest value that x may have.
+        The smallest and the largest value of x.
     integers : bool
         Whether x must be whole numbers.
     reading : {"values", "fractions", "outcomes"}
-        How raw data from 0 to a maximum value become x: unchanged, divided by the maximum, or
-        drawn as 0 or 1 with probability value/maximum.
+        How raw data from 0 to a maximum become x: unchanged, divided by it, or drawn as 0 or 1
+        with probability value/maximum.
     smooth : bool
         Whether log p(x|z) has derivatives of all orders in the decoder's outputs.
 
@@ -86,20 +80,7 @@ class Likelihood:
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         """Raise ValueError if `x` (N, D), called `name`, has a value that it cannot have."""
-        low, high = self.support
-        if not self.integers and math.isinf(low) and math.isinf(high):
-            return
-        kind = "whole numbers" if self.integers else "values"
-        for block in row_blocks(x):
-            wrong = (block < low) | (block > high)
-            if self.integers:
-                wrong |= block != np.floor(block)
-            if wrong.any():
-                raise ValueError(
-                    f"{name}: expected {kind} from {low:g} to {high:g} for the likelihood "
-                    f"{self.name}, got {block[wrong][0]:.10g}; "
-                    "round or scale the data, or choose another likelihood"
-                )
+        check_support(self, x, name)
 
     def log_prob(
         self, x: np.ndarray, out: np.ndarray, parameters: Parameters
@@ -129,50 +110,14 @@ class Likelihood:
         return None
 
 
-def register_likelihood(pattern: str) -> Callable[[type], type]:
-    """Make a likelihood known by its name, so that a model that uses it can be saved and loaded.
-
-    Parameters
-    ----------
-    pattern : str
-        Its name, such as `"poisson"`, or a name with a number, such as `"binomial:N"`: the class
-        is then called with that number.
-
-    Returns
-    -------
-    decorator : callable
-
-    Raises
-    ------
-    ValueError
-        If a class of another module has registered this name.
-
-    Examples
-    --------
-    >>> @register_likelihood("unit")
-    ... class UnitGaussian(FixedGaussian):
-    ...     name = "unit"
-    ...     sigma: float = 1.0
-    >>> LIKELIHOODS.pop("unit").__name__
-    'UnitGaussian'
-    """
-
-    def decorate(kind: type) -> type:
-        register("likelihood", LIKELIHOODS, pattern, kind)
-        return kind
-
-    return decorate
-
-
 def parse_likelihood(text: str | Likelihood) -> Likelihood:
     """Return the likelihood with this name; a `Likelihood` is returned as it is.
 
     Parameters
     ----------
     text : str or Likelihood
-        `bernoulli`, `binomial:16` (n), `poisson`, `gaussian:0.1` (σ), `gaussian:learned` (one σ
-        for each dimension; `gaussian` alone means this), `gaussian:head` (σ from the decoder), or
-        a name given to `register_likelihood`.
+        `bernoulli`, `binomial:16` (n), `poisson`, `gaussian:0.1` (σ), `gaussian:learned` or
+        `gaussian`, `gaussian:head`, or a name given to `register_likelihood`.
 
     Returns
     -------
@@ -190,16 +135,9 @@ def parse_likelihood(text: str | Likelihood) -> Likelihood:
     """
     if isinstance(text, Likelihood):
         return text
-    name = "gaussian:learned" if text == "gaussian" else str(text)
-    family, _, number = name.partition(":")
-    try:
-        if name in LIKELIHOODS:
-            return LIKELIHOODS[name]()
-        for pattern, kind in LIKELIHOODS.items():
-            if pattern.partition(":")[0] == family and pattern.partition(":")[2].isupper():
-                return kind(int(number) if number.isdecimal() else float(number))
-    except (ValueError, TypeError):
-        pass
+    found = find_numbered(LIKELIHOODS, "gaussian:learned" if text == "gaussian" else str(text))
+    if found is not None:
+        return found
     raise ValueError(
         f"likelihood: expected {', '.join(LIKELIHOODS)} (N a whole number, SIGMA a number above 0)"
         f" or a Likelihood; got {text!r}. One of your own is found after register_likelihood"
@@ -214,12 +152,12 @@ class Binomial(Likelihood):
     Parameters
     ----------
     n : int
-        Number of trials: 16 for the embedded digits, whose pixels count the ink in 4×4 blocks.
+        Number of trials.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number above 0, or too large for a table of log C(n, x).
+        If `n` is not a whole number from 1 to 65536.
 
     Examples
     --------
@@ -278,23 +216,7 @@ class Bernoulli(Binomial):
     reading = "outcomes"
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
-        grays = False
-        for block in row_blocks(x):
-            if block.min() < 0 or block.max() > 1:
-                raise ValueError(
-                    f"{name}: expected values in [0, 1] for the likelihood bernoulli, got values "
-                    f"from {block.min():.10g} to {block.max():.10g}; divide by the largest "
-                    "possible value and binarize (numpyvae.datasets.binarize), or choose "
-                    "binomial:N or gaussian"
-                )
-            grays = grays or bool(((block != 0) & (block != 1)).any())
-        if grays:
-            warn_caller(
-                f"{name} contains grays, but a Bernoulli outcome is 0 or 1: the objective is then "
-                "a cross-entropy, not log p(x). Draw outcomes with "
-                f"numpyvae.datasets.binarize({name}, rng), or afresh in each epoch with "
-                "fit(transform=numpyvae.datasets.binarize), or choose another likelihood"
-            )
+        check_outcomes(x, name)
 
 
 @register_likelihood("poisson")
@@ -334,6 +256,16 @@ class _Gaussian(Likelihood):
     def moments(self, out: np.ndarray, parameters: Parameters):
         """Return μ and log σ², which broadcast to (..., D)."""
         raise NotImplementedError
+
+    def pull_moments(self, dmu: np.ndarray, dlogvar: np.ndarray, gradient: Parameters | None):
+        """The pullback of `moments`: return dout, and write what belongs to the parameters."""
+        return dmu
+
+    def log_prob(self, x, out, parameters):
+        logp, pull_logp = gaussian_logpdf(x, *self.moments(out, parameters))
+        return logp, lambda dlogp, gradient=None: self.pull_moments(
+            *pull_logp(dlogp)[1:], gradient
+        )
 
     def mean(self, out):
         return out
@@ -378,12 +310,7 @@ class FixedGaussian(_Gaussian):
         return f"gaussian:{self.sigma!r}"
 
     def moments(self, out, parameters):
-        return out, np.asarray(2 * math.log(self.sigma), out.real.dtype)
-
-    def log_prob(self, x, out, parameters):
-        logvar = np.full(x.shape[-1], 2 * math.log(self.sigma), out.real.dtype)
-        logp, pull_logp = gaussian_logpdf(x, out, logvar)
-        return logp, lambda dlogp, gradient=None: pull_logp(dlogp)[1]
+        return out, np.full(out.shape[-1], 2 * math.log(self.sigma), out.real.dtype)
 
     def noise_variance(self, parameters):
         return self.sigma**2
@@ -410,16 +337,10 @@ class LearnedGaussian(_Gaussian):
     def moments(self, out, parameters):
         return out, parameters[_VARIANCE]
 
-    def log_prob(self, x, out, parameters):
-        logp, pull_logp = gaussian_logpdf(x, out, parameters[_VARIANCE])
-
-        def pull(dlogp, gradient=None):
-            _, dout, dlogvar = pull_logp(dlogp)
-            if gradient is not None:
-                gradient[_VARIANCE][:] = dlogvar
-            return dout
-
-        return logp, pull
+    def pull_moments(self, dmu, dlogvar, gradient):
+        if gradient is not None:
+            gradient[_VARIANCE][:] = dlogvar
+        return dmu
 
     def noise_variance(self, parameters):
         return np.exp(parameters[_VARIANCE].astype(float))
@@ -448,11 +369,5 @@ class GaussianHead(_Gaussian):
     def mean(self, out):
         return out[..., : out.shape[-1] // 2]
 
-    def log_prob(self, x, out, parameters):
-        logp, pull_logp = gaussian_logpdf(x, *self.moments(out, parameters))
-
-        def pull(dlogp, gradient=None):
-            _, dmu, dlogvar = pull_logp(dlogp)
-            return np.concatenate([dmu, dlogvar], axis=-1)
-
-        return logp, pull
+    def pull_moments(self, dmu, dlogvar, gradient):
+        return np.concatenate([dmu, dlogvar], axis=-1)

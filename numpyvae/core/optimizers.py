@@ -1,9 +1,8 @@
 """Optimizers on flat vectors, whose state is a dict of arrays.
 
 An optimizer turns a gradient g into the step that is added to the parameters (we ascend the
-ELBO): `flat += optimizer.step(g, state)`. Its settings never change; `state` does, and it can be
-looked at, saved with `numpy.savez` and used again. For another optimizer, inherit from
-`Optimizer`, name its arrays in `slots`, and override `compute_step`.
+ELBO): `flat += optimizer.step(g, state)`. Its settings never change; `state` does. For another
+optimizer, inherit from `Optimizer`, name its arrays in `slots`, and override `compute_step`.
 
 Settings, which raise TypeError or ValueError if they are not numbers in their range:
 
@@ -18,13 +17,12 @@ Settings, which raise TypeError or ValueError if they are not numbers in their r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from ..support.checks import check_choice, check_positive
-from ..support.schedules import burda_schedule, cosine_schedule
+from ..support.checks import check_choice, check_settings
 
 __all__ = [
     "OPTIMIZERS",
@@ -34,8 +32,6 @@ __all__ = [
     "Momentum",
     "Optimizer",
     "RMSProp",
-    "burda_schedule",
-    "cosine_schedule",
     "make_optimizer",
 ]
 
@@ -62,14 +58,7 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        # Python floats: a NumPy float64 would turn float32 arrays into float64.
-        for setting in fields(self):
-            if (value := getattr(self, setting.name)) is None and setting.name == "clip_norm":
-                continue
-            value = check_positive(setting.name, value)
-            if setting.name in ("rho", "beta1", "beta2") and value >= 1:
-                raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
-            object.__setattr__(self, setting.name, value)
+        check_settings(self, fractions=("rho", "beta1", "beta2"))
 
     def init(self, flat: np.ndarray) -> State:
         """Return the state before the first step, for parameters like `flat` (P,)."""
@@ -86,10 +75,7 @@ class Optimizer:
     def ascend(
         self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
     ) -> np.ndarray | None:
-        """Add the step to `flat` (P,) in place, and return None.
-
-        A step that is not finite is returned, and not added.
-        """
+        """Add the step to `flat` (P,) in place; one that is not finite is returned instead."""
         step = self.step(gradient, state, scale)
         if not math.isfinite(np.dot(step, step)):
             return step
@@ -104,10 +90,7 @@ class Optimizer:
         return gradient if norm <= self.clip_norm else gradient * (self.clip_norm / norm)
 
     def compute_step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
-        """Return the step (P,) for a gradient g (P,), and update the arrays of `state` in place.
-
-        The number of steps, this one included, is `state["t"]`.
-        """
+        """Return the step (P,) number `state["t"]` for a gradient g (P,), and update `state`."""
         raise NotImplementedError
 
 
@@ -209,8 +192,7 @@ class Adam(Optimizer):
 
     M ← β₁ M + g;  V ← β₂ V + g²;  step = α (1 − β₁) r/c₁ · M/(√V + r ε),  r = √(c₂/(1 − β₂))
 
-    is the same number with every constant factor taken out of the long loops: nine passes over the
-    vector, made on pieces that fit into the cache.
+    is the same number in fewer passes over the vector, made on pieces that fit into the cache.
 
     Examples
     --------
@@ -260,7 +242,7 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
     ----------
     name : {"sgd", "momentum", "adagrad", "rmsprop", "adam"} or Optimizer
     learning_rate : float, optional
-        If left out, the default of the class.
+        By default that of the class.
 
     Returns
     -------
@@ -273,8 +255,8 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
 
     Examples
     --------
-    >>> make_optimizer("adam", 3e-4)
-    Adam(learning_rate=0.0003, clip_norm=None, beta1=0.9, beta2=0.999, eps=1e-08)
+    >>> make_optimizer("adam", 3e-4).learning_rate
+    0.0003
     """
     if isinstance(name, Optimizer):
         if learning_rate is not None:

@@ -1,11 +1,9 @@
 """All parameters in one flat vector, with names for its parts.
 
-The encoder's parameters φ come first and the decoder's θ after them, so that
-
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
-are slices of one contiguous array. Variational inference moves the first slice and the M-step the
-second (notes, §3.6). An optimizer, a finite difference and a checkpoint see one vector.
+Variational inference moves the first slice, the M-step the second (notes, §3.6). An optimizer, a
+finite difference and a checkpoint see one vector.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+
+from ..support.checks import check_vector
 
 __all__ = ["Parameters", "glorot_uniform"]
 
@@ -26,16 +26,16 @@ class Parameters(Mapping[str, np.ndarray]):
     Parameters
     ----------
     phi_shapes, theta_shapes : mapping of str to tuple of int
-        Names and shapes of the encoder's and of the decoder's parameters, in storage order.
+        Names and shapes of the encoder's and the decoder's parameters, in order.
     flat : (P,) array, optional
         The vector, which is not copied; zeros if left out.
     dtype : dtype
-        The dtype of the zeros.
+        Of the zeros.
 
     Attributes
     ----------
     flat, phi, theta : (P,), (P_φ,) and (P_θ,) array
-        The whole vector and its two slices, which are views.
+        The vector and its two slices.
     encoder, decoder : list of (W, b)
         Weights and biases of each layer of the two networks, as views.
     epochs : int
@@ -64,37 +64,26 @@ class Parameters(Mapping[str, np.ndarray]):
         dtype: np.dtype | str = "float64",
     ) -> None:
         self._shapes = dict(phi_shapes), dict(theta_shapes)
-        shapes = self._shapes[0] | self._shapes[1]
-        size = sum(map(math.prod, shapes.values()))
-        if flat is None:
-            flat = np.zeros(size, dtype)
-        proper = isinstance(flat, np.ndarray) and flat.flags.c_contiguous
-        if not proper or flat.shape != (size,):
-            raise ValueError(
-                f"flat: expected a contiguous vector of {size} parameters, got "
-                f"{type(flat).__name__} of shape {np.shape(flat)}; "
-                "pass numpy.ascontiguousarray(vector)"
-            )
-        self._flat = flat
-        self._views: dict[str, np.ndarray] = {}
-        stop = 0
-        for name, shape in shapes.items():
+        stop, places = 0, []
+        for name, shape in (self._shapes[0] | self._shapes[1]).items():
             start, stop = stop, stop + math.prod(shape)
-            self._views[name] = flat[start:stop].reshape(shape)
+            places.append((name, slice(start, stop), shape))
         n_phi = sum(map(math.prod, self._shapes[0].values()))
-        self.phi, self.theta = flat[:n_phi], flat[n_phi:]
-        self.encoder, self.decoder = self._layers("encoder"), self._layers("decoder")
-        self.epochs = 0
+        layers = [[(b.replace(".b", ".W"), b) for b in part if ".b" in b] for part in self._shapes]
+        self._layout = places, n_phi, layers
+        self._view(np.zeros(stop, dtype) if flat is None else check_vector("flat", flat, stop))
 
-    def _layers(self, network: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        views, found = self._views, []
-        while (b := views.get(f"{network}.b{len(found)}")) is not None:
-            found.append((views[f"{network}.W{len(found)}"], b))
-        return found
+    def _view(self, flat: np.ndarray) -> None:
+        """Make the views of `flat` under their names."""
+        places, n_phi, layers = self._layout
+        views = {name: flat[place].reshape(shape) for name, place, shape in places}
+        self.phi, self.theta = flat[:n_phi], flat[n_phi:]
+        self.encoder, self.decoder = ([(views[W], views[b]) for W, b in part] for part in layers)
+        self._flat, self._views, self.epochs = flat, views, 0
 
     @property
     def flat(self) -> np.ndarray:
-        """The whole vector, (P,). Assigning to it copies the values: the views stay views."""
+        """The whole vector, (P,). Assignment copies the values."""
         return self._flat
 
     @flat.setter
@@ -124,7 +113,10 @@ class Parameters(Mapping[str, np.ndarray]):
 
     def like(self, flat: np.ndarray) -> Parameters:
         """Give the same names to another vector: a gradient, a complex perturbation."""
-        return Parameters(*self._shapes, flat)
+        twin = Parameters.__new__(Parameters)
+        twin._shapes, twin._layout = self._shapes, self._layout
+        twin._view(check_vector("flat", flat, self.flat.size))
+        return twin
 
     def zeros_like(self) -> Parameters:
         """Return zeros under the same names."""
@@ -150,13 +142,12 @@ def glorot_uniform(
     ----------
     rng : numpy.random.Generator
     fan_in, fan_out : int
-        Width of the layer's input, and of one head of its output.
     heads : int
-        Number of heads side by side in one matrix, as μ and log σ² are.
+        Number of matrices side by side, as those of μ and log σ².
 
     Returns
     -------
-    W : (fan_in, heads * fan_out) array of float64
+    W : (fan_in, heads * fan_out) array
 
     Examples
     --------

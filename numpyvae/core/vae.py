@@ -11,48 +11,39 @@ A `VAE` is an `Architecture`, which never changes, and `Parameters`, which train
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice, check_count, check_positive, check_rows, shown
-from ..support.files import ArrayFile, write_arrays
+from ..support.checks import (
+    check_count,
+    check_dtype,
+    check_positive,
+    check_rows,
+    check_widths,
+)
+from ..support.model_file import ModelFile, write_model
+from ..support.registry import check_findable, find_activation, name_of
 from ..support.streams import Purpose, stream
-from .layers import find_activation, mlp, name_of
+from .layers import mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
 
-__all__ = ["VAE", "Architecture"]
-
-_FORMAT = "numpyvae model, version 1"
+__all__ = ["VAE"]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """The shape of a VAE: all that is needed, beside its parameters, to compute with it.
 
-    Parameters
-    ----------
-    data_dim, latent_dim : int
-        D and J.
-    hidden : tuple of int
-        Widths of the encoder's hidden layers; the decoder has them in reverse. Empty for a
-        linear model.
-    activation : str or callable
-        See `layers.find_activation`.
-    likelihood : str or Likelihood
-        See `parse_likelihood`.
+    The fields are the first parameters of `VAE`, where their forms are explained.
 
-    Examples
-    --------
-    >>> architecture = Architecture(64, 2, (32,), "tanh", "bernoulli")
-    >>> phi, theta = architecture.shapes()
+    >>> phi, theta = Architecture(64, 2, (32,), "tanh", "bernoulli").shapes()
     >>> phi["encoder.W1"], theta["decoder.W0"]
     ((32, 4), (2, 32))
     """
@@ -67,7 +58,7 @@ class Architecture:
         set_ = object.__setattr__
         set_(self, "data_dim", check_count("data_dim", self.data_dim))
         set_(self, "latent_dim", check_count("latent_dim", self.latent_dim))
-        set_(self, "hidden", _widths(self.hidden))
+        set_(self, "hidden", check_widths(self.hidden))
         set_(self, "activation", find_activation(self.activation))
         set_(self, "likelihood", parse_likelihood(self.likelihood))
 
@@ -104,7 +95,7 @@ class Architecture:
             layers = getattr(parameters, network)
             for i, (W, _) in enumerate(layers):
                 n_in, n_out = W.shape
-                k = heads if i == len(layers) - 1 else 1
+                k = heads if i == len(layers) - 1 else 1  # the last layer has the heads
                 W[:] = (
                     glorot_uniform(rng, n_in, n_out // k, k)
                     if sigma is None
@@ -112,34 +103,15 @@ class Architecture:
                 )
         return parameters
 
-    def to_json(self, **more: Any) -> str:
-        """Describe the architecture by names, from which `from_json` makes it again.
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it by numbers and names, from which `Architecture(**fields)` makes it again.
 
         Raises ValueError if a name does not lead back to the same activation or likelihood.
         """
-        names = {"activation": name_of(self.activation), "likelihood": self.likelihood.name}
-        for part, find in (("activation", find_activation), ("likelihood", parse_likelihood)):
-            with suppress(ValueError):
-                if find(names[part]) == getattr(self, part):
-                    continue
-            raise ValueError(
-                f"{part}: expected one that VAE.load can find by its name, got "
-                f"{shown(getattr(self, part))}, which {names[part]!r} does not lead to; "
-                f"decorate it with numpyvae.register_{part}, in a module imported before load"
-            )
-        sizes = {name: getattr(self, name) for name in ("data_dim", "latent_dim", "hidden")}
-        return json.dumps({"format": _FORMAT, **sizes, **names, **more})
-
-
-def _widths(hidden: Any) -> tuple[int, ...]:
-    """Return the hidden widths as a tuple; one number is one layer."""
-    if isinstance(hidden, (int, np.integer)):
-        hidden = (hidden,)
-    if isinstance(hidden, np.ndarray) and hidden.ndim == 1:
-        hidden = tuple(hidden)
-    if not isinstance(hidden, (tuple, list)):
-        raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
-    return tuple(check_count("hidden", width) for width in hidden)
+        activation, likelihood = name_of(self.activation), self.likelihood.name
+        check_findable("activation", activation, self.activation, find_activation)
+        check_findable("likelihood", likelihood, self.likelihood, parse_likelihood)
+        return vars(self) | {"activation": activation, "likelihood": likelihood}
 
 
 class VAE:
@@ -147,10 +119,8 @@ class VAE:
 
     Parameters
     ----------
-    data_dim : int
-        D, the dimension of x.
-    latent_dim : int
-        J, the dimension of z.
+    data_dim, latent_dim : int
+        D and J, the dimensions of x and z.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
     activation : str or callable
@@ -161,7 +131,7 @@ class VAE:
     dtype : {"float32", "float64"}
         float32 to train, float64 to check.
     seed : int
-        The seed of the initial weights.
+        Of the initial weights.
     init : "glorot" or float
         Glorot's uniform weights, or the standard deviation σ of N(0, σ²).
 
@@ -196,11 +166,8 @@ class VAE:
         seed: int = 0,
         init: str | float = "glorot",
     ) -> None:
-        with suppress(TypeError):  # the check below refuses what is not a dtype
-            dtype = np.dtype(dtype).name
-        dtype = check_choice("dtype", dtype, ("float32", "float64"))
         self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood)
-        self.parameters = self.architecture.initial(init, dtype, seed)
+        self.parameters = self.architecture.initial(init, check_dtype(dtype), seed)
 
     def with_parts(
         self, architecture: Architecture | None = None, parameters: Parameters | None = None
@@ -212,12 +179,9 @@ class VAE:
         return twin
 
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return a model with another parameter vector, which is not copied.
+        """Return a model with another parameter vector (P,), which is not copied.
 
-        Parameters
-        ----------
-        flat : (P,) array
-            Of any dtype: float64 for a check, complex for the complex step.
+        It may be of any dtype: float64 for a check, complex for the complex step.
         """
         return self.with_parts(parameters=self.parameters.like(flat))
 
@@ -226,25 +190,10 @@ class VAE:
         """The real dtype in which the model computes."""
         return self.parameters.flat.real.dtype
 
-    @property
-    def data_dim(self) -> int:
-        """D."""
-        return self.architecture.data_dim
-
-    @property
-    def latent_dim(self) -> int:
-        """J."""
-        return self.architecture.latent_dim
-
-    @property
-    def activation(self) -> Callable:
-        """The function after each hidden layer, `y, pull = f(x)`."""
-        return self.architecture.activation
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """The distribution of x given the decoder's outputs."""
-        return self.architecture.likelihood
+    data_dim = property(attrgetter("architecture.data_dim"), doc="D.")
+    latent_dim = property(attrgetter("architecture.latent_dim"), doc="J.")
+    activation = property(attrgetter("architecture.activation"), doc="As `Architecture` has it.")
+    likelihood = property(attrgetter("architecture.likelihood"), doc="A `Likelihood`.")
 
     def __repr__(self) -> str:
         a = self.architecture
@@ -257,11 +206,7 @@ class VAE:
     # The differentiable pieces: y, pull = f(…). They do not check their arrays.
 
     def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
-        """Map x to the parameters of q_φ(z|x).
-
-        Parameters
-        ----------
-        x : (B, D) array
+        """Map x (B, D) to the parameters of q_φ(z|x).
 
         Returns
         -------
@@ -279,20 +224,16 @@ class VAE:
         return (out[:, :J], out[:, J:]), pull
 
     def decoder(self, z: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """Map z to the outputs that the likelihood reads (logits, means, …).
+        """Map z (L, B, J) to the outputs that the likelihood reads (logits, means, …).
 
         The L samples become rows, so that each layer is one matrix product.
-
-        Parameters
-        ----------
-        z : (L, B, J) array
 
         Returns
         -------
         out : (L, B, heads·D) array
         pull : callable
-            `pull(dout, gradient=None, input_gradient=True) -> dz`; if a gradient is given, it
-            writes that in θ.
+            `pull(dout, gradient=None, input_gradient=True) -> dz` writes the gradient in
+            θ, if there is one to write to.
         """
         L, B, J = z.shape
         rows = z.reshape(L * B, J)  # (L, B, J) → (L·B, J)
@@ -306,17 +247,11 @@ class VAE:
         return out.reshape(L, B, -1), pull
 
     def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """Log-likelihood log p_θ(x|z), the sum over the dimensions of x.
-
-        Parameters
-        ----------
-        x : (B, D) array
-        z : (L, B, J) array
+        """Log-likelihood log p_θ(x|z) of x (B, D) for z (L, B, J), summed over all x_d.
 
         Returns
         -------
         log_px : (L, B) array
-            Nats per datapoint.
         pull : callable
             `pull(dlog_px, gradient=None, input_gradient=True) -> dz`.
         """
@@ -362,8 +297,7 @@ class VAE:
     def reconstruct(self, x: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z) at z = μ(x).
 
-        It shows what z keeps of x. Its likelihood is not a term of the ELBO, which averages over
-        z ~ q_φ(z|x).
+        It shows what z keeps of x.
 
         Parameters
         ----------
@@ -384,8 +318,7 @@ class VAE:
         n : int
         seed : int
         mean : bool
-            Return the mean of p_θ(x|z) for each drawn z in place of a draw of x. Papers print
-            it, since it looks smoother.
+            Return the mean of p_θ(x|z) in place of a draw of x, as papers print it.
 
         Returns
         -------
@@ -409,13 +342,10 @@ class VAE:
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If `load` would refuse the file: a parameter is not finite, or the activation or the
-            likelihood cannot be found by its name.
+            If `load` would refuse the file: a parameter is not finite, or a part has no name.
         """
-        if not np.isfinite(self.parameters.flat).all():
-            raise ValueError("parameters: expected finite numbers to save, got NaN or infinity")
-        header = self.architecture.to_json(epochs=self.parameters.epochs)
-        write_arrays(path, {"header": np.array(header), **self.parameters})
+        header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
+        write_model(path, header, self.parameters)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -426,30 +356,12 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a model, is damaged, or contains non-finite parameters.
+            If it is not such a model, or is damaged.
         """
-        with ArrayFile(path) as file:
-            header = file.read("header", None, "U")
-            try:
-                fields = json.loads(str(header))
-                if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
-                    raise ValueError(f"its format is not {_FORMAT!r}")
-                epochs = check_count("epochs", fields.pop("epochs", None), minimum=0)
-                architecture = Architecture(**fields)
-            except (TypeError, ValueError, RecursionError, SystemError) as error:
-                why = " ".join(str(error).split())
-                raise ValueError(
-                    f"{path}: expected a model written by VAE.save, got another file ({why})"
-                ) from None
+        with ModelFile(path) as file:
+            architecture, epochs = file.header(Architecture)
             phi, theta = architecture.shapes()
-            file.expect({"header", *phi, *theta})
-            arrays = {name: file.read(name, s, "f") for name, s in (phi | theta).items()}
-        dtypes = {a.dtype.name for a in arrays.values()}
-        if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
-            raise ValueError(f"{path}: expected float32 or float64 throughout, got {dtypes}")
-        flat = np.concatenate([a.ravel() for a in arrays.values()])
-        if not np.isfinite(flat).all():
-            raise ValueError(f"{path}: expected finite parameters, got NaN or infinity")
+            flat = file.vector(phi | theta)
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
         vae.parameters.epochs = epochs

@@ -36,10 +36,11 @@ from typing import Any
 import numpy as np
 
 from ..bounds.streams import RowStreams, how_many, mean_and_error
-from ..core.distributions import gaussian_kl, log_mean_exp
+from ..core.distributions import gaussian_kl
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.special import log_mean_exp
 from ..support.streams import Purpose
 
 __all__ = ["ElboSurgery", "elbo_surgery"]

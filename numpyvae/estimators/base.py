@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..core.elbo import weigh
 from ..core.parameters import Parameters
 from ..core.vae import VAE
+from .weights import weigh
 
 __all__ = ["Pass"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import layers
-from ..core.distributions import log_binomial_coefficient
 from ..core.likelihoods import Bernoulli, Binomial
 from ..core.vae import VAE
+from ..support.special import log_binomial_coefficient
 from .adam import kernels
 
 __all__ = ["compiled"]

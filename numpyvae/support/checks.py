@@ -6,31 +6,34 @@ functions rely on that, so that the mathematics is free of defensive code.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import math
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 __all__ = [
     "check_batch",
-    "check_callbacks",
     "check_choice",
     "check_count",
     "check_data",
-    "check_factor",
-    "check_function",
+    "check_dtype",
+    "check_kind",
     "check_labels",
     "check_noise",
     "check_positive",
     "check_rows",
     "check_seed",
+    "check_settings",
     "check_vae",
+    "check_vector",
     "check_weight",
+    "check_widths",
     "row_blocks",
     "shown",
     "warn_caller",
@@ -105,6 +108,62 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}{hint}")
     return value
+
+
+def check_kind(name: str, value: Any, kind: type, remedy: str) -> Any:
+    """Return `value` if it is an instance of `kind`."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{name}: expected {article} {kind.__name__}, got {shown(value)}; {remedy}"
+        )
+    return value
+
+
+def check_settings(settings: Any, fractions: tuple[str, ...] = ()) -> None:
+    """Check that the fields of a frozen dataclass are numbers above 0, and make them floats.
+
+    A field whose default is None may be None; those in `fractions` must lie below 1.
+    """
+    for setting in dataclasses.fields(settings):
+        value = getattr(settings, setting.name)
+        if value is None and setting.default is None:
+            continue
+        value = check_positive(setting.name, value)
+        if setting.name in fractions and value >= 1:
+            raise ValueError(f"{setting.name}: expected a number in (0, 1), got {value}")
+        # A Python float: a NumPy float64 would turn float32 arrays into float64.
+        object.__setattr__(settings, setting.name, value)
+
+
+def check_dtype(dtype: Any) -> str:
+    """Return the name of `dtype` if it is float32 or float64."""
+    with suppress(TypeError):  # what is not a dtype is refused below
+        dtype = np.dtype(dtype).name
+    return check_choice("dtype", dtype, ("float32", "float64"))
+
+
+def check_widths(hidden: Any) -> tuple[int, ...]:
+    """Return the hidden widths as a tuple; one number is one layer."""
+    if isinstance(hidden, (int, np.integer)):
+        hidden = (hidden,)
+    if isinstance(hidden, np.ndarray) and hidden.ndim == 1:
+        hidden = tuple(hidden)
+    if not isinstance(hidden, (tuple, list)):
+        raise TypeError(f"hidden: expected a tuple of whole numbers, got {shown(hidden)}")
+    return tuple(check_count("hidden", width) for width in hidden)
+
+
+def check_vector(name: str, vector: Any, size: int) -> np.ndarray:
+    """Return `vector` if it is a contiguous array of shape (size,)."""
+    proper = isinstance(vector, np.ndarray) and vector.flags.c_contiguous
+    if not proper or vector.shape != (size,):
+        raise ValueError(
+            f"{name}: expected a contiguous vector of {size} parameters, got "
+            f"{type(vector).__name__} of shape {np.shape(vector)}; "
+            "pass numpy.ascontiguousarray(vector)"
+        )
+    return vector
 
 
 def row_blocks(x: np.ndarray) -> Iterator[np.ndarray]:
@@ -219,7 +278,7 @@ def check_vae(vae: Any) -> None:
         )
 
 
-def check_data(vae: Any, x: Any) -> np.ndarray:
+def check_data(vae: Any, x: Any, name: str = "x") -> np.ndarray:
     """Return `x` as `check_rows` does, after a check that it is data for the model `vae`.
 
     Raises
@@ -229,21 +288,29 @@ def check_data(vae: Any, x: Any) -> np.ndarray:
         finite in its dtype and in the support of its likelihood.
     """
     check_vae(vae)
-    x = check_rows(x, vae.data_dim, dtype=vae.dtype)
-    vae.likelihood.check(x)
+    x = check_rows(x, vae.data_dim, name, vae.dtype)
+    vae.likelihood.check(x, name)
     return x
 
 
-def check_batch(vae: Any, x: Any, eps: Any, name: str = "eps") -> tuple[np.ndarray, np.ndarray]:
+def check_batch(
+    vae: Any, x: Any, eps: Any, name: str = "eps", K: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Return x (B, D) and the noise (L, B, J) in the dtype of `vae`, after a check of all three.
 
     `name` is what a message calls the noise: "z" where latents are given in its place, which may
-    be complex, for the complex step.
+    be complex, for the complex step. The number of draws must be a multiple of K.
     """
     x = check_data(vae, x).astype(vae.dtype, copy=False)
     if name == "z" and np.iscomplexobj(eps):
         return x, eps
-    return x, check_noise(eps, len(x), vae.latent_dim, name).astype(vae.dtype, copy=False)
+    eps = check_noise(eps, len(x), vae.latent_dim, name).astype(vae.dtype, copy=False)
+    if len(eps) % K:
+        raise ValueError(
+            f"{name}: expected L·K draws for each datapoint, a multiple of K = {K}, got "
+            f"{len(eps)}; draw {K} or change n_importance"
+        )
+    return x, eps
 
 
 def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.ndarray:
@@ -267,31 +334,3 @@ def check_noise(eps: Any, rows: int, latent_dim: int, name: str = "eps") -> np.n
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return array
-
-
-def check_function(name: str, function: Any) -> None:
-    """Raise TypeError unless `function` is None or can be called."""
-    if function is not None and not callable(function):
-        raise TypeError(f"{name}: expected a function, got {shown(function)}")
-
-
-def check_callbacks(callbacks: Any) -> list[Callable]:
-    """Return the callbacks as a list, since an iterator would be exhausted after one epoch."""
-    if callable(callbacks) or not isinstance(callbacks, Iterable):
-        raise TypeError(
-            f"callbacks: expected a list of functions, got {shown(callbacks)}; put it in a list"
-        )
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(f"callbacks: expected functions, got {shown(callback)}")
-    return callbacks
-
-
-def check_factor(factor: Any) -> float:
-    """Return what a schedule gave, if it is a finite number of at least 0."""
-    if isinstance(factor, (bool, str)) or not isinstance(factor, (int, float, np.number)):
-        raise TypeError(f"schedule: expected a number from it, got {shown(factor)}")
-    if not (math.isfinite(factor) and factor >= 0):
-        raise ValueError(f"schedule: expected a finite factor of at least 0, got {factor}")
-    return float(factor)

@@ -7,16 +7,16 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .checks import shown
+from .checks import check_kind, shown
 from .files import ArrayFile, atomic_write, write_arrays
 
-__all__ = ["History", "NonFiniteError"]
+__all__ = ["History", "NonFiniteError", "Snapshot", "worst_parameter"]
 
 _FORMAT = "numpyvae history, version 1"
 _VECTORS = ("best_parameters", "last_parameters")
@@ -77,6 +77,43 @@ class History:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def start(
+        cls, parameters: Any, fresh: dict[str, np.ndarray], resume: History | None
+    ) -> History:
+        """Return the history of a new run, or that of a run to go on with.
+
+        To go on, `parameters` are set to those where that run stopped.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Of the model.
+        fresh : dict of array
+            The optimizer's state before its first step.
+        resume : History, optional
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `resume` is not a history, or its optimizer state is not like the `fresh` one.
+        """
+        if resume is None:
+            return cls(optimizer_state=fresh)
+        check_kind("resume", resume, History, "pass what fit returned")
+        state = resume.optimizer_state
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in fresh.items()}:
+            raise ValueError(
+                f"resume: expected an optimizer state with {sorted(fresh)} of this model's size, "
+                f"got {sorted(state)}; resume with the same model, optimizer and update"
+            )
+        history = resume.copy()
+        if history.last_parameters is not None:
+            parameters.flat[:], history.last_parameters = history.last_parameters, None
+        if history.rows:
+            parameters.epochs = int(history.rows[-1]["epoch"])
+        return history
 
     def copy(self) -> History:
         """Return a history that can be continued while this one stays as it is."""
@@ -193,6 +230,24 @@ def _refuse(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
+class Snapshot:
+    """A copy of the parameters and of the history, for `fit` to go back to after a failure.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    history : History
+    """
+
+    def __init__(self, parameters: Any, history: History) -> None:
+        self._values = parameters.flat.copy(), parameters.epochs, history.copy()
+
+    def restore(self, parameters: Any, history: History) -> None:
+        """Set both back, in place."""
+        parameters.flat[:], parameters.epochs, before = self._values
+        vars(history).update(vars(before))
+
+
 class NonFiniteError(FloatingPointError):
     """Training met NaN or infinity, and went back to parameters with a finite objective.
 
@@ -224,3 +279,10 @@ class NonFiniteError(FloatingPointError):
         # An exception is copied and pickled by its arguments.
         what = str(self).partition("expected a finite ")[2].partition(", got NaN")[0]
         return NonFiniteError, (what, self.epoch, self.step, self.parameter, self.history)
+
+
+def worst_parameter(gradient: Mapping[str, np.ndarray]) -> str:
+    """Return the first name whose array is not finite, else that of the largest entry."""
+    sizes = {name: float(np.abs(array).max(initial=0.0)) for name, array in gradient.items()}
+    bad = (name for name, size in sizes.items() if not math.isfinite(size))
+    return next(bad, None) or max(sizes, key=sizes.__getitem__)
