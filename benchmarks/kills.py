@@ -43,7 +43,7 @@ from benchmarks.options import whole
 from numpyvae import VAE, History, plotting  # noqa: F401  (loaded before the forks)
 from numpyvae.command import checkpoints, jobs
 from numpyvae.command.cli import main as command
-from numpyvae.command.runs import RESULTS, RunFolder
+from numpyvae.command.runs import RESULTS, RunFolder, is_moving
 
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audited by Python
 KINDS = ("train", "resume", "overwrite", "save")
@@ -178,7 +178,7 @@ class Trials:
 
     def check(self, folder: Path, *allowed: dict) -> None:
         """Raise Failed unless the folder has the results of one of these runs, or is midway."""
-        if (folder / ".finished").exists() or (folder / ".moving").exists():
+        if is_moving(folder):
             self.counts["killed among the moves"] += 1
             return
         if contents(folder) not in allowed:
@@ -193,7 +193,7 @@ class Trials:
     def go_on(self, folder: Path, over_old: bool) -> Work:
         """Return the work that continues the run in the folder, or begins it."""
         begun = RunFolder(folder).is_unfinished() or contents(folder) == self.new
-        if begun or (folder / ".finished").exists() or (folder / ".moving").exists():
+        if begun or is_moving(folder):
             return lambda: self.command("train", "--resume", str(folder))
         return self.train(folder, *(["--overwrite"] if over_old else []))
 

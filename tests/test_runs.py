@@ -580,6 +580,16 @@ def test_results_that_are_being_moved_are_not_taken_for_a_run(midway, data, run,
     assert results(run) == new
 
 
+def test_a_damaged_checkpoint_does_not_hide_an_earlier_run(data, run, capsys, monkeypatch):
+    assert train(data, run) == 0
+    stop_in_epoch(monkeypatch, 3)
+    assert train(data, run, "--overwrite") == 130
+    (run / "unfinished" / "checkpoint.npz").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_elbo"] == read(run)["test_elbo"]
+
+
 def test_evaluate_of_an_unfinished_run_says_how_to_finish_it(stopped, capsys):
     assert main(["evaluate", str(stopped)]) == 1
     line = error(capsys)

@@ -40,9 +40,9 @@ __all__ = [
     "array_fingerprint",
     "claimed",
     "fingerprint",
+    "is_moving",
     "read_json",
     "recorded",
-    "unfinished",
 ]
 
 PICTURES = ("elbo.png", "latent_space.png", "reconstructions.png", "samples.png", "manifold.png")
@@ -306,15 +306,12 @@ def recorded(folder: Path) -> dict[str, Any]:
     return read_json(file) if file.exists() else {}
 
 
-def unfinished(path: Path) -> str | None:
-    """Return how far the unfinished run in a run folder is; None if there is none.
+def is_moving(path: Path) -> bool:
+    """Tell whether the results of a run were being moved into its folder when it was killed.
 
     Examples
     --------
-    >>> unfinished(Path("no such folder")) is None
-    True
+    >>> is_moving(Path("no such folder"))
+    False
     """
-    if (path / _FINISHED).exists() or (path / _MOVING).exists():
-        return "all epochs"
-    run = RunFolder(path)
-    return run.progress() if run.is_unfinished() else None
+    return (path / _FINISHED).exists() or (path / _MOVING).exists()

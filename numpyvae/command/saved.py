@@ -8,7 +8,7 @@ from typing import Any
 
 from .parser import OF_RUN
 from .preparation import Prepared
-from .runs import RunFolder, array_fingerprint, read_json, recorded, unfinished
+from .runs import RunFolder, array_fingerprint, is_moving, read_json, recorded
 from .settings import OPTIONS, read_settings
 
 __all__ = ["changed_data", "image_shape", "model_file", "settings_from", "take_settings_of_run"]
@@ -24,14 +24,13 @@ def model_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    file = path / "model.npz"
-    done = unfinished(path)
-    if file.is_file() and done != "all epochs":
+    file, run = path / "model.npz", RunFolder(path)
+    if file.is_file() and not is_moving(path):
         return file
     got, remedy = "none", f"train --output {path} writes one"
-    if done is not None:
-        got = f"an unfinished run ({done})"
-        remedy = f"train --resume {path} finishes it"
+    if is_moving(path) or run.is_unfinished():
+        done = "all epochs" if is_moving(path) else run.progress()
+        got, remedy = f"an unfinished run ({done})", f"train --resume {path} finishes it"
     raise FileNotFoundError(f"{path}: expected a run folder with model.npz, got {got}; {remedy}")
 
 
