@@ -154,16 +154,23 @@ def _compare(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
             f"{now['settings']['dataset']}: expected the data with which the run in {folder} was "
             "begun, got others; restore them, or give their place with --dataset or --folder"
         )
-    names = ("versions", "machine", "blas", "blas_threads")
-    before, after = ({name: record.get(name) for name in names} for record in (saved, now))
-    if before != after:
-        changed = [name for name in names if before[name] != after[name]]
-        what = ", ".join(f"{name} {before[name]} then, {after[name]} now" for name in changed)
+    before, after = _surroundings(saved), _surroundings(now)
+    changed = [name for name in before | after if before.get(name) != after.get(name)]
+    if changed:
+        what = ", ".join(f"{n} {before.get(n)} then, {after.get(n)} now" for n in changed)
         warnings.warn(
             f"{folder}: the run was begun elsewhere ({what}); it goes on, but its last digits can "
             "be others than without the stop",
             stacklevel=2,
         )
+
+
+def _surroundings(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the versions and the machine of a record, flat."""
+    found = dict(record.get("versions", {}))
+    found |= {name: record.get(name) for name in ("machine", "blas_threads")}
+    pools = [" ".join(map(str, pool.values())) for pool in record.get("blas", [])]
+    return found | {"blas": "; ".join(pools)}
 
 
 @dataclass(frozen=True)
