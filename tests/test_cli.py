@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from numpyvae import VAE, datasets, plotting
-from numpyvae.command import cli, jobs, measuring, settings
+from numpyvae.command import cli, jobs, measuring, plan, settings
 from numpyvae.command.cli import main
 from numpyvae.command.parser import parse
 from numpyvae.command.preparation import prepare
@@ -89,8 +89,8 @@ def test_accelerator_is_chosen_and_reported(tmp_path, capsys):
 
 
 def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(jobs, "CompiledAdam", raising(ImportError("expected Numba")))
-    monkeypatch.setattr(jobs, "compiled", raising(ImportError("expected Numba")))
+    monkeypatch.setattr(plan, "CompiledAdam", raising(ImportError("expected Numba")))
+    monkeypatch.setattr(plan, "compiled", raising(ImportError("expected Numba")))
     for optimizer in ("adam", "sgd"):
         assert train(tmp_path, "--accelerator", "numba", "--optimizer", optimizer) == 2
         assert "expected Numba" in one_line(capsys)

@@ -18,6 +18,7 @@ from numpyvae import VAE, History, plotting
 from numpyvae.command import checkpoints, jobs, runs, settings
 from numpyvae.command.checkpoints import Checkpoints
 from numpyvae.command.cli import main
+from numpyvae.command.plan import Job
 from numpyvae.command.usage import UsageError
 from numpyvae.support.streams import Purpose, stream
 
@@ -492,13 +493,13 @@ def test_the_validation_set_is_held_out_and_reported(data, run, capsys):
     x = np.load(data).reshape(50, -1) + np.arange(50)[:, None] / 100  # no two rows alike
     np.savez(data.with_suffix(".npz"), train=x, test=x[:5])
     given = {"dataset": str(data.with_suffix(".npz")), "likelihood": "gaussian:learned"}
-    job = jobs.Job.of(settings.make_settings(given | {"validation": 0.3}))
+    job = Job.of(settings.make_settings(given | {"validation": 0.3}))
     assert (len(job.data.x_train), len(job.x_valid)) == (35, 15)
     both = np.concatenate([job.data.x_train, job.x_valid])
     assert sorted(map(bytes, both)) == sorted(map(bytes, np.asarray(x, both.dtype)))
     held = stream(0, Purpose.VALIDATION).permutation(50)[:15]
     assert job.x_valid.tobytes() == np.asarray(x[np.sort(held)], both.dtype).tobytes()
-    again = jobs.Job.of(settings.make_settings(given | {"validation": 0.3, "seed": 5}))
+    again = Job.of(settings.make_settings(given | {"validation": 0.3, "seed": 5}))
     assert again.x_valid.tobytes() == job.x_valid.tobytes()
     more = ["--validation", "0.3", "--patience", "2", "--learning-rate", "0.1", "--epochs", "99"]
     assert train(data, run, *more) == 0

@@ -20,7 +20,7 @@ import numpy as np
 from ..clinic import gradcheck
 from ..core.vae import VAE
 from ..support.files import atomic_write
-from . import jobs, measuring, reports, runs, saved
+from . import jobs, measuring, plan, reports, runs, saved
 from .parser import DEFAULT_RUN, parse
 from .preparation import Prepared, prepare
 from .settings import OPTIONS, flag, make_settings
@@ -127,7 +127,7 @@ def _evaluate(args: Namespace) -> int:
         _note_untrained(vae, path)
         if saved.changed_data(before, data):
             _say(f"note: {data.name}: the data have changed: the test rows are not the run's")
-        vae = jobs.accelerated(vae, args.accelerator)
+        vae = plan.accelerated(vae, args.accelerator)
         return (_measure if args.bounds is None else _compare)(args, vae, data)
 
 
