@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from numpyvae import VAE, datasets, plotting
-from numpyvae.command import cli, jobs, measuring, settings
+from numpyvae.command import cli, jobs, measuring, plan, settings
 from numpyvae.command.cli import main
 from numpyvae.command.parser import parse
 from numpyvae.command.preparation import prepare
@@ -45,6 +45,7 @@ def test_train_writes_what_it_says(tmp_path, capsys):
     assert err == ""  # no terminal, no progress
     names = {p.name for p in (tmp_path / "a").iterdir()}
     assert names == {
+        "settings.json",
         "model.npz",
         "history.csv",
         "summary.json",
@@ -88,8 +89,8 @@ def test_accelerator_is_chosen_and_reported(tmp_path, capsys):
 
 
 def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(jobs, "CompiledAdam", raising(ImportError("expected Numba")))
-    monkeypatch.setattr(jobs, "compiled", raising(ImportError("expected Numba")))
+    monkeypatch.setattr(plan, "CompiledAdam", raising(ImportError("expected Numba")))
+    monkeypatch.setattr(plan, "compiled", raising(ImportError("expected Numba")))
     for optimizer in ("adam", "sgd"):
         assert train(tmp_path, "--accelerator", "numba", "--optimizer", optimizer) == 2
         assert "expected Numba" in one_line(capsys)
@@ -463,7 +464,8 @@ def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_interrupt_leaves_nothing(tmp_path):
+def test_a_real_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    """Kills an hour's training that Ctrl-C throws away."""
     output = tmp_path / "run"
     # A shell starts background jobs with the interrupt ignored; the command must hear it.
     program = (
@@ -472,17 +474,19 @@ def test_a_real_interrupt_leaves_nothing(tmp_path):
     )
     command = [sys.executable, "-c", program, "train", "--epochs", "100000"]
     with subprocess.Popen([*command, "--output", output], stderr=subprocess.PIPE) as process:
-        while not output.exists() and process.poll() is None:  # made before the training begins
-            time.sleep(0.1)
-        time.sleep(1)
+        checkpoint = output / "unfinished" / "checkpoint.npz"
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         try:
             _, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == 130
-    assert b"Traceback" not in err
-    assert not output.exists()
+    line = rb"numpyvae: interrupted; \d+ of 100000 epochs are kept; go on with: numpyvae train "
+    assert re.fullmatch(line + rb"--resume .*/run\n", err)
+    files = {p.relative_to(output).as_posix() for p in output.rglob("*")}
+    assert files == {"unfinished", "unfinished/settings.json", "unfinished/checkpoint.npz"}
 
 
 def test_a_failed_run_leaves_what_it_did_not_make(tmp_path, monkeypatch):
@@ -493,10 +497,6 @@ def test_a_failed_run_leaves_what_it_did_not_make(tmp_path, monkeypatch):
     assert list((tmp_path / "mine").iterdir()) == []
     assert train(tmp_path / "mine") == 1
     assert (tmp_path / "mine").is_dir()
-    monkeypatch.undo()
-    monkeypatch.setattr(jobs, "pictures", raising(OSError("the disk is full")))
-    assert train(tmp_path / "run") == 1
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"model.npz", "history.csv"}
 
 
 def test_a_closed_pipe_is_no_traceback():
@@ -555,6 +555,8 @@ OTHER_VALUES = {  # of each option, one that is not its default
     "schedule": ["constant"],
     "clip_norm": ["5"],
     "epochs": ["1"],
+    "validation": ["0.2"],
+    "patience": ["3"],
     "batch_size": ["7"],
     "seed": ["3"],
     "eval_importance": ["2"],

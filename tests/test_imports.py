@@ -208,7 +208,7 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "vae": (165, 1520),
     "elbo": (95, 1310),
     "optimizers": (118, 1130),
-    "training": (162, 1240),
+    "training": (163, 1240),
 }
 IN_AN_HOUR = 950, 9000  # lines of code and words of all eight files
 
@@ -496,6 +496,8 @@ def test_purposes_keep_their_values():
         "SPLIT": 401,
         "BINARIZE_TEST": 402,
         "TEST_ROWS": 403,
+        "VALIDATION": 404,
+        "BINARIZE_VALIDATION": 405,
         "LINEAR_GAUSSIAN": 501,
         "FINITE_MIXTURE": 502,
         "CLIMBS": 503,

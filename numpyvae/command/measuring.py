@@ -26,7 +26,12 @@ __all__ = ["SLOW_ROWS", "compare", "evaluate"]
 
 
 def evaluate(
-    vae: VAE, data: Prepared, n_importance: int, seed: int, test_rows: int | None = None
+    vae: VAE,
+    data: Prepared,
+    n_importance: int,
+    seed: int,
+    test_rows: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on the test set: the ELBO and its terms, log p(x), active units.
 
@@ -43,6 +48,8 @@ def evaluate(
         The seed of the noise.
     test_rows : int, optional
         The number of rows of the test set that are used, always the same ones; all if left out.
+    progress : bool
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -58,7 +65,7 @@ def evaluate(
     """
     x = _pick(data.x_test, test_rows)
     terms = mean_terms(vae, x, n_samples=10, seed=seed)
-    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed)
+    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed, progress=progress)
     mean = float(log_likelihood.mean())
     return {
         **_names(vae, data),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -44,26 +43,17 @@ class Request:
 
     Attributes
     ----------
-    dataset : str or None
+    dataset : str
     folder : str or None
     maximum : float or None
     label_column, delimiter : str or None
     """
 
-    dataset: str | None
+    dataset: str
     folder: str | None = None
     maximum: float | None = None
     label_column: str | None = None
     delimiter: str | None = None
-
-
-def _settings_of_run(model: Path) -> dict[str, Any] | None:
-    """Return the settings of the run beside a model file, or None if there are none."""
-    try:
-        settings = json.loads((model.parent / "summary.json").read_text("utf-8"))["settings"]
-        return settings if isinstance(settings["dataset"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def request_of(args: Any) -> Request:
@@ -71,31 +61,33 @@ def request_of(args: Any) -> Request:
     return Request(**{f.name: getattr(args, f.name) for f in fields(Request)})
 
 
-def data_for(vae: VAE, model: Path, request: Request) -> Prepared:
+def data_for(vae: VAE, request: Request, run: dict[str, Any], named: bool) -> Prepared:
     """Return the test rows for a saved model: of the source that is named, else of its run.
 
     Parameters
     ----------
     vae : VAE
-    model : Path
-        The model's file. The run's settings are those of `summary.json` beside it.
     request : Request
-        Its dataset is None if none is named.
+    run : dict
+        The settings of the run; empty if they are not known.
+    named : bool
+        Whether the source was named, and not taken from the run.
 
     Raises
     ------
     UsageError, OSError, ValueError
         As `prepare_like`.
     """
-    run = _settings_of_run(model)
-    if request.dataset is None and run is not None:
-        return _prepare_run(run, vae)
-    if run is not None and _same_file(run["dataset"], request.dataset):
+    if run and not named:
+        names = ("scale", "columns", "label_column", "delimiter")
+        options = {name: run.get(name) for name in names}
+        return prepare(request.dataset, vae.likelihood, request.maximum, request.folder, **options)
+    if run and _same_file(run["dataset"], request.dataset):
         warn_caller(
             f"{request.dataset}: all rows are measured, and most of them were in the training "
             "set; without --dataset the rows that it held out are measured"
         )
-    return prepare_like(vae, replace(request, dataset=request.dataset or "digits"))
+    return prepare_like(vae, request)
 
 
 def _same_file(a: str, b: str) -> bool:
@@ -258,12 +250,3 @@ def x_like(vae: VAE, raw: RawData, p: Preparation) -> np.ndarray:
     x = p.apply(raw.x_train) if p.reading == "fractions" else raw.x_train
     vae.likelihood.check(x, raw.name)
     return x
-
-
-def _prepare_run(settings: dict[str, Any], vae: VAE) -> Prepared:
-    """Return the data of a run as its training had them, with the test rows that it held out."""
-    names = ("maximum", "folder", "scale", "columns", "label_column", "delimiter")
-    options = {name: settings.get(name) for name in names}
-    if options["columns"] is not None and isinstance(options["columns"], list):
-        options["columns"] = [str(c) for c in options["columns"]]
-    return prepare(os.fspath(settings["dataset"]), vae.likelihood, **options)

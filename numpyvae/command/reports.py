@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,27 @@ __all__ = [
     "gradient_line",
     "gradient_total",
     "report",
+    "to_json",
 ]
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return `value` as strict JSON: null for NaN and infinity, which JSON lacks.
+
+    Examples
+    --------
+    >>> to_json({"kl": 1.5, "se": [math.nan]})
+    '{"kl": 1.5, "se": [null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report(s: dict[str, Any]) -> str:
@@ -33,6 +55,7 @@ def report(s: dict[str, Any]) -> str:
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
             *_other_units(s),
             *_weighted(s),
+            *_validated(s),
             f"Active latents: {s['active_units']} of {s['latent_dim']}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
             *s.get("advice", []),
@@ -63,6 +86,14 @@ def _weighted(s: dict[str, Any]) -> list[str]:
         f"Trained by {s['estimator']}: in the last epoch the objective was "
         f"{s['train_objective']:.2f}, the ELBO {s['train_elbo']:.2f} (training set)."
     ]
+
+
+def _validated(s: dict[str, Any]) -> list[str]:
+    """Return a sentence about the validation set, if there was one."""
+    if s.get("validation_elbo") is None:
+        return []
+    how = "stopped early; the model is that of" if s["stopped_early"] else "the model is that of"
+    return [f"Validation ELBO {s['validation_elbo']:.2f}: {how} epoch {s['best_epoch']}."]
 
 
 _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objective is the ELBO

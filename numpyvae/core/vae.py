@@ -140,8 +140,8 @@ class VAE:
     architecture : Architecture
     parameters : Parameters
         `.flat`, `.phi`, `.theta`, and views by name, as in `vae.parameters["decoder.W0"]`.
-    preparation : Preparation or None
-        How raw data became x.
+    preparation : Preparation, optional
+        How data became x.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class VAE:
         return twin
 
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return a model with another parameter vector (P,), which is not copied.
+        """Return a model with another parameter vector (P,), not copied.
 
         It may be of any dtype: float64 for a check, complex for the complex step.
         """
@@ -346,7 +346,7 @@ class VAE:
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If `load` would refuse the file: a parameter is not finite, or a part has no name.
+            If a parameter is not finite, or a part has no name.
         """
         header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
         write_model(path, header, self.parameters, self.preparation)
