@@ -2,7 +2,8 @@
 
     python -m benchmarks.damage [--flips 3000] [--truncations 300] [--json]
 
-The kinds of files are a model, an .npz archive (stored and compressed) and a gzipped IDX file. A
+The kinds of files are a model, a checkpoint of a training, an .npz archive (stored and compressed)
+and a gzipped IDX file. A
 refusal must be one ValueError or OSError of one line that names the file. All else counts as
 wrong, and the command then ends with exit code 1. A .npy file has no checksum, so that most flips
 change its values unseen: it is measured too, and not counted as wrong.
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.options import whole
-from numpyvae import VAE
+from numpyvae import VAE, History
 from numpyvae.datasets import read_data, read_idx
 from numpyvae.support.preparation import Preparation
 
@@ -53,6 +54,22 @@ def _read_model(path: Path) -> bytes:
         + [vae.parameters.flat.tobytes()]
         + [arrays[name].tobytes() for name in sorted(arrays)]
     )
+
+
+def _write_checkpoint(path: Path) -> None:
+    rows = [{"epoch": float(i), "elbo": -9.0 - i, "seconds": 0.25 * i} for i in range(1, 4)]
+    rng = np.random.default_rng(0)
+    state = {"m": rng.normal(size=20), "v": rng.random(20), "t": np.array(9.0)}
+    History(rows, state, rng.normal(size=20), rng.normal(size=20)).save(path)
+
+
+def _read_checkpoint(path: Path) -> bytes:
+    history = History.load(path)
+    parts = [history.optimizer_state[name] for name in sorted(history.optimizer_state)]
+    parts += [history.best_parameters, history.last_parameters]
+    kept = [repr(None if p is None else (p.shape, p.dtype.str)).encode() for p in parts]
+    kept.append(repr((history.rows, sorted(history.optimizer_state))).encode())
+    return b"".join(kept + [p.tobytes() for p in parts if p is not None])
 
 
 def _write_npz(path: Path) -> None:
@@ -87,6 +104,7 @@ def _read_idx(path: Path) -> bytes:
 
 KINDS: dict[str, tuple[str, Callable[[Path], None], Read]] = {
     "model": ("model.npz", _write_model, _read_model),
+    "checkpoint": ("checkpoint.npz", _write_checkpoint, _read_checkpoint),
     "npz": ("x.npz", _write_npz, _read_data),
     "npz compressed": ("x.npz", _write_compressed, _read_data),
     "idx.gz": ("images-idx3-ubyte.gz", _write_idx, _read_idx),

@@ -136,6 +136,17 @@ def test_binarized_data_have_no_density():
     assert found["unit"] == "nats per row of x = 0 or 1 drawn with probability raw/255"
 
 
+def test_a_run_on_a_table_is_repeated_from_its_settings(capsys, here):
+    # kills: settings of the data that a run does not keep, or that refuse each other
+    write_table("people.csv", RAW, zero=True)
+    extra = [*TABLE, "--scale", "standardize", "--columns", "age,height", "--validation", "0.2"]
+    train(capsys, "run", *extra)
+    ran(capsys, "train", "--settings", "run", "--output", "again")
+    assert (here / "run/model.npz").read_bytes() == (here / "again/model.npz").read_bytes()
+    _, err = ran(capsys, "evaluate", "run", *EFFORT)
+    assert err == ""
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian:learned"])
 def test_two_rows_are_enough(capsys, likelihood):
     # kills: defaults that small files are refused for
@@ -304,7 +315,7 @@ def test_a_model_file_keeps_the_preparation_and_refuses_a_wrong_one(here):
             VAE.load("wrong.npz")
 
 
-@pytest.mark.parametrize("kind", ["model", "npz", "npz compressed", "idx.gz"])
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "npz", "npz compressed", "idx.gz"])
 def test_damaged_files_are_refused_or_read_as_they_were(kind):
     # kills: a damaged file that loads other values; the long form is benchmarks.damage
     damage = pytest.importorskip("benchmarks.damage", reason="needs the repository")
