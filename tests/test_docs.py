@@ -86,7 +86,7 @@ def shell_commands() -> list[str]:
         line.split("#")[0].strip()
         for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
         for _, text in blocks(page, "sh")
-        for line in text.splitlines()
+        for line in text.replace("\\\n", " ").splitlines()
     ]
     return list(dict.fromkeys(line for line in lines if line.startswith("numpyvae ")))
 

@@ -15,7 +15,7 @@ from ..core.vae import VAE
 from ..diagnostics import active_units
 from ..estimators.evaluation import mean_terms
 from ..support.streams import Purpose, stream
-from .advice import log_density
+from .advice import log_density, unit
 from .preparation import Prepared
 from .usage import UsageError
 
@@ -186,6 +186,7 @@ def compare(
     return {
         **_names(vae, data),
         **{part: _as_dict(parts[part]) if part in parts else None for part in _PARTS},
+        "unit": unit(data.preparation),
         "n_importance": made.n_importance,
         "n_temperatures": made.n_temperatures,
         "n_chains": made.n_chains,

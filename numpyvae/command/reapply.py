@@ -162,7 +162,7 @@ def raw_like(vae: VAE, request: Request) -> RawData:
     if width != vae.data_dim:
         raise UsageError(
             f"--dataset: expected rows of {vae.data_dim} values, as the model was trained on, "
-            f"got {width} in {request.dataset}"
+            f"got {width} in {request.dataset}; name the model's data with --dataset"
         )
     return raw
 

@@ -101,7 +101,10 @@ _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objecti
 
 def comparison(s: dict[str, Any]) -> str:
     """Return a comparison of bounds as a table for each kind of data."""
-    lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
+    lines = [
+        f"{s['model']} on {s['dataset']}",
+        f"{s['unit'].replace('nats', 'Nats', 1)}, mean ± standard error:",
+    ]
     title = {
         "test": "{} test rows",
         "simulated": "{} rows simulated from the model, where exact posterior draws are known",

@@ -115,8 +115,6 @@ def _header(stream: IO[bytes], path: object, what: str) -> tuple[tuple[int, ...]
             shape, fortran, dtype = _read_header(io.BytesIO(head + _exactly(stream, length)))
         if math.prod(shape) * dtype.itemsize >= 1 << 62 or min(shape, default=1) < 0:
             raise ValueError(f"shape {shown(shape)}")
-    except OSError:
-        raise
     except Exception as error:  # the parsers raise many kinds on a damaged header
         raise _error(
             path,
@@ -213,10 +211,6 @@ class Archive:
         self._zip.close()
         self._file.close()
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape that an array declares; nothing but its header is unpacked."""
-        return self._open(name)[0]
-
     def read(self, name: str) -> np.ndarray:
         """Return an array, in native byte order.
 
@@ -226,7 +220,7 @@ class Archive:
             If it is damaged, encrypted, too large for its compressed size, or does not have the
             size that its header declares.
         """
-        shape, fortran, dtype, member = self._open(name, keep=True)
+        shape, fortran, dtype, member = self._open(name)
         try:
             with member:
                 data = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
@@ -243,8 +237,11 @@ class Archive:
         array = array.reshape(shape, order="F" if fortran else "C")
         return array.astype(dtype.newbyteorder("="), copy=False)
 
-    def _open(self, name: str, keep: bool = False):
-        """Return shape, order and dtype, after all that can be compared before unpacking."""
+    def _open(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype, IO[bytes]]:
+        """Return shape, order, dtype and the stream of an array, before it is unpacked.
+
+        All that the directory and the header declare is compared first.
+        """
         info = self._zip.getinfo(f"{name}.npy")
         what = f"an array {shown(name)}"
         again = "save it again with numpy.savez"
@@ -266,22 +263,13 @@ class Archive:
         except Exception as error:  # a damaged local header
             raise self._damaged(name, error) from None
         try:
-            try:
-                shape, fortran, dtype = _header(member, self.path, what)
-                start = member.tell()
-            except ValueError:
-                raise
-            except Exception as error:
-                raise self._damaged(name, error) from None
-            if math.prod(shape) * dtype.itemsize != size - start:
-                got = f"{size - start} bytes for shape {shape} and dtype {dtype}"
+            shape, fortran, dtype = _header(member, self.path, what)
+            if math.prod(shape) * dtype.itemsize != size - member.tell():
+                got = f"{size - member.tell()} bytes for shape {shape} and dtype {dtype}"
                 raise _error(self.path, what, got, "the file is damaged: " + again)
         except BaseException:
             member.close()
             raise
-        if not keep:
-            member.close()
-            return shape, fortran, dtype
         return shape, fortran, dtype, member
 
     def _damaged(self, name: str, error: Exception) -> ValueError:
