@@ -147,6 +147,16 @@ def test_a_run_on_a_table_is_repeated_from_its_settings(capsys, here):
     assert err == ""
 
 
+def test_the_maximum_is_the_largest_value_of_the_file():
+    # kills: that of one part, and a file without a test part that is not read
+    np.save("x.npy", np.arange(40.0).reshape(20, 2))
+    np.savez("x.npz", x=np.eye(2), x_test=5 * np.eye(2))
+    for name, largest in (("x.npy", 39), ("x.npz", 5)):
+        data = prepare(name, "gaussian:1", scale="maximum")
+        assert data.maximum == data.preparation.maximum == largest
+        assert max(data.x_train.max(), data.x_test.max()) == 1
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian:learned"])
 def test_two_rows_are_enough(capsys, likelihood):
     # kills: defaults that small files are refused for

@@ -92,7 +92,7 @@ def advice(summary: dict[str, Any], p: Preparation | None) -> list[str]:
             : 3 if gaussian else 2
         ]
         found.append(
-            "No latent variable is used: the model ignores z, and its KL is about 0. Try "
+            f"No latent variable is used: the model ignores z (KL {summary['kl']:.2f} nats). Try "
             f"{', '.join(tries)}; columns that are independent of each other need no latents."
         )
     if gaussian and summary["kl"] > _HIGH_KL * summary["latent_dim"]:

@@ -264,7 +264,7 @@ def _scale(
     if scale == "maximum" and known is None:
         known = check_positive(
             f"the largest value in {source}",
-            max(float(raw.x_train.max()), float(raw.x_test.max())),
+            max(float(x.max()) for x in parts_of(raw).values()),
         )
     return ("none" if known is None else "maximum"), (1.0 if known is None else known)
 
