@@ -52,7 +52,7 @@ def log_evidence(vae, x):
 
 
 def shifted(vae):
-    """Spoil the encoder: q is off by one σ and twice too wide."""
+    """Change the encoder: q is shifted by one σ and twice as wide."""
     J = vae.latent_dim
     bias = vae.parameters["encoder.b0"]
     bias[:J] += np.exp(0.5 * bias[J:])
@@ -82,7 +82,7 @@ def test_weights_average_to_the_evidence_and_to_its_inverse(initial, n_chains):
     )
     assert abs(standard_errors(np.exp(bounds.log_lower - exact) - 1)) < 4
     assert abs(standard_errors(np.exp(exact - bounds.log_upper) - 1)) < 4
-    # And they are bounds: strictly, since few temperatures leave the weights some spread.
+    # The inequalities are strict: with few temperatures the weights vary.
     assert standard_errors(bounds.log_lower - exact) < -3
     assert standard_errors(bounds.log_upper - exact) > 3
 
@@ -109,7 +109,7 @@ def test_without_intermediate_temperatures_it_is_importance_sampling():
     assert bounds.n_temperatures == 0
 
 
-def test_a_schedule_takes_the_place_of_a_count():
+def test_given_temperatures_replace_their_number():
     # kills: `temperatures` that are read by one function alone, or beside the count
     vae = shifted(linear(2, 5))
     counted = sandwich(vae, 4, 7, 3, seed=1)
@@ -122,7 +122,7 @@ def test_a_schedule_takes_the_place_of_a_count():
 @pytest.mark.parametrize("initial", ["prior", "encoder"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_gradient_along_the_path(likelihood, initial):
-    """Kills a wrong sign or factor in ∇ log f_β; the complex step is the judge."""
+    """Kills a wrong sign or factor in ∇ log f_β, by comparison with the complex step."""
     vae = VAE(5, 2, (4,), likelihood=likelihood, dtype="float64", init=0.4)
     x, _ = simulate(vae, 3)
     path = Path(vae, x, initial)
@@ -153,7 +153,7 @@ def test_the_gradient_along_the_path(likelihood, initial):
 # The bounds.
 
 
-def test_the_sandwich_holds_the_exact_evidence_within_a_hundredth():
+def test_the_sandwich_contains_the_exact_evidence_within_a_hundredth():
     """Kills anything that loosens the bounds: J = 10, D = 64, 1000 intermediate distributions."""
     vae = linear(10, 64)
     x, z = simulate(vae, 40)
@@ -168,7 +168,7 @@ def test_the_sandwich_holds_the_exact_evidence_within_a_hundredth():
 
 
 def test_more_temperatures_tighten_both_bounds():
-    """Kills chains that never move, or that move at the wrong temperature."""
+    """Kills chains that do not move, or that move at the wrong temperature."""
     vae = linear(4, 12)
     x, z = simulate(vae, 150)
     few, many = (
@@ -180,7 +180,7 @@ def test_more_temperatures_tighten_both_bounds():
     assert standard_errors(few.log_upper - many.log_upper) > 5
 
 
-def test_the_sandwich_closes_on_digits():
+def test_the_sandwich_is_narrow_on_digits():
     """Kills a float32 path that rounds its weights away: a trained digit model, in both modes."""
     vae = VAE(64, 8, (128,))
     assert vae.dtype == np.float32
@@ -197,11 +197,11 @@ def test_the_sandwich_closes_on_digits():
     difference = other.log_lower - bounds.log_lower[:25]
     assert abs(difference.mean()) < 0.3
     assert standard_errors(difference) < 4
-    assert "a lower bound alone" in str(other)
+    assert "no upper bound" in str(other)
 
 
 def test_simulated_latents_belong_to_their_data():
-    """Kills z of another row, or of another draw, handed out with x."""
+    """Kills z of another row, or of another draw, returned with x."""
     vae = linear(3, 8, scale=1.0)
     x, z = simulate(vae, 2000, seed=4)
     residual = x - vae.decode(z)
@@ -214,7 +214,7 @@ def test_simulated_latents_belong_to_their_data():
 # What the result may and may not depend on.
 
 
-def test_a_datapoint_does_not_feel_its_company_or_the_memory():
+def test_a_datapoint_does_not_depend_on_the_other_rows_or_the_memory():
     """Kills draws or steps shared by rows, and blocks that are dropped or repeat one another."""
     vae = linear(3, 7)
     x, z = simulate(vae, 9)
@@ -230,7 +230,7 @@ def test_a_datapoint_does_not_feel_its_company_or_the_memory():
         assert not np.isclose(c[4:], a[4:], rtol=1e-6).any()
 
 
-def test_equal_rows_and_other_seeds_have_draws_of_their_own():
+def test_equal_rows_and_different_seeds_have_different_draws():
     """Kills one stream for all rows, a seed that is ignored, and hidden state between calls."""
     vae = linear(3, 7)
     x, z = (np.repeat(a, 6, axis=0) for a in simulate(vae, 1))
@@ -272,7 +272,7 @@ def test_the_memory_stays_within_the_budget(vae):
     assert peaks[1] > 3 * budget  # and the budget is used
 
 
-def test_a_float32_model_is_asked_in_float32(monkeypatch):
+def test_a_float32_model_gets_float32(monkeypatch):
     """Kills a silent change of precision, which would double time and memory."""
     vae = VAE(6, 2, (4,))
     x, z = simulate(vae, 3)
@@ -315,7 +315,7 @@ def test_progress_counts_every_move(posterior, monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-# The steps, from the pilot.
+# The step sizes from the pilot run.
 
 
 def test_the_step_is_interpolated_on_its_logarithm():
@@ -361,7 +361,7 @@ def test_acceptance_is_that_of_both_directions(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 1000])
-def test_the_pilot_visits_both_ends_of_the_path(n):
+def test_the_pilot_covers_both_ends_of_the_path(n):
     # kills: a temperature where no move is made, an end whose steps are extrapolated
     betas = sigmoid_temperatures(n)
     chosen = annealing.pilot_betas(betas)
@@ -406,7 +406,7 @@ def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
         assert 0.5 < acceptance.mean() < 0.8
 
 
-# Temperatures, and what is refused.
+# Temperatures and invalid settings.
 
 
 def test_sigmoid_temperatures():

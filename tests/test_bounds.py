@@ -36,7 +36,7 @@ def noise(shape, seed=0, block=0):
     return stream(seed, Purpose.IMPORTANCE, block).standard_normal(shape)
 
 
-# Its value.
+# Values.
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -112,7 +112,7 @@ def linear_gaussian(inflate=1.0):
 
 @pytest.mark.parametrize("K", [1, 3, 1000])
 def test_exact_where_q_is_the_posterior(K):
-    """Kills any error of the weights at all: here every one of them is p(x)."""
+    """Kills any error of the weights: here each of them is p(x)."""
     vae, evidence = linear_gaussian()
     x = evidence.rvs(120, random_state=0)
     np.testing.assert_allclose(
@@ -120,7 +120,7 @@ def test_exact_where_q_is_the_posterior(K):
     )
 
 
-def test_bound_never_falls_with_k_and_tends_to_log_p():
+def test_bound_does_not_decrease_with_k_and_tends_to_log_p():
     """Kills weights averaged as logarithms: their mean is the ELBO for every K."""
     vae, evidence = linear_gaussian(inflate=2.5)
     x = np.tile(evidence.rvs(1, random_state=1), (4000, 1))  # one point, 4000 draws of L_K
@@ -130,7 +130,7 @@ def test_bound_never_falls_with_k_and_tends_to_log_p():
     error = {K: d.std() / math.sqrt(d.size) for K, d in draws.items()}
     for K, more in ((1, 2), (2, 4), (4, 16), (16, 256)):
         z = (mean[more] - mean[K]) / math.hypot(error[more], error[K])
-        assert z > 3  # it rises, here, so that a constant would fail
+        assert z > 3  # it increases here, so a constant fails
     for K in draws:
         assert (mean[K] - log_p) / error[K] < 5
     # The ELBO is log p − KL(q ‖ posterior), with the KL of variances 2.5 times too large.
@@ -139,10 +139,10 @@ def test_bound_never_falls_with_k_and_tends_to_log_p():
     assert log_p - mean[256] < 0.02 < log_p - mean[1]
 
 
-# Its noise.
+# Random draws.
 
 
-def test_named_by_its_seed_and_in_double_precision():
+def test_determined_by_its_seed_and_in_double_precision():
     """Kills a global generator, and sums in single precision."""
     vae, x = model(dtype="float32"), data()
     a, b, c = (importance_log_likelihood(vae, x, 20, seed=s) for s in (0, 0, 1))
@@ -163,7 +163,7 @@ def test_the_size_of_a_piece_changes_nothing(cache, monkeypatch):
     np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-def test_a_row_does_not_feel_the_other_rows():
+def test_a_row_does_not_depend_on_the_other_rows():
     """Kills sums over the batch, and a stream that runs on from one block into the next."""
     vae, x = model(), data(n=250)
     expected = importance_log_likelihood(vae, x, 11, seed=5)
@@ -183,7 +183,7 @@ def test_each_row_and_each_block_has_its_own_draws():
     assert np.unique(importance_log_likelihood(vae, x, 3)).size == 250
 
 
-# Its memory and its range.
+# Memory and extreme values.
 
 
 def test_memory_does_not_grow_with_k():
@@ -219,7 +219,7 @@ def test_extreme_weights_neither_overflow_nor_vanish(scale, cache, monkeypatch):
     if scale > 100:
         assert log_w.min() < -5000
         assert np.ptp(log_w, axis=0).min() > 800
-        # The maximum is met late for some row and early for another, so that both ways are taken.
+        # For some rows the maximum comes late, for others early, so that both branches run.
         assert len(set(log_w.argmax(axis=0))) > 3
 
 

@@ -1,4 +1,4 @@
-"""`History`: columns and rows, an end to every loop over it; and the error that carries one."""
+"""`History`: columns, rows and loops over it; the error that contains one."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ def endless():
 
 @pytest.mark.parametrize("rows", [[], ROWS], ids=["empty", "two rows"])
 def test_every_loop_over_a_history_ends(rows):
-    """Kills iteration by __getitem__, which asks for 0, 1, 2, … and is never told to stop."""
+    """Kills iteration by __getitem__ with 0, 1, 2, …, which never raises an IndexError."""
     history = History(list(rows))
     assert len(history) == len(rows)
     assert list(history) == rows
@@ -35,7 +35,7 @@ def test_every_loop_over_a_history_ends(rows):
 
 
 @pytest.mark.parametrize("index", [0, -1, slice(1), np.int64(0), None, ("elbo",)])
-def test_an_index_is_told_where_the_rows_are(index):
+def test_the_error_for_an_index_names_the_rows(index):
     """Kills NaN, an empty column or a bare KeyError for a row by its number."""
     for history in (History(), History(ROWS)):
         with pytest.raises(TypeError, match=r"^column: expected a name.*history\.rows") as caught:
@@ -44,7 +44,7 @@ def test_an_index_is_told_where_the_rows_are(index):
 
 
 @pytest.mark.parametrize("column", ["loss", "valid_kl", "ELBO", ""])
-def test_a_missing_column_is_told_the_columns(column):
+def test_the_error_for_a_missing_column_names_the_columns(column):
     """Kills a column of NaN for a name that is misspelt."""
     history = fit(VAE(4, 2, (3,)), np.eye(4), epochs=1)
     with pytest.raises(KeyError) as caught:
@@ -60,8 +60,8 @@ def test_a_column_that_some_rows_have_is_nan_in_the_others():
     assert History()["elbo"].shape == (0,)
 
 
-def test_the_error_keeps_all_it_says_when_it_is_copied():
-    """Kills an error from another process that has lost its place or its history."""
+def test_the_error_keeps_its_message_and_fields_when_it_is_copied():
+    """Kills an error from another process without its epoch, step or history."""
     error = NonFiniteError("ELBO and gradient", 3, 7, "encoder.W0", History(list(ROWS)))
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert str(twin) == str(error)

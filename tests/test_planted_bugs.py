@@ -618,7 +618,7 @@ BUGS = [
         [c.check_digits_walks],
     ),
     Bug(
-        "one more walk over all parameters",
+        "one more pass over all parameters",
         "core.training._Run.epoch",
         [("norm = math.sqrt(np.dot(g, g))", "norm = math.sqrt(np.square(g).sum())")],
         [c.check_digits_walks],
@@ -684,7 +684,7 @@ def plant(patch, where, edits=()):
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
-def test_planted_bug_is_seen(bug, monkeypatch):
+def test_planted_bug_is_detected(bug, monkeypatch):
     with monkeypatch.context() as patch:
         plant(patch, bug.where)
         for check in bug.checks:

@@ -6,7 +6,8 @@ Section 3.7 ends with a remark: to train the model, one must differentiate throu
 z, and this needs a trick. The trick is one line, z = μ + σ ε. This tutorial explains why the trick is
 needed, checks that it is correct, and measures how much it reduces the noise of the gradient.
 
-:Aim: differentiate an expectation over random draws in two ways, and say which way is better and when.
+:Aim: to differentiate an expectation over random draws in two ways, and to say which way is better
+    in which case.
 :You need: section 3.7 of the notes, Eq. (11); Kingma & Welling 2013, §2.4; tutorial 1.
 :Time: a few seconds.
 """

@@ -215,12 +215,12 @@ assert others[0] < 0.5 and others[-1] > 5
 # variances.
 
 at_posterior = ppca_vae(5)
-home = at_posterior.parameters.phi.copy()
-away = np.random.default_rng(1).standard_normal(home.size)
+phi_posterior = at_posterior.parameters.phi.copy()
+direction = np.random.default_rng(1).standard_normal(phi_posterior.size)
 distances = np.array([0, 1e-4, 1e-3, 1e-2, 1e-1])
 landing = {name: [] for name in ("SGVB-B", "SGVB-A", "STL", "score, leave-one-out")}
 for t in distances:
-    at_posterior.parameters.phi[:] = home + t * away
+    at_posterior.parameters.phi[:] = phi_posterior + t * direction
     for name in landing:
         draws = replicates(rules[name], at_posterior, 100, L)
         landing[name].append(L * draws.var(axis=0).sum())
@@ -291,7 +291,7 @@ assert np.array_equal(by_path, by_score)
 # %%
 # 3. If q is the posterior, log w has zero variance. Does the gradient for θ also have zero variance?
 
-at_posterior.parameters.phi[:] = home
+at_posterior.parameters.phi[:] = phi_posterior
 draws = [
     STL()(at_posterior, x, np.random.default_rng(i).standard_normal((1, 20, 5))).gradient.theta
     for i in range(100)

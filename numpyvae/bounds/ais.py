@@ -114,7 +114,7 @@ class AnnealedBounds:
         )
         lower = "{:.3f} ± {:.3f}".format(*self.lower)
         if self.log_upper is None:
-            return f"log p(x) ≥ {lower} nats per datapoint, a lower bound alone ({how})"
+            return f"log p(x) ≥ {lower} nats per datapoint, no upper bound ({how})"
         upper, gap = ("{:.3f} ± {:.3f}".format(*pair) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
 
@@ -136,15 +136,10 @@ def annealed_log_likelihood(
 ) -> AnnealedBounds:
     """Bound log p(x) from below by annealed importance sampling, and from above if possible.
 
+    The intermediate distributions are spaced as in Wu et al. 2016.
+
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
-    n_temperatures : int
-        The number of intermediate distributions, spaced as in Wu et al. 2016. More of them make
-        the bounds tighter.
-    n_chains : int
-        C, the number of chains for each datapoint and each direction.
     temperatures : sequence of float, optional
         Increasing inverse temperatures from 0 to 1, used in place of `n_temperatures`.
     n_leapfrog : int
@@ -154,16 +149,6 @@ def annealed_log_likelihood(
         does not depend on the quality of the encoder. The bounds are valid for both.
     posterior : (N, J) array_like, optional
         An exact draw from p(z|x) for each row, where the reverse chains start.
-    seed : int
-    memory : float, optional
-        Megabytes for the arrays of the decoder and its gradient, for each worker; the datapoints
-        are processed in blocks of that size. By default a block fits into the processor's cache,
-        which is fastest. The result depends on it only by rounding.
-    n_jobs : int, optional
-        The number of workers, each on one core; by default the number of BLAS threads. The result
-        does not depend on it, to the last bit.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
@@ -171,8 +156,6 @@ def annealed_log_likelihood(
 
     Raises
     ------
-    TypeError, ValueError
-        If `x` or a setting is not valid for the model, or the memory is too small.
     FloatingPointError
         If log p(x, z) is not finite at the start of the chains.
 
@@ -244,14 +227,8 @@ def sandwich(
 
     Parameters
     ----------
-    vae : VAE
     n : int
         The number of datapoints to simulate.
-    n_temperatures : int
-        The number of intermediate distributions.
-    n_chains : int
-        C, the number of chains for each datapoint and each direction.
-    seed : int
     **settings : dict
         Further arguments of `annealed_log_likelihood`.
 
@@ -279,20 +256,13 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    vae : VAE
     n : int
         The number of rows.
-    seed : int
 
     Returns
     -------
     x : (n, D) array
     z : (n, J) array
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `vae` is not a VAE, or `n` or `seed` is not a whole number in range.
 
     Examples
     --------

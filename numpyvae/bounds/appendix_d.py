@@ -80,8 +80,6 @@ def fitted_log_likelihood(
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     n_samples : int
         The number of draws of each chain.
     n_chains : int
@@ -90,11 +88,6 @@ def fitted_log_likelihood(
         The number of leapfrog steps in a Hamiltonian move; 4 in the paper.
     n_burn : int
         The number of moves before the first draw; the step size is adapted only during them.
-    seed : int
-    memory : float
-        Megabytes for the arrays of the decoder and its gradient.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
@@ -103,8 +96,7 @@ def fitted_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not valid for the model, the memory is too small, or there are too
-        few draws to fit a Gaussian.
+        Also if there are too few draws to fit a Gaussian.
     FloatingPointError
         If log p(x, z) is not finite at the start of the chains.
 

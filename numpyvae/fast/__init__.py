@@ -11,8 +11,8 @@ makes many passes over the parameters (Adam), the hidden layers (tanh) and the p
 | `CompiledAdam` | `optimizers.Adam` | the same bits |
 | `compiled(vae)` | tanh and the Bernoulli and Binomial log p of `vae` | equal within rounding |
 
-Nothing here is used unless it is asked for. The first step compiles, which takes about three
-seconds; Numba keeps the result on disk beside these files, or in the folder NUMBA_CACHE_DIR.
+The package uses these versions only if you choose them. The first step compiles them, which takes
+about three seconds. Numba saves the result next to these files, or in the folder NUMBA_CACHE_DIR.
 """
 
 from .adam import CompiledAdam

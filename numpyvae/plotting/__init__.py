@@ -1,13 +1,26 @@
-"""Pictures of a VAE. The only folder that imports matplotlib.
+"""Figures of a VAE. This is the only folder that imports matplotlib.
 
-Each function draws on the `ax` it is given and returns it; without one it makes a figure of its
-own, 7 inches (700 pixels on a page) wide or less. That figure belongs to pyplot if the program
-has imported pyplot, so that notebooks and `plt.show()` find it; otherwise it has no window and
-needs no display. No default of matplotlib is changed.
+If the program has imported pyplot, new figures are registered with pyplot, so that notebooks and
+`plt.show()` display them. Otherwise they need no display. The defaults of matplotlib are not
+changed.
 
-Color-blind readers can tell the colors apart: Okabe & Ito's for curves and bars, Petroff's ten
-for classes, viridis for a scale. High values are drawn dark, as ink on paper;
-`ax.images[0].set_cmap("gray")` shows photographs as usual.
+Color-blind readers can distinguish the colors: those of Okabe & Ito for curves and bars, Petroff's
+ten for classes, viridis for values. In images high values are dark, like ink on paper;
+`ax.images[0].set_cmap("gray")` makes them bright, as in photographs.
+
+The functions share these parameters:
+
+- `vae : VAE`
+- `x : (N, D) array_like`, the datapoints
+- `image_shape : (h, w)`, the height and the width of an image in pixels, with h · w = D
+- `maximum : float, optional`, the value that is drawn darkest. By default it is the upper end of
+  the support of the likelihood. If the support has no upper end, it is the largest value in the
+  figure for counts, and 1 for real numbers.
+- `ax : Axes, optional`, the axes to draw on. By default they are those of a new figure, which is
+  at most 7 inches wide.
+
+Every function raises a TypeError or a ValueError if an argument does not fit the model or the
+other arguments.
 """
 
 from .bounds import plot_bounds, plot_comparisons, plot_rate_distortion

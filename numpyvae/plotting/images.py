@@ -1,4 +1,8 @@
-"""Images: tiles (N, h, w) → one mosaic → one call of imshow; axes are slow, pixels fast."""
+"""Figures made of small images, called tiles: data, reconstructions, samples, a manifold.
+
+All tiles (N, h, w) are copied into one array, which one call of `imshow` draws. This is much
+faster than one Axes for each tile.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from .frames import label_axes, make_axes
 
 __all__ = ["image_grid", "plot_manifold", "plot_reconstructions", "plot_samples"]
 
-_TILE = 24  # smaller images are enlarged, so that a gap of one pixel is thin
+_TILE = 24  # smaller images are enlarged, so that a gap of one pixel is narrow in comparison
 _GAP = 0.15  # shade of the gaps between tiles, as a fraction of the maximum value
 
 
@@ -34,24 +38,16 @@ def image_grid(
     Parameters
     ----------
     images : (N, D) array_like
-        One image a row; values outside [0, maximum] are drawn as its ends.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
+        Each row is an image. Values outside [0, maximum] are drawn as 0 or as the maximum.
     columns : int, optional
-        Tiles in a row; by default about as many as rows.
+        The number of tiles in a row; by default about as many as there are rows of tiles.
     maximum : float
         The value that is drawn darkest.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `images` is not such an array, or `image_shape` does not fit it.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
@@ -73,38 +69,26 @@ def plot_reconstructions(
     columns: int | None = None,
     maximum: float | None = None,
 ) -> Axes:
-    """Draw each datapoint above the mean of p_θ(x|z) at z = μ(x).
+    """Draw each datapoint, and below it its reconstruction: the mean of p_θ(x|z) at z = μ(x).
+
+    All rows of x are drawn, so pass only a few, for example `x_test[:20]`.
 
     Parameters
     ----------
-    vae : VAE
-    x : (B, D) array_like
-        The datapoints to draw: a few, as `x_test[:20]`.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     columns : int, optional
-        Pairs in a row; 10, or B if that is smaller.
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
+        The number of pairs in a row; by default 10, or N if that is smaller.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` does not fit the model, or `image_shape` does not fit x.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
     >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
     >>> ax = plot_reconstructions(vae, np.zeros((10, 64)), (8, 8))
     >>> ax.get_title(loc="left")
-    'Data, and below each its reconstruction'
+    'Data (above) and reconstructions (below)'
     """
     check_vae(vae)
     data = _tiles(check_rows(x, vae.data_dim), image_shape)
@@ -114,7 +98,7 @@ def plot_reconstructions(
     gap = np.full((len(data), 1, data.shape[2]), _GAP * maximum)
     pairs = np.concatenate([data, gap, means], axis=1)  # (B, 2h + 1, w)
     ax = _draw(_mosaic(pairs, columns, maximum, gap=2), ax, maximum)
-    return label_axes(ax, "Data, and below each its reconstruction")
+    return label_axes(ax, "Data (above) and reconstructions (below)")
 
 
 def plot_samples(
@@ -126,30 +110,18 @@ def plot_samples(
     seed: int = 0,
     maximum: float | None = None,
 ) -> Axes:
-    """Draw what the model makes up: the mean of p_θ(x|z) for draws z ~ p(z).
+    """Draw samples of the model: the mean of p_θ(x|z) for draws z ~ p(z).
 
     Parameters
     ----------
-    vae : VAE
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     n : int
-        Number of draws.
+        The number of draws.
     seed : int
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `n` or `seed` is not a whole number in range, or `image_shape` does not fit the model.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
@@ -174,34 +146,22 @@ def plot_manifold(
     n: int = 20,
     maximum: float | None = None,
 ) -> Axes:
-    """Draw the mean of p_θ(x|z) over the whole of a two-dimensional latent space.
+    """Draw the mean of p_θ(x|z) on a grid of z, for a model with two latents.
 
-    The unit square is cut into n × n cells, and the center u of each taken through the inverse
-    CDF of the unit Gaussian, z = Φ⁻¹(u): every tile then has the same probability under the
-    prior (Kingma & Welling 2013, Figure 4).
+    The unit square is divided into n × n cells. The center u of each cell is mapped to z by the
+    inverse CDF of the standard normal, z = Φ⁻¹(u), so that every tile has the same probability
+    under the prior (Kingma & Welling 2013, Figure 4). The model must have `latent_dim` 2.
 
     Parameters
     ----------
-    vae : VAE
-        With `latent_dim` 2.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     n : int
-        Tiles along each side.
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
+        The number of tiles along each side.
 
     Returns
     -------
     ax : Axes
-        z[0] grows to the right and z[1] upwards; the tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If J is not 2, or `image_shape` does not fit the model.
+        z[0] increases to the right and z[1] upwards. All tiles together are one image,
+        `ax.images[0]`.
 
     Examples
     --------
@@ -213,8 +173,8 @@ def plot_manifold(
     check_vae(vae)
     if vae.latent_dim != 2:
         raise ValueError(
-            f"vae: expected latent_dim 2 for a manifold on paper, got {vae.latent_dim}; "
-            "see plot_samples and plot_latent_space for other models"
+            f"vae: expected latent_dim 2 for a figure of the manifold, got {vae.latent_dim}; "
+            "use plot_samples or plot_latent_space for this model"
         )
     n = check_count("n", n)
     normal = NormalDist()
@@ -224,7 +184,7 @@ def plot_manifold(
     maximum = _maximum(vae, maximum, tiles)
     mosaic = _mosaic(tiles, n, maximum)
     ax = _draw(mosaic, ax, maximum, left=0.7, bottom=0.6)
-    # The image covers the unit square, so that a tick for z stands at u = Φ(z).
+    # The image covers the unit square, so a tick for z is at u = Φ(z).
     ax.images[0].set_extent((0, 1, 0, 1))
     ax.set_aspect(mosaic.shape[0] / mosaic.shape[1])
     ax.set_axis_on()
@@ -239,7 +199,7 @@ def plot_manifold(
 
 
 def _tiles(images: Any, image_shape: Sequence[int]) -> np.ndarray:
-    """Return rows (N, D) as tiles (N, k·h, k·w), k ≥ 1, or raise what does not fit."""
+    """Return rows (N, D) as tiles (N, k·h, k·w), enlarged by k ≥ 1; raise if h · w is not D."""
     images = check_rows(images, name="images")
     try:
         h, w = map(operator.index, image_shape)
@@ -254,14 +214,14 @@ def _tiles(images: Any, image_shape: Sequence[int]) -> np.ndarray:
 
 
 def _columns(count: int, columns: int | None) -> int:
-    """Return how many of `count` tiles stand in a row: about as many as rows, if None."""
+    """Return the number of columns for `count` tiles; by default about the number of rows."""
     if columns is None:
         return math.ceil(math.sqrt(count))
     return check_count("columns", columns)
 
 
 def _mosaic(tiles: np.ndarray, columns: int, maximum: float, gap: int = 1) -> np.ndarray:
-    """Lay tiles (N, h, w) side by side, row by row; places without a tile are NaN."""
+    """Copy tiles (N, h, w) into one array, row by row; places without a tile are NaN."""
     N, h, w = tiles.shape
     rows = math.ceil(N / columns)
     mosaic = np.full((rows, h + gap, columns, w + gap), _GAP * check_positive("maximum", maximum))
@@ -278,7 +238,7 @@ def _draw(
     mosaic: np.ndarray, ax: Axes | None, maximum: float, *, left: float = 0.1,
     bottom: float = 0.1, top: float = 0.35,
 ) -> Axes:  # fmt: skip
-    """Draw a mosaic with one pixel for one value, on a figure of its proportions."""
+    """Draw a mosaic; a new figure gets its proportions."""
     h, w = mosaic.shape
     width = min(7.0, 6.0 * max(1.0, w / h))
     height = min(9.0, (width - left - 0.1) * h / w + bottom + top)
@@ -289,10 +249,7 @@ def _draw(
 
 
 def _maximum(vae: VAE, maximum: float | None, shown: np.ndarray) -> float:
-    """Return the value that is drawn darkest: as given, or the end of the support, or 1.
-
-    For counts without an end it is the largest value that is drawn.
-    """
+    """Return the value that is drawn darkest, as the package's docstring says."""
     if maximum is not None:
         return check_positive("maximum", maximum)
     highest = vae.likelihood.support[1]
