@@ -105,7 +105,7 @@ def test_columns_and_labels_of_rows_without_names():
 
 DESCR = "{'descr': '<f8', 'fortran_order': False, 'shape': %s, }"
 WRONG_NPY = {
-    "empty": (b"", "the file ends"),
+    "empty": (b"", "damaged one (EOF"),
     "text": (b"hello, this is text", "another or a damaged one"),
     "parentheses": (npy_bytes("(" * 200), "damaged"),
     "nulls": (npy_bytes("\0" * 100), "damaged"),

@@ -21,6 +21,7 @@ from numpyvae.command.cli import main
 from numpyvae.command.plan import Job
 from numpyvae.command.usage import UsageError
 from numpyvae.support.streams import Purpose, stream
+from numpyvae.support.terminal import Terminated
 
 RESULTS = ["settings.json", "model.npz", "history.csv", "summary.json"]
 
@@ -130,6 +131,14 @@ def test_a_run_that_is_interrupted_again_and_again_ends_with_the_same_bytes(
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)  # kills: a clock that starts anew
     assert read(run)["seconds"] >= read(run)["training_seconds"] == seconds[-1]
+
+
+def test_sigterm_keeps_what_ctrl_c_keeps(data, run, capsys, monkeypatch):
+    """Kills the training that a cluster ends when its time is over."""
+    stop_in_epoch(monkeypatch, 3, Terminated)
+    assert train(data, run) == 143
+    kept = f"2 of 4 epochs are kept; go on with: numpyvae train --resume {run}"
+    assert error(capsys) == f"numpyvae: terminated; {kept}\n"
 
 
 def test_an_interrupt_before_the_first_epoch_leaves_nothing(data, run, capsys, monkeypatch):

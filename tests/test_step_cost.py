@@ -82,10 +82,11 @@ def check_memory(rule, kilobytes):
     assert peak <= 1000 * kilobytes
 
 
-# Passes and thousands of elements of one step; peak in kB, with 5 % for Python itself.
+# Passes and thousands of elements of one step; peak in kB, with 5 % for Python itself, and room
+# for one array (B, D) more, which NumPy 2.0 keeps.
 # Three of the 88 passes are over the B terms of the datapoints, one for each datapoint.
 PASSES = {SGVBB(): (88, 633), IWAE(5): (117, 1810)}
-KILOBYTES = {SGVBB(): 410, IWAE(5): 1430}
+KILOBYTES = {SGVBB(): 440, IWAE(5): 1430}
 
 
 def check_digits_walks(rule=SGVBB()):  # noqa: B008  (frozen)

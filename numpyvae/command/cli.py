@@ -1,7 +1,7 @@
 """The command `numpyvae`: what each of its commands does, and its exit codes.
 
 Results go to standard output; progress, notes and errors go to standard error. Exit codes: 0 done,
-1 failed at work, 2 wrong usage, 130 interrupted. An error is one line.
+1 failed at work, 2 wrong usage, 130 interrupted, 143 terminated. An error is one line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from ..clinic import gradcheck
 from ..core.vae import VAE
+from ..support.blas import blas_threads
+from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
 from . import jobs, measuring, plan, reports, runs, saved
 from .parser import DEFAULT_RUN, parse
 from .preparation import Prepared
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 done, 1 failed at work, 2 wrong usage, 130 interrupted.
+        0 done, 1 failed at work, 2 wrong usage, 130 interrupted, 143 terminated by SIGTERM.
 
     Raises
     ------
@@ -54,16 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> code
     0
     """
+    prepare_streams()
     args = parse(argv)
     try:
-        with warnings.catch_warnings():
+        with sigterm_interrupts(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
             code = _RUN[args.command](args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as stop:
-        _say(f"interrupted; {stop}" if str(stop) else "interrupted")
-        return 130
+        terminated = isinstance(stop, Terminated)
+        word = "terminated" if terminated else "interrupted"
+        _say(f"{word}; {stop}" if str(stop) else word)
+        return 143 if terminated else 130
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -111,11 +116,9 @@ def _resume(args: Namespace, given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _evaluate(args: Namespace) -> int:
-    from threadpoolctl import threadpool_limits  # here, to keep the start short
-
     named = hasattr(args, "dataset")
     run, before = saved.take_settings_of_run(args)
-    with threadpool_limits(args.n_jobs, "blas"):  # the bounds take as many workers
+    with blas_threads(args.n_jobs):  # the bounds take as many workers
         path = saved.model_file(args.model)
         vae = VAE.load(path)
         data = data_for(vae, request_of(args), run, named)

@@ -13,6 +13,7 @@ from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
 from ..fast import CompiledAdam, compiled
+from ..support.blas import blas_threads
 from ..support.streams import Purpose, stream
 from ..support.versions import provenance
 from .preparation import DATASETS, Prepared, prepare
@@ -82,11 +83,9 @@ class Job:
 
     def blas_threads(self) -> Any:
         """Return a context with one BLAS thread where more would gain nothing."""
-        from threadpoolctl import threadpool_limits
-
         largest = max(view.size for view in self.vae.parameters.values())
         threads = 1 if self.settings.batch_size * largest < _SMALL else None
-        return threadpool_limits(threads, "blas")
+        return blas_threads(threads)
 
     def provenance(self) -> dict[str, Any]:
         """Return the versions and the machine."""

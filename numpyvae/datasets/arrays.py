@@ -7,11 +7,9 @@ file. Nothing is unpickled.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import struct
-import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +18,11 @@ from typing import IO
 import numpy as np
 
 from ..support.checks import shown
-from ..support.files import _read_header
+from ..support.files import read_header
 from ..support.limits import allowed, refusal
 
 __all__ = ["Archive", "is_zip", "read_npy"]
 
-_MOST_HEADER = 1 << 16  # bytes of the header of an array
 _KINDS = "buifUS"  # numbers and texts
 
 
@@ -104,16 +101,8 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
 def _header(stream: IO[bytes], path: object, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read shape, order and dtype of a .npy stream; only arrays of numbers or texts pass."""
     try:
-        head = _exactly(stream, 10)
-        if head[6] > 1:
-            head += _exactly(stream, 2)
-        length = struct.unpack("<H" if head[6] == 1 else "<I", head[8:])[0]
-        if length > _MOST_HEADER:
-            raise ValueError(f"a header of {length} bytes")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shape, fortran, dtype = _read_header(io.BytesIO(head + _exactly(stream, length)))
-        if math.prod(shape) * dtype.itemsize >= 1 << 62 or min(shape, default=1) < 0:
+        shape, fortran, dtype = read_header(stream)
+        if math.prod(shape) * dtype.itemsize >= 1 << 62:
             raise ValueError(f"shape {shown(shape)}")
     except Exception as error:  # the parsers raise many kinds on a damaged header
         raise _error(
@@ -141,13 +130,6 @@ def _header(stream: IO[bytes], path: object, what: str) -> tuple[tuple[int, ...]
             path, f"{what} of numbers", f"dtype {dtype}", "convert it with x.astype(float)"
         )
     return shape, fortran, dtype
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise ValueError("the file ends in the header")
-    return data
 
 
 class Archive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import matplotlib
@@ -36,6 +37,7 @@ CLASSES = (  # Petroff 2021: ten colors that are distinct for normal and color-b
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
+_SETTINGS = threading.Lock()
 _FORMATS = {  # no dates; more compression saves a few percent of a PNG and doubles the time
     ".png": {"pil_kwargs": {"compress_level": 3}},
     ".svg": {"metadata": {"Date": None}},
@@ -112,8 +114,10 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 
     try:
         if suffix not in _FORMATS:
             raise ValueError(f"path: expected a suffix .png, .svg or .pdf; got {str(path)!r}")
-        # With a fixed salt the parts of an SVG have the same names every time.
-        with matplotlib.rc_context({"svg.hashsalt": "numpyvae"}), atomic_write(path) as file:
+        # With a fixed salt the parts of an SVG have the same names every time. The settings belong
+        # to the process: two threads that change and restore them must not overlap.
+        salt = {"svg.hashsalt": "numpyvae"}
+        with _SETTINGS, matplotlib.rc_context(salt), atomic_write(path) as file:
             figure.savefig(file, format=suffix[1:], dpi=dpi, **_FORMATS[suffix])
     finally:
         if pyplot := sys.modules.get("matplotlib.pyplot"):

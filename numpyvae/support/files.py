@@ -8,10 +8,10 @@ the expected ones before any memory is allocated.
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +23,10 @@ import numpy as np
 from .checks import shown
 from .locks import fcntl, remove_unlocked, try_lock
 
-__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "write_arrays"]
+__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "read_header", "write_arrays"]
 
 TEMPORARY = ".writing-"  # how the names of temporary files begin
+_LONGEST_HEADER = 10_000  # bytes, as NumPy allows
 
 
 @contextmanager
@@ -174,7 +175,7 @@ class ArrayFile:
             raise self._error(f"{what}, stored uncompressed", "a compressed or encrypted one")
         try:
             with self._zip.open(info) as member:
-                found, fortran, dtype = _read_header(member)
+                found, fortran, dtype = read_header(member)
                 size = math.prod(found) * dtype.itemsize
                 left = min(info.file_size, self._size) - member.tell()
                 if found == (shape or ()) and dtype.kind in kind and size == left:
@@ -190,15 +191,25 @@ class ArrayFile:
         )
 
 
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, order and dtype of a .npy stream; raise if its header is not a standard one."""
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy warns if it has to repair a header
-        return readers[np.lib.format.read_magic(member)](member)
+def read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, order and dtype of a .npy stream; raise if its header is not a standard one.
+
+    NumPy's reader repairs headers and warns, and a warning can only be caught by a change of
+    settings that belong to the process.
+    """
+    size = {(1, 0): 2, (2, 0): 4, (3, 0): 4}[np.lib.format.read_magic(member)]
+    length = int.from_bytes(member.read(size), "little")
+    text = member.read(min(length, _LONGEST_HEADER + 1)).decode("latin-1")
+    if not size < len(text) == length <= _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header = ast.literal_eval(text)
+    if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
+        raise ValueError("a header with other entries")
+    shape, fortran = header["shape"], header["fortran_order"]
+    sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not sizes or type(fortran) is not bool:
+        raise ValueError("a header with other values")
+    return shape, fortran, np.lib.format.descr_to_dtype(header["descr"])
 
 
 def _as_array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
