@@ -448,6 +448,9 @@ def test_other_scales_are_told_with_both_ranges():
     text = p.difference(RAW * [1, 10])
     assert "in column 'b' (1 of 2 columns)" in text
     assert "where the model was trained on -" in text
+    # Three rows may be alike by chance, and rows of one group have a constant column.
+    assert p.difference(RAW[:3] * 0.01 + [5, -300]) is None
+    assert p.difference(np.column_stack([RAW[:, 0], np.full(50, -300.0)])) is None
     images = Preparation.fitted(np.arange(256.0).reshape(64, 4), "maximum", image_shape=(2, 2))
     assert "values from 0 to 1," in images.difference(np.linspace(0, 1, 80).reshape(20, 4))
 

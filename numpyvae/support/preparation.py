@@ -265,7 +265,8 @@ class Preparation:
             known = (self.low.min(keepdims=True), self.high.max(keepdims=True))
         span = np.maximum(known[1] - known[0], np.finfo(float).tiny)
         away = (low < known[0] - 3 * span) | (high > known[1] + 3 * span)
-        narrow = (high - low < span / 10) & (raw.size >= 20 * len(low))
+        # A constant column is a group of rows rather than another scale.
+        narrow = (low < high) & (high - low < span / 10) & (raw.size >= 20 * len(low))
         odd = np.flatnonzero(away | narrow)
         if not len(odd):
             return None
