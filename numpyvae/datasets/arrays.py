@@ -207,12 +207,11 @@ class Archive:
             with member:
                 data = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
                 view, done = memoryview(data), 0
-                while done < len(data):
+                while done < len(data):  # the last read compares the checksum
                     n = member.readinto(view[done : done + (1 << 20)])
                     if not n:
                         raise EOFError("the data end too early")
                     done += n
-                member.read(1)  # at the end the checksum is compared
         except Exception as error:  # zipfile and zlib raise many kinds on damaged data
             raise self._damaged(name, error) from None
         array = data.view(dtype) if len(data) else np.empty(0, dtype)
