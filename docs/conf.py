@@ -84,7 +84,9 @@ html_show_search_summary = (
 )
 html_show_sphinx = False
 # No sidebar where a page has no others beside it; the notes need the width for two columns.
-html_sidebars = {page: [] for page in ("index", "notes/*", "faq", "results", "architecture")}
+html_sidebars = {
+    page: [] for page in ("index", "notes/*", "faq", "results", "architecture", "own-data")
+}
 html_context = {
     "default_mode": "auto",
     "notes_pages": [
@@ -112,7 +114,7 @@ html_theme_options = {
         **{page: [] for page in ("index", "notes/*")},
         **{
             page: ["page-toc"]
-            for page in ("faq", "results", "architecture", "api/*", "tutorials/*")
+            for page in ("faq", "results", "architecture", "own-data", "api/*", "tutorials/*")
         },
     },
     "footer_start": ["copyright"],

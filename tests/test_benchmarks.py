@@ -14,7 +14,7 @@ import numpyvae.estimators
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
     pytest.skip("needs the repository, which contains the benchmarks", allow_module_level=True)
 
-from benchmarks import evaluate, importance, scale
+from benchmarks import evaluate, importance, kills, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -88,6 +88,7 @@ def test_missing_libraries_are_named():
         (importance, ["--epochs", "x"], "--epochs: expected a whole number"),
         (scale, ["--chart", "chart.gif"], "--chart: expected FILE.png, .svg or .pdf"),
         (benchmark, ["--chart", "none/chart.png"], "--chart: expected FILE.png, .svg or .pdf"),
+        (kills, ["--kills", "0"], "--kills: expected a whole number of at least 1, got '0'"),
         (benchmark, ["--rounds", "0"], "--rounds: expected a whole number"),
     ],
 )

@@ -57,10 +57,17 @@ THIRD_PARTY = {
     "matplotlib": {"plotting"},
     "tqdm": {"support"},
     "pooch": {"datasets"},
+    "PIL": {"datasets"},
     "numba": {"fast"},
     "threadpoolctl": {"support", "command"},
 }
-IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
+IN_A_FUNCTION = {
+    "tqdm",
+    "pooch",
+    "PIL",
+    "threadpoolctl",
+    "numba",
+}  # never when the module is imported
 COMPILED = "fast/kernels.py"  # imports Numba at its top, and is itself imported in functions alone
 
 MODULES = {
@@ -198,10 +205,10 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "layers": (85, 830),
     "distributions": (85, 1110),
     "likelihoods": (170, 1270),
-    "vae": (165, 1500),
+    "vae": (165, 1520),
     "elbo": (95, 1310),
     "optimizers": (118, 1130),
-    "training": (162, 1240),
+    "training": (163, 1240),
 }
 IN_AN_HOUR = 950, 9000  # lines of code and words of all eight files
 
@@ -489,6 +496,8 @@ def test_purposes_keep_their_values():
         "SPLIT": 401,
         "BINARIZE_TEST": 402,
         "TEST_ROWS": 403,
+        "VALIDATION": 404,
+        "BINARIZE_VALIDATION": 405,
         "LINEAR_GAUSSIAN": 501,
         "FINITE_MIXTURE": 502,
         "CLIMBS": 503,

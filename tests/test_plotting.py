@@ -69,6 +69,8 @@ DRAW = {
     "grid": lambda ax=None: plotting.image_grid(X, SHAPE, ax=ax),
     "reconstructions": lambda ax=None: plotting.plot_reconstructions(PLANE, X, SHAPE, ax=ax),
     "samples": lambda ax=None: plotting.plot_samples(PLANE, SHAPE, ax=ax),
+    "rows": lambda ax=None: plotting.plot_rows(PLANE, X[:3], ax=ax),
+    "row samples": lambda ax=None: plotting.plot_row_samples(PLANE, n=20, ax=ax),
     "manifold": lambda ax=None: plotting.plot_manifold(PLANE, SHAPE, ax=ax, n=3),
     "plane": lambda ax=None: plotting.plot_latent_space(PLANE, X, LABELS, ax=ax),
     "values": lambda ax=None: plotting.plot_latent_space(PLANE, X, X @ np.arange(6), ax=ax),
@@ -304,12 +306,77 @@ def test_samples_are_means_of_draws_from_the_prior():
 )
 def test_the_darkest_value_is_the_largest_value_of_the_likelihood(likelihood, maximum, full):
     vae = VAE(6, 2, hidden=(), likelihood=likelihood)
+    vae.parameters.flat[:] = 0  # the means of Gaussians lie in [0, 1]
     for ax in (
         plotting.plot_samples(vae, SHAPE, maximum=maximum),
         plotting.plot_reconstructions(vae, X, SHAPE, maximum=maximum),
         plotting.plot_manifold(vae, SHAPE, maximum=maximum),
     ):
         assert ax.images[0].get_clim() == (0, full)
+
+
+def test_real_numbers_outside_the_unit_interval_are_drawn_over_their_range():
+    # Kills pictures of standardized data whose dark half is white, without a word about it.
+    vae = VAE(6, 2, hidden=(), likelihood="gaussian:0.5")
+    x = 10 * X - 4
+    ax = plotting.plot_reconstructions(vae, x, SHAPE)
+    assert ax.images[0].get_clim() == (x.min(), x.max())
+    assert f"black {x.max():.3g})" in ax.get_title(loc="left")
+    vae.parameters["decoder.b0"][:] = 30
+    low, high = plotting.plot_samples(vae, SHAPE).images[0].get_clim()
+    assert 20 < low < 30 < high < 40
+    drawn = plotting.image_grid(x, SHAPE, minimum=-4, maximum=6)
+    assert drawn.images[0].get_clim() == (-4, 6)
+    with pytest.raises(ValueError, match="minimum: expected a number below the maximum"):
+        plotting.image_grid(x, SHAPE, minimum=6, maximum=6)
+
+
+def test_gray_originals_and_classes_stand_above_the_binary_data():
+    # Kills a picture in which binary data are taken for the originals, and swapped classes.
+    x = np.round(X[:3])
+    ax = plotting.plot_reconstructions(PLANE, x, SHAPE, original=X[:3], labels=["a", "b", "c"])
+    drawn = pixels(ax)
+    for i in range(3):
+        tile = drawn[12:, i * 38 :][:, :36]  # below the rows for the class
+        np.testing.assert_allclose(tile[:24:12, ::12].ravel(), X[i])
+        np.testing.assert_array_equal(tile[25:49:12, ::12].ravel(), x[i])
+        means = PLANE.reconstruct(x[i : i + 1]).ravel()
+        np.testing.assert_allclose(tile[50:74:12, ::12].ravel(), means, rtol=1e-6)
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    at = [text.get_position()[0] for text in ax.texts]
+    assert at == [18, 38 + 18, 76 + 18]
+    with pytest.raises(ValueError, match="original"):
+        plotting.plot_reconstructions(PLANE, x, SHAPE, original=X[:2])
+    with pytest.raises(ValueError, match="labels: expected shape"):
+        plotting.plot_reconstructions(PLANE, x, SHAPE, labels=[1, 2])
+
+
+@pytest.mark.parametrize("D", [5, 40])
+def test_rows_of_tables_are_bars_or_curves(D):
+    # Kills a bar of another row or column, and a table drawn as an image.
+    vae = VAE(D, 2, (4,), likelihood="gaussian:0.5", dtype="float64")
+    x = RNG.normal(size=(3, D))
+    names = [f"c{i}" for i in range(D)]
+    ax = plotting.plot_rows(vae, x, names=names)
+    assert not ax.images
+    means = vae.reconstruct(x)
+    if D == 5:
+        heights = np.reshape([bar.get_height() for bar in ax.patches], (3, 2, D))
+        np.testing.assert_allclose(heights, np.stack([x, means], axis=1))
+        assert [label.get_text() for label in ax.get_xticklabels()] == names
+    else:
+        curves = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == D]
+        bases = [line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2]
+        for i in range(3):
+            np.testing.assert_allclose(curves[2 * i], bases[i] + x[i])
+            np.testing.assert_allclose(curves[2 * i + 1], bases[i] + means[i])
+    drawn = plotting.plot_row_samples(vae, names=names, n=50, seed=3)
+    middle = np.median(vae.sample(50, 3), axis=0)
+    assert any(
+        np.allclose(line.get_ydata(), middle) for line in drawn.lines if len(line.get_ydata()) == D
+    )
+    with pytest.raises(ValueError, match="names: expected"):
+        plotting.plot_rows(vae, x, names=["a"])
 
 
 def test_high_values_are_dark_and_can_be_inverted():

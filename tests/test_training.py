@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import sys
 import tracemalloc
 import types
@@ -745,6 +746,7 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
         monkeypatch.setattr(
             tqdm, "monitor_interval", 0
         )  # no thread that runs longer than the test
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Progress(3) as progress:
         fit(small(), bits(), epochs=3, callbacks=[progress])
     out, err = capfd.readouterr()
@@ -755,9 +757,24 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
 def test_progress_line_ends_when_training_fails(capfd, monkeypatch):
     """Kills an error message on the same line as the progress line."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(NonFiniteError), Progress(50) as progress:
         fit(small(), bits(), epochs=50, optimizer=Adam(1e6), callbacks=[progress])
     assert capfd.readouterr().err.endswith("\n")
+
+
+def test_progress_without_a_terminal_is_a_line_every_ten_seconds(capfd, monkeypatch):
+    """Kills a log file full of bars, one without a word for an hour, and a count from nothing."""
+    clock = iter(range(0, 1000, 4))  # each look at it is 4 seconds later
+    monkeypatch.setattr("numpyvae.support.progress.time.monotonic", lambda: next(clock))
+    first = fit(small(), bits(), epochs=2)
+    with Progress(9, len(first)) as progress:
+        fit(small(), bits(), epochs=7, resume=first, callbacks=[progress])
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert [line.split("  ")[0] for line in lines] == ["epoch 5/9", "epoch 8/9"]
+    assert all(re.fullmatch(r"epoch ./9  ELBO -\d+\.\d\d nats", line) for line in lines)
 
 
 def test_grays_with_bernoulli_warn_the_caller():

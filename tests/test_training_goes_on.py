@@ -367,3 +367,16 @@ def test_a_user_defined_optimizer_is_not_resumed_as_another():
     history = fit(vae, bits(), epochs=1, optimizer=Signs(1e-3))
     with pytest.raises(ValueError, match=r"^resume: expected an optimizer state with .*'v'"):
         fit(vae, bits(), epochs=1, optimizer=Adam(), resume=history)
+
+
+def test_a_run_that_goes_on_for_no_epochs_ends_where_it_ended(tmp_path):
+    """Kills a finished run that cannot be put back, and one that has its last parameters."""
+    settings = {"x_valid": bits(40, seed=1), "callbacks": [EarlyStopping(3)]}
+    whole, vae = small(), small()
+    expected = fit(whole, bits(), epochs=40, optimizer=Adam(0.05), **settings)
+    assert expected.stopped_early
+    assert expected.best_parameters.tobytes() != expected.last_parameters.tobytes()
+    history = fit(vae, bits(), epochs=0, optimizer=Adam(0.05), resume=expected, **settings)
+    assert_same_run(history, expected, vae, whole)
+    with pytest.raises(ValueError, match="epochs: expected a whole number of at least 1, got 0"):
+        fit(vae, bits(), epochs=0)

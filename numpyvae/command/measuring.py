@@ -15,6 +15,7 @@ from ..core.vae import VAE
 from ..diagnostics import active_units
 from ..estimators.evaluation import mean_terms
 from ..support.streams import Purpose, stream
+from .advice import log_density, unit
 from .preparation import Prepared
 from .usage import UsageError
 
@@ -25,7 +26,12 @@ __all__ = ["SLOW_ROWS", "compare", "evaluate"]
 
 
 def evaluate(
-    vae: VAE, data: Prepared, n_importance: int, seed: int, test_rows: int | None = None
+    vae: VAE,
+    data: Prepared,
+    n_importance: int,
+    seed: int,
+    test_rows: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on the test set: the ELBO and its terms, log p(x), active units.
 
@@ -42,6 +48,8 @@ def evaluate(
         The seed of the noise.
     test_rows : int, optional
         The number of rows of the test set that are used, always the same ones; all if left out.
+    progress : bool
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def evaluate(
     """
     x = _pick(data.x_test, test_rows)
     terms = mean_terms(vae, x, n_samples=10, seed=seed)
-    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed)
+    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed, progress=progress)
     mean = float(log_likelihood.mean())
     return {
         **_names(vae, data),
@@ -70,6 +78,7 @@ def evaluate(
         "n_importance": n_importance,
         "gap_to_log_likelihood": mean - terms.elbo,
         "active_units": int(active_units(vae, x).sum()),
+        **log_density(mean, vae.data_dim, data.preparation),
         "seed": seed,
     }
 
@@ -177,6 +186,7 @@ def compare(
     return {
         **_names(vae, data),
         **{part: _as_dict(parts[part]) if part in parts else None for part in _PARTS},
+        "unit": unit(data.preparation),
         "n_importance": made.n_importance,
         "n_temperatures": made.n_temperatures,
         "n_chains": made.n_chains,

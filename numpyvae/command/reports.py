@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,27 @@ __all__ = [
     "gradient_line",
     "gradient_total",
     "report",
+    "to_json",
 ]
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return `value` as strict JSON: null for NaN and infinity, which JSON lacks.
+
+    Examples
+    --------
+    >>> to_json({"kl": 1.5, "se": [math.nan]})
+    '{"kl": 1.5, "se": [null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report(s: dict[str, Any]) -> str:
@@ -24,18 +46,32 @@ def report(s: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{s['model']} on {s['dataset']}",
-            f"{s['test_rows']} test rows, nats per datapoint:",
+            f"{s['test_rows']} test rows, {s['unit']}:",
             f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
             f"   importance-weighted bound, K = {s['n_importance']}",
             f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
             f"    reconstruction{s['reconstruction']:9.2f}",
             f"    KL            {s['kl']:9.2f}",
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            *_other_units(s),
             *_weighted(s),
+            *_validated(s),
             f"Active latents: {s['active_units']} of {s['latent_dim']}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
+            *s.get("advice", []),
         ]
     )
+
+
+def _other_units(s: dict[str, Any]) -> list[str]:
+    """Return log p in bits for each dimension, and the density of the raw data if it differs."""
+    raw = s["raw_log_likelihood"]
+    whose = "x" if raw is None else "the raw data"
+    lines = [f"  bits/dimension  {s['bits_per_dimension']:9.3f}          of {whose}"]
+    if raw is not None and raw != s["test_log_likelihood"]:
+        note = "log p(x) + Σ log |dx/draw|"
+        lines.insert(0, f"  log p(raw)      {raw:9.2f}          {note}")
+    return lines
 
 
 def _weighted(s: dict[str, Any]) -> list[str]:
@@ -52,12 +88,23 @@ def _weighted(s: dict[str, Any]) -> list[str]:
     ]
 
 
+def _validated(s: dict[str, Any]) -> list[str]:
+    """Return a sentence about the validation set, if there was one."""
+    if s.get("validation_elbo") is None:
+        return []
+    how = "stopped early; the model is that of" if s["stopped_early"] else "the model is that of"
+    return [f"Validation ELBO {s['validation_elbo']:.2f}: {how} epoch {s['best_epoch']}."]
+
+
 _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objective is the ELBO
 
 
 def comparison(s: dict[str, Any]) -> str:
     """Return a comparison of bounds as a table for each kind of data."""
-    lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
+    lines = [
+        f"{s['model']} on {s['dataset']}",
+        f"{s['unit'].replace('nats', 'Nats', 1)}, mean ± standard error:",
+    ]
     title = {
         "test": "{} test rows",
         "simulated": "{} rows simulated from the model, where exact posterior draws are known",

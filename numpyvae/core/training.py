@@ -92,7 +92,7 @@ def fit(
         The same seed gives the same parameters, on the same machine and library versions. Each
         epoch of a model has draws of its own: another call goes on where the last one stopped.
     resume : History, optional
-        Continue that run.
+        Continue that run, by 0 epochs at least.
 
     Returns
     -------
@@ -121,7 +121,8 @@ def fit(
     """
     x, x_valid = check_fit_data(vae, x, x_valid, transform)
     check_functions(schedule=schedule, transform=transform)
-    epochs, callbacks = check_count("epochs", epochs), check_callbacks(callbacks, x_valid)
+    epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
+    callbacks = check_callbacks(callbacks, x_valid)
     run = _Run(
         vae,
         x,

@@ -140,6 +140,8 @@ class VAE:
     architecture : Architecture
     parameters : Parameters
         `.flat`, `.phi`, `.theta`, and views by name, as in `vae.parameters["decoder.W0"]`.
+    preparation : Preparation, optional
+        How data became x.
 
     Raises
     ------
@@ -154,6 +156,8 @@ class VAE:
     >>> vae.sample(3, seed=0).shape
     (3, 64)
     """
+
+    preparation = None
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class VAE:
         return twin
 
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return a model with another parameter vector (P,), which is not copied.
+        """Return a model with another parameter vector (P,), not copied.
 
         It may be of any dtype: float64 for a check, complex for the complex step.
         """
@@ -342,10 +346,10 @@ class VAE:
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If `load` would refuse the file: a parameter is not finite, or a part has no name.
+            If a parameter is not finite, or a part has no name.
         """
         header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
-        write_model(path, header, self.parameters)
+        write_model(path, header, self.parameters, self.preparation)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -359,10 +363,10 @@ class VAE:
             If it is not such a model, or is damaged.
         """
         with ModelFile(path) as file:
-            architecture, epochs = file.header(Architecture)
+            architecture, epochs, preparation = file.header(Architecture)
             phi, theta = architecture.shapes()
             flat = file.vector(phi | theta)
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
-        vae.parameters.epochs = epochs
+        vae.parameters.epochs, vae.preparation = epochs, preparation
         return vae

@@ -15,7 +15,8 @@ The functions share these parameters:
 - `image_shape : (h, w)`, the height and the width of an image in pixels, with h · w = D
 - `maximum : float, optional`, the value that is drawn darkest. By default it is the upper end of
   the support of the likelihood. If the support has no upper end, it is the largest value in the
-  figure for counts, and 1 for real numbers.
+  figure for counts, and 1 for real numbers; if some of these lie outside [0, 1], their range is
+  drawn, and the title states it.
 - `ax : Axes, optional`, the axes to draw on. By default they are those of a new figure, which is
   at most 7 inches wide.
 
@@ -28,6 +29,7 @@ from .curves import plot_history
 from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colors for the tests
 from .images import image_grid, plot_manifold, plot_reconstructions, plot_samples
 from .latents import plot_active_units, plot_latent_space
+from .tables import plot_row_samples, plot_rows
 
 __all__ = [
     "image_grid",
@@ -39,6 +41,8 @@ __all__ = [
     "plot_manifold",
     "plot_rate_distortion",
     "plot_reconstructions",
+    "plot_row_samples",
+    "plot_rows",
     "plot_samples",
     "save_figure",
 ]

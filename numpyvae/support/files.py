@@ -21,9 +21,11 @@ from typing import IO
 import numpy as np
 
 from .checks import shown
+from .locks import fcntl, remove_unlocked, try_lock
 
-__all__ = ["ArrayFile", "atomic_write", "read_header", "write_arrays"]
+__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "read_header", "write_arrays"]
 
+TEMPORARY = ".writing-"  # how the names of temporary files begin
 _LONGEST_HEADER = 10_000  # bytes, as NumPy allows
 
 
@@ -32,7 +34,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Open a binary file that replaces `path` when the block ends without an error.
 
     Until then the bytes go to a temporary file in the same folder, which is removed if anything
-    fails. A reader finds either the complete old file or the complete new one.
+    fails. A reader finds either the complete old file or the complete new one. If the process is
+    killed, the temporary file stays; the next write into this folder removes it.
 
     Raises
     ------
@@ -44,8 +47,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         with open(path, "wb") as device:  # a pipe or a device is written to, not replaced
             yield device
         return
+    remove_unlocked(path.parent, TEMPORARY)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+        handle, temporary, lock = _locked_temporary(path.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
@@ -58,6 +62,28 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
+    """Return a new file's descriptor and name, and a descriptor that keeps its lock.
+
+    The lock tells other processes that the file is in use. It lasts until the second descriptor
+    is closed. Windows has none: there a file that is open cannot be removed, nor renamed.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        if fcntl is None:
+            return handle, name, None
+        try:
+            locked = try_lock(handle)
+        except OSError:  # no locks on this file system, so that nobody else can have one
+            locked = True
+        if locked and os.fstat(handle).st_nlink:
+            return handle, name, os.dup(handle)
+        os.close(handle)  # another process has just removed it
 
 
 def _umask() -> int:
@@ -161,8 +187,7 @@ class ArrayFile:
 
     def _error(self, expected: str, got: str) -> ValueError:
         return ValueError(
-            f"{self.path}: expected {expected}, got {got}; "
-            "save the model again or choose another file"
+            f"{self.path}: expected {expected}, got {got}; save it again or choose another file"
         )
 
 

@@ -46,10 +46,12 @@ class Purpose(IntEnum):
     SIMULATE = 314  # z ~ p(z), then x ~ p(x|z), in `simulate`
     POSTERIOR_CHAINS = 321  # chains of appendix D: one stream for each datapoint
 
-    # Data. The seed of these three is always 0, so that all runs have the same test rows.
+    # Data. The seed of these is always 0, so that all runs have the same test rows.
     SPLIT = 401  # which rows of a file are held out as its test part
     BINARIZE_TEST = 402  # the one binarization of the test part
     TEST_ROWS = 403  # the rows of the test part that a slow evaluation uses
+    VALIDATION = 404  # which training rows are held out as the validation set
+    BINARIZE_VALIDATION = 405  # the one binarization of the validation set
 
     # Exact models, variational inference and diagnostics.
     LINEAR_GAUSSIAN = 501  # data from `LinearGaussian.sample`
