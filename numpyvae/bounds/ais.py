@@ -201,10 +201,12 @@ def annealed_log_likelihood(
     pilot_moves, moves = n_moves(betas)
 
     def work(rows, advance):
-        def streams(purpose, n):
-            return RowStreams(seed, purpose, rows, n, vae.latent_dim, vae.dtype)
+        block = x[rows].astype(vae.dtype)
 
-        path = Path(vae, x[rows].astype(vae.dtype), initial)
+        def streams(purpose, n):
+            return RowStreams(seed, purpose, block, n, vae.latent_dim, vae.dtype)
+
+        path = Path(vae, block, initial)
         steps = None
         if moves:
             steps = tune(

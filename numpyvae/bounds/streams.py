@@ -1,7 +1,8 @@
 """Random streams for each datapoint, and the number of datapoints that fit into memory.
 
 A bound processes the datapoints in blocks. A result must not depend on the size of a block, so
-each datapoint has random streams of its own, and the block is as large as the memory allows.
+each datapoint has random streams of its own, identified by its values (see
+`support.streams.row_streams`), and the block is as large as the memory allows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_positive
-from ..support.streams import stream
+from ..support.streams import row_normals, row_streams
 
 __all__ = [
     "RowStreams",
@@ -30,14 +31,14 @@ _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStr
 class RowStreams:
     """Draws for C chains on each of B datapoints, from one random stream per datapoint.
 
-    The draws of a datapoint depend only on the seed, the purpose and its index in the data, not
-    on the other datapoints in its block.
+    The draws of a datapoint depend only on the seed, the purpose and its values, not on the other
+    datapoints or its place among them.
 
     Parameters
     ----------
     seed, purpose : int
-    rows : slice
-        The indices of the B datapoints.
+    x : (B, D) array
+        The datapoints, in the dtype of the model.
     n_chains, latent_dim : int
         C and J.
     dtype : numpy.dtype
@@ -48,19 +49,18 @@ class RowStreams:
         self,
         seed: int,
         purpose: int,
-        rows: slice,
+        x: np.ndarray,
         n_chains: int,
         latent_dim: int,
         dtype: np.dtype,
     ) -> None:
-        self._generators = [stream(seed, purpose, row) for row in range(rows.start, rows.stop)]
+        self._generators = row_streams(seed, purpose, x)
         self._shape = n_chains, latent_dim
         self._dtype = dtype
 
     def normal(self) -> np.ndarray:
         """Return standard normal noise, (C, B, J)."""
-        draws = [g.standard_normal(self._shape, self._dtype) for g in self._generators]
-        return np.stack(draws, axis=1)
+        return row_normals(self._generators, *self._shape, self._dtype)
 
     def log_uniform(self) -> np.ndarray:
         """Return logarithms of uniform draws, (C, B), as negative exponential draws."""

@@ -146,7 +146,8 @@ def elbo_surgery(
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape
-    eps = RowStreams(seed, Purpose.SURGERY, slice(0, N), S, J, np.dtype(float)).normal()
+    rows = x.astype(vae.dtype, copy=False)
+    eps = RowStreams(seed, Purpose.SURGERY, rows, S, J, np.dtype(float)).normal()
     z = mu + np.exp(0.5 * logvar) * eps
     log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without the constant of 2π
     log_prior = -0.5 * (z * z).sum(axis=-1)  # likewise
