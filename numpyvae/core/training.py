@@ -34,7 +34,7 @@ from ..support.checks import (
 )
 from ..support.history import History, NonFiniteError
 from ..support.memory import keep_freed_memory
-from ..support.streams import Purpose, row_normals, row_streams, stream
+from ..support.streams import Purpose, row_noise, stream
 from .elbo import Estimator, Terms, evidence_lower_bound
 from .optimizers import Optimizer, make_optimizer
 from .vae import VAE
@@ -42,7 +42,7 @@ from .vae import VAE
 __all__ = ["EarlyStopping", "fit", "mean_terms"]
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-_ROWS = 500  # rows of z in a block of `mean_terms`
+_ROWS = 500  # rows in a block of `mean_terms`
 
 
 def fit(
@@ -214,8 +214,8 @@ class EarlyStopping:
 def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
     """Average the two terms of Eq. (11) over a data set, in blocks of rows.
 
-    The noise of a row depends on `seed` and the row's values alone: two models are compared with
-    the same draws, and the average depends on the order of the rows only by rounding.
+    The noise of a row depends on `seed` and its values alone: models are compared with the same
+    draws.
 
     Parameters
     ----------
@@ -248,11 +248,10 @@ def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
 
 def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms:
     """Do what `mean_terms` says, without checks."""
-    totals, rows = np.zeros(2), max(1, _ROWS // n_samples)
-    for start in range(0, x.shape[0], rows):
-        block = np.asarray(x[start : start + rows], vae.dtype)
-        streams = row_streams(seed, Purpose.EVALUATION, block)
-        eps = row_normals(streams, n_samples, vae.latent_dim, vae.dtype)
+    totals = np.zeros(2)
+    for start in range(0, x.shape[0], _ROWS):
+        block = np.asarray(x[start : start + _ROWS], vae.dtype)
+        eps = row_noise(seed, Purpose.EVALUATION, block, n_samples, vae.latent_dim)
         terms, _ = evidence_lower_bound(vae, block, eps)
         totals += [term.sum(dtype=float) for term in terms]
     return Terms(*map(float, totals / x.shape[0]))

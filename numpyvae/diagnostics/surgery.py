@@ -38,7 +38,7 @@ import numpy as np
 from ..bounds.streams import RowStreams, how_many, mean_and_error
 from ..core.distributions import gaussian_kl, log_mean_exp
 from ..core.vae import VAE
-from ..support.checks import check_count, check_data, check_seed
+from ..support.checks import check_count, check_data, check_seed, row_blocks
 from ..support.progress import progress_line
 from ..support.streams import Purpose
 
@@ -138,7 +138,7 @@ def elbo_surgery(
     --------
     >>> import numpy as np
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> parts = elbo_surgery(vae, np.eye(4))
+    >>> parts = elbo_surgery(vae, np.eye(4), n_samples=100)
     >>> parts.information[0] <= parts.most
     True
     """
@@ -146,8 +146,13 @@ def elbo_surgery(
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape
-    rows = x.astype(vae.dtype, copy=False)
-    eps = RowStreams(seed, Purpose.SURGERY, rows, S, J, np.dtype(float)).normal()
+    eps = np.concatenate(
+        [
+            RowStreams(seed, Purpose.SURGERY, rows, S, J, np.dtype(float)).normal()
+            for rows in (block.astype(vae.dtype, copy=False) for block in row_blocks(x))
+        ],
+        axis=1,
+    )
     z = mu + np.exp(0.5 * logvar) * eps
     log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without the constant of 2π
     log_prior = -0.5 * (z * z).sum(axis=-1)  # likewise

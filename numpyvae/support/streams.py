@@ -16,7 +16,7 @@ from enum import IntEnum, unique
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
-__all__ = ["Purpose", "row_normals", "row_streams", "stream"]
+__all__ = ["Purpose", "row_noise", "row_normals", "row_streams", "stream"]
 
 
 @unique
@@ -131,13 +131,14 @@ def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Genera
     >>> a == row_streams(0, Purpose.IMPORTANCE, x[:1])[0].random(), a == b
     (True, False)
     """
-    rows = np.ascontiguousarray(x + x.dtype.type(0), x.dtype.newbyteorder("<"))  # −0 + 0 = 0
+    zero, order = x.dtype.type(0), x.dtype.newbyteorder("<")
     start = hashlib.blake2b(f"{seed} {purpose}:".encode(), digest_size=24)
     digests = []
-    for row in rows:
-        digest = start.copy()
-        digest.update(row)
-        digests.append(digest.digest())
+    for first in range(0, len(x), 64):  # copies of a few rows, whatever B
+        for row in np.ascontiguousarray(x[first : first + 64] + zero, order):  # −0 + 0 = 0
+            digest = start.copy()
+            digest.update(row)
+            digests.append(digest.digest())
     words = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 3).astype(np.uint64)
     return [np.random.Generator(np.random.SFC64(_Words(w))) for w in words]
 
@@ -169,3 +170,26 @@ def row_normals(
     for generator, out in zip(generators, draws):
         generator.standard_normal(out=out, dtype=dtype)
     return np.ascontiguousarray(draws.swapaxes(0, 1))  # (B, L, J) → (L, B, J)
+
+
+def row_noise(seed: int, purpose: int, x: np.ndarray, n: int, latent_dim: int) -> np.ndarray:
+    """Return ε for each row, (n, B, J), in the dtype of `x`; see `row_streams`.
+
+    Parameters
+    ----------
+    seed : int
+    purpose : Purpose
+    x : (B, D) array
+    n, latent_dim : int
+        L and J.
+
+    Returns
+    -------
+    eps : (L, B, J) array
+
+    Examples
+    --------
+    >>> row_noise(0, Purpose.EVALUATION, np.eye(4), 10, 2).shape
+    (10, 4, 2)
+    """
+    return row_normals(row_streams(seed, purpose, x), n, latent_dim, x.dtype)
