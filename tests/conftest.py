@@ -92,5 +92,5 @@ def likelihood(request):
 
 
 def apart(x):
-    """Return the rows, moved apart by 1e-9 towards 0, so that equal rows have draws of their own."""
+    """Return the rows, moved apart by 1e-9: equal rows then have draws of their own."""
     return x - np.sign(x - 0.5) * 1e-9 * np.arange(len(x))[:, None]

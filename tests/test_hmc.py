@@ -138,7 +138,9 @@ def scaled(z):
 
 
 def draws_for(seed, n_rows=3, n_chains=40, latent_dim=3):
-    return RowStreams(seed, 1, np.arange(n_rows * 1.0)[:, None], n_chains, latent_dim, np.dtype(float))
+    return RowStreams(
+        seed, 1, np.arange(n_rows * 1.0)[:, None], n_chains, latent_dim, np.dtype(float)
+    )
 
 
 def test_samples_have_the_moments_of_the_density():

@@ -36,9 +36,9 @@ FIGURES = {
     "curve": lambda vae, x: bounds.importance_curve(vae, x, 20, seed=3).values.T,
     "cubo": lambda vae, x: bounds.cubo(vae, x, 20, seed=3),
     "annealed": lambda vae, x: bounds.annealed_log_likelihood(vae, x, 10, 4, seed=3).log_lower,
-    "appendix-d": lambda vae, x: bounds.fitted_log_likelihood(
-        vae, x, 10, 4, n_burn=10, seed=3
-    ).log_likelihood,
+    "appendix-d": lambda vae, x: (
+        bounds.fitted_log_likelihood(vae, x, 10, 4, n_burn=10, seed=3).log_likelihood
+    ),
     "terms": elbo_terms,
     "mean": lambda vae, x: np.array([mean_terms(vae, row[None], seed=3).elbo for row in x]),
 }
@@ -92,7 +92,7 @@ def test_the_parts_of_elbo_surgery_depend_on_the_order_only_by_rounding():
 
 
 def test_what_identifies_the_draws_of_a_row():
-    # kills: seed, purpose or a value left out; seeds and purposes that run together ("1 12", "11 2")
+    # kills: seed, purpose or a value left out; "1 12" and "11 2" read as the same
     x = rows(4)
     same = row_noise(1, 12, x, 3, 2)
     np.testing.assert_array_equal(row_noise(1, 12, x.copy(order="F"), 3, 2), same)

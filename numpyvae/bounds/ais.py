@@ -36,6 +36,7 @@ from ..support.checks import (
 )
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose, stream
 from .annealing import (
     PILOT_CHAINS,
@@ -46,7 +47,7 @@ from .annealing import (
     tune,
 )
 from .path import Path
-from .streams import RowStreams, mean_and_error, row_slices
+from .streams import RowStreams, row_slices
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 
@@ -112,10 +113,10 @@ class AnnealedBounds:
             f"{self.n_chains} chains, acceptance {self.acceptance.mean():.2f}, "
             f"{self.seconds:.1f} s"
         )
-        lower = "{:.3f} ± {:.3f}".format(*self.lower)
+        lower = plus_minus(*self.lower, 3)
         if self.log_upper is None:
             return f"log p(x) ≥ {lower} nats per datapoint, a lower bound alone ({how})"
-        upper, gap = ("{:.3f} ± {:.3f}".format(*pair) for pair in (self.upper, self.gap))
+        upper, gap = (plus_minus(*pair, 3) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
 
 

@@ -7,8 +7,6 @@ each datapoint has random streams of its own, identified by its values (see
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..core.vae import VAE
@@ -19,7 +17,6 @@ __all__ = [
     "RowStreams",
     "decoder_megabytes",
     "how_many",
-    "mean_and_error",
     "row_slices",
     "rows_in_cache",
 ]
@@ -138,10 +135,3 @@ def row_slices(
         needed = n_chains * decoder_megabytes(vae) + kept * 8e-6
         most = how_many(memory, needed, f"one datapoint and its {n_chains} draws or chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over the datapoints and its standard error, NaN for a single value."""
-    n = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return float(values.mean()), error

@@ -28,10 +28,11 @@ def row_terms(
     """Return reconstruction and KL of each datapoint, (N,), for each given q = N(μ, σ²).
 
     Datapoints with different values have independent draws, so that the standard error of a mean
-    over datapoints includes the noise of the draws. All q use the same draws, so that most of the noise cancels in
-    their differences. The draws come in pairs ±ε, which removes all odd powers of ε. The ELBO is
-    that of Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies with z if q is
-    near the posterior; the KL is in closed form, and the reconstruction is ELBO + KL.
+    over datapoints includes the noise of the draws. All q use the same draws, so that most of the
+    noise cancels in their differences. The draws come in pairs ±ε, which removes all odd powers of
+    ε. The ELBO is that of Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies
+    with z if q is near the posterior; the KL is in closed form, and the reconstruction is
+    ELBO + KL.
 
     Parameters
     ----------

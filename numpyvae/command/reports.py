@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..clinic import gradcheck
+from ..support.statistics import plus_minus
 
 __all__ = [
     "GRADIENT_HEAD",
@@ -21,21 +22,34 @@ __all__ = [
 def report(s: dict[str, Any]) -> str:
     """Return a summary as sentences and a column of figures."""
     log_p, se = s["test_log_likelihood"], s["test_log_likelihood_se"]
+    error = "" if se is None else f" ± {se:.2f}"
     return "\n".join(
         [
             f"{s['model']} on {s['dataset']}",
-            f"{s['test_rows']} test rows, nats per datapoint:",
-            f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
+            f"{_rows(s['test_rows'], 'test row')}, nats per datapoint:",
+            f"  log p(x)        {log_p:9.2f}{error}"
             f"   importance-weighted bound, K = {s['n_importance']}",
             f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
             f"    reconstruction{s['reconstruction']:9.2f}",
             f"    KL            {s['kl']:9.2f}",
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
             *_weighted(s),
-            f"Active latents: {s['active_units']} of {s['latent_dim']}."
+            f"{_active(s)}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
         ]
     )
+
+
+def _rows(n: int, what: str) -> str:
+    """Return how many rows were measured, and that one row has no standard error."""
+    return f"{n} {what}s" if n > 1 else f"1 {what}, which has no standard error"
+
+
+def _active(s: dict[str, Any]) -> str:
+    """Return how many latents are active."""
+    if s["active_units"] is None:
+        return "Active latents: one row does not tell"
+    return f"Active latents: {s['active_units']} of {s['latent_dim']}"
 
 
 def _weighted(s: dict[str, Any]) -> list[str]:
@@ -58,24 +72,25 @@ _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objecti
 def comparison(s: dict[str, Any]) -> str:
     """Return a comparison of bounds as a table for each kind of data."""
     lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
-    title = {
-        "test": "{} test rows",
-        "simulated": "{} rows simulated from the model, where exact posterior draws are known",
-    }
-    for part in title:
+    title = {"test": ("test row", ""), "simulated": ("simulated row", _SIMULATED)}
+    for part, (what, more) in title.items():
         if s[part] is None:
             continue
-        lines.append(title[part].format(s[part]["rows"]))
+        lines.append(_rows(s[part]["rows"], what) + more)
         bounds = s[part]["bounds"]
         lines += [_line(name, row, "elbo" in bounds, s) for name, row in bounds.items()]
     gap = (s["simulated"] or {}).get("gap")
     if gap is not None:
         lines += [
             "On simulated rows log p(x) lies between AIS and reverse AIS in expectation:",
-            f"reverse AIS − AIS = {_pair(gap, 3)}. On test rows AIS is only a lower bound; this",
-            "gap is its error there, as far as test rows resemble simulated ones.",
+            f"reverse AIS − AIS = {plus_minus(gap['mean'], gap['se'], 3)}.",
+            "On test rows AIS is only a lower bound; this gap is its error there, as far as test",
+            "rows resemble simulated ones.",
         ]
     return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
+
+
+_SIMULATED = ", drawn from the model, whose exact posterior draws are known"
 
 
 def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> str:
@@ -101,7 +116,7 @@ def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> st
 
 
 def _pair(row: dict[str, Any], digits: int) -> str:
-    """Return a mean with its standard error, which a single row does not have."""
+    """Return a mean with its standard error, which one row does not have: the title says so."""
     error = "" if row["se"] is None else f" ± {row['se']:.{digits}f}"
     return f"{row['mean']:.{digits}f}{error}"
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 
 __all__ = ["RateDistortion", "rate_distortion"]

@@ -35,11 +35,12 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds.streams import RowStreams, how_many, mean_and_error
+from ..bounds.streams import RowStreams, how_many
 from ..core.distributions import gaussian_kl, log_mean_exp
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed, row_blocks
 from ..support.progress import progress_line
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose
 
 __all__ = ["ElboSurgery", "elbo_surgery"]
@@ -90,7 +91,7 @@ class ElboSurgery:
 
     def __str__(self) -> str:
         information, mismatch = (
-            "{:.3f} ± {:.3f}".format(*p) for p in (self.information, self.mismatch)
+            plus_minus(*pair, 3) for pair in (self.information, self.mismatch)
         )
         return (
             f"KL {self.kl.mean():.3f} = information {information} (at most log N = "

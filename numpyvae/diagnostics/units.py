@@ -15,12 +15,14 @@ __all__ = ["active_units"]
 def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     """Tell which latents carry information: Var_x(E_q[z_j|x]) > 0.01 (Burda et al. 2015, §5.2).
 
-    A latent whose posterior mean does not move with x has collapsed onto the prior.
+    A latent whose posterior mean does not move with x has collapsed onto the prior. The variance
+    over the rows divides by N − 1.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
+        At least two rows.
     threshold : float
         Not below 0.
 
@@ -31,7 +33,7 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `x` or `threshold` is not what the model can take.
+        If `x` or `threshold` is not what the model can take, or there is one row alone.
 
     Examples
     --------
@@ -43,5 +45,10 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     """
     threshold = check_weight("threshold", threshold)
     x = check_data(vae, x)
+    if len(x) < 2:
+        raise ValueError(
+            "x: expected at least two rows, got 1, which does not tell how much a latent moves "
+            "with x; give more rows"
+        )
     mu, _ = vae.encode(x)
-    return mu.var(axis=0) > threshold
+    return mu.var(axis=0, ddof=1) > threshold

@@ -1,7 +1,8 @@
 """The random streams: each purpose has draws of its own, so that no two purposes share noise.
 
-A stream is identified by a seed, a purpose, and where needed more integers, such as an epoch. The same integers always give the same draws, whatever was drawn before, and
-streams that differ in any of them are independent.
+A stream is identified by a seed, a purpose, and where needed more integers, such as an epoch. The
+same integers always give the same draws, whatever was drawn before, and streams that differ in any
+of them are independent.
 
 Figures of single rows of data, such as log p(x), must not depend on which other rows are measured
 with them. There the stream is identified by the seed, the purpose and the values of the row; see
