@@ -50,7 +50,7 @@ def test_the_report_of_one_row():
     assert one["test_log_likelihood_se"] is None
     assert one["active_units"] is None
     text = reports.report(one)
-    assert "1 test row, which has no standard error" in text
+    assert "1 test row (one row: no standard error), nats" in text
     assert "Active latents: one row does not tell" in text
     assert "±" not in text
     two = evaluate(vae, data, n_importance=3, seed=0, test_rows=2)

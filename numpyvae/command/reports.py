@@ -26,7 +26,7 @@ def report(s: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{s['model']} on {s['dataset']}",
-            f"{_rows(s['test_rows'], 'test row')}, nats per datapoint:",
+            f"{_rows(s['test_rows'], _TEST)}, nats per datapoint:",
             f"  log p(x)        {log_p:9.2f}{error}"
             f"   importance-weighted bound, K = {s['n_importance']}",
             f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
@@ -40,9 +40,15 @@ def report(s: dict[str, Any]) -> str:
     )
 
 
+_TEST = "{} test {}"
+_SIMULATED = "{} {} simulated from the model, where exact posterior draws are known"
+
+
 def _rows(n: int, what: str) -> str:
     """Return how many rows were measured, and that one row has no standard error."""
-    return f"{n} {what}s" if n > 1 else f"1 {what}, which has no standard error"
+    if n == 1:
+        return f"{what.format(1, 'row')} (one row: no standard error)"
+    return what.format(n, "rows")
 
 
 def _active(s: dict[str, Any]) -> str:
@@ -72,11 +78,11 @@ _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objecti
 def comparison(s: dict[str, Any]) -> str:
     """Return a comparison of bounds as a table for each kind of data."""
     lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
-    title = {"test": ("test row", ""), "simulated": ("simulated row", _SIMULATED)}
-    for part, (what, more) in title.items():
+    title = {"test": _TEST, "simulated": _SIMULATED}
+    for part in title:
         if s[part] is None:
             continue
-        lines.append(_rows(s[part]["rows"], what) + more)
+        lines.append(_rows(s[part]["rows"], title[part]))
         bounds = s[part]["bounds"]
         lines += [_line(name, row, "elbo" in bounds, s) for name, row in bounds.items()]
     gap = (s["simulated"] or {}).get("gap")
@@ -88,9 +94,6 @@ def comparison(s: dict[str, Any]) -> str:
             "rows resemble simulated ones.",
         ]
     return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
-
-
-_SIMULATED = ", drawn from the model, whose exact posterior draws are known"
 
 
 def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> str:
