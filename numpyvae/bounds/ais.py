@@ -26,6 +26,7 @@ import numpy as np
 
 from ..core.distributions import log_mean_exp
 from ..core.vae import VAE
+from ..support.blocks import in_decoder_blocks
 from ..support.checks import (
     check_choice,
     check_count,
@@ -37,7 +38,7 @@ from ..support.checks import (
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.statistics import mean_and_error, plus_minus
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, Seed, generator
 from .annealing import (
     PILOT_CHAINS,
     anneal,
@@ -275,7 +276,7 @@ def sandwich(
     )
 
 
-def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def simulate(vae: VAE, n: int, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw data together with the latents that generated them.
 
     z ~ p(z), x ~ p_θ(x|z): so (x, z) ~ p_θ(x, z) of Eq. (1), and z is an exact draw from p_θ(z|x).
@@ -285,7 +286,8 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     vae : VAE
     n : int
         The number of rows.
-    seed : int
+    seed : int, numpy.random.Generator or None
+        A number gives the same draws in each call, a generator goes on, None draws anew.
 
     Returns
     -------
@@ -305,7 +307,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     check_vae(vae)
     n = check_count("n", n)
-    rng = stream(check_seed(seed), Purpose.SIMULATE)
-    z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)
-    out, _ = vae.decoder(z)
-    return vae.likelihood.draw(out[0], vae.parameters, rng), z[0]
+    rng = generator(seed, Purpose.SIMULATE)
+    z = rng.standard_normal((n, vae.latent_dim), vae.dtype)
+    x = in_decoder_blocks(vae, lambda out: vae.likelihood.draw(out, vae.parameters, rng), z)
+    return x, z

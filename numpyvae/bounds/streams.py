@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.vae import VAE
+from ..support.blocks import widest_layer
 from ..support.checks import check_positive
 from ..support.streams import row_normals, row_streams
 
@@ -110,9 +111,7 @@ def rows_in_cache(vae: VAE) -> int:
 
     Larger arrays do not fit into the second-level cache; smaller matrix products are slower.
     """
-    a = vae.architecture
-    widest = max(vae.likelihood.heads * a.data_dim, *a.hidden, a.latent_dim)
-    return max(1, _CACHE // (widest * vae.dtype.itemsize))
+    return max(1, _CACHE // (widest_layer(vae) * vae.dtype.itemsize))
 
 
 def row_slices(

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from ..support.blocks import in_blocks, in_decoder_blocks
 from ..support.checks import check_choice, check_count, check_positive, check_rows, shown
 from ..support.files import ArrayFile, write_arrays
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, Seed, generator, stream
 from .layers import find_activation, mlp, name_of
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
@@ -341,8 +342,9 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         """
-        x = check_rows(x, self.data_dim, dtype=self.dtype).astype(self.dtype, copy=False)
-        return self.encoder(x)[0]
+        x = check_rows(x, self.data_dim, dtype=self.dtype)
+        both = in_blocks(self, lambda rows: np.hstack(self.encoder(rows)[0]), x)
+        return both[:, : self.latent_dim].copy(), both[:, self.latent_dim :].copy()
 
     def decode(self, z: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z).
@@ -356,14 +358,13 @@ class VAE:
         mean : (B, D) array
             Probabilities for Bernoulli, expected counts for Binomial and Poisson, μ for Gaussians.
         """
-        z = check_rows(z, self.latent_dim, "z", self.dtype).astype(self.dtype, copy=False)
-        return self.likelihood.mean(self.decoder(z[None])[0][0])
+        z = check_rows(z, self.latent_dim, "z", self.dtype)
+        return in_decoder_blocks(self, self.likelihood.mean, z)
 
     def reconstruct(self, x: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z) at z = μ(x).
 
-        It shows what z keeps of x. Its likelihood is not a term of the ELBO, which averages over
-        z ~ q_φ(z|x).
+        It shows what z keeps of x.
 
         Parameters
         ----------
@@ -376,28 +377,26 @@ class VAE:
         mu, _ = self.encode(x)
         return self.decode(mu)
 
-    def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0, *, mean: bool = False) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p_θ(x|z).
 
         Parameters
         ----------
         n : int
-        seed : int
+        seed : int, numpy.random.Generator or None
+            A number repeats its draws, a generator goes on, None draws anew.
         mean : bool
-            Return the mean of p_θ(x|z) for each drawn z in place of a draw of x. Papers print
-            it, since it looks smoother.
+            Return the means of p_θ(x|z).
 
         Returns
         -------
         x : (n, D) array
         """
-        n = check_count("n", n)
-        rng = stream(check_count("seed", seed, minimum=0), Purpose.SAMPLE)
-        z = rng.standard_normal((1, n, self.latent_dim), self.dtype)
-        out, _ = self.decoder(z)
-        if mean:
-            return self.likelihood.mean(out[0])
-        return self.likelihood.draw(out[0], self.parameters, rng)
+        rng = generator(seed, Purpose.SAMPLE)
+        z = rng.standard_normal((check_count("n", n), self.latent_dim), self.dtype)
+        likelihood, parameters = self.likelihood, self.parameters
+        read = likelihood.mean if mean else lambda out: likelihood.draw(out, parameters, rng)
+        return in_decoder_blocks(self, read, z)
 
     # On disk: an npz file of the named arrays and one JSON text, without pickle.
 

@@ -156,7 +156,7 @@ def decompose_gap(
         variational_inference,
     )
 
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)
     max_iterations = check_count("max_iterations", max_iterations)
     if n_nodes is None:

@@ -76,7 +76,7 @@ def rate_distortion(
     >>> bool(abs(point.elbo[0] + point.rate[0] + point.distortion[0]) < 1e-12)
     True
     """
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     (terms,) = row_terms(
         vae,
         x,

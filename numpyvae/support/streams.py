@@ -17,7 +17,9 @@ from enum import IntEnum, unique
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
-__all__ = ["Purpose", "row_noise", "row_normals", "row_streams", "stream"]
+from .checks import check_seed
+
+__all__ = ["Purpose", "Seed", "generator", "row_noise", "row_normals", "row_streams", "stream"]
 
 
 @unique
@@ -93,6 +95,36 @@ def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
     (True, False)
     """
     return np.random.default_rng(np.random.SeedSequence([seed, purpose, *more]))
+
+
+Seed = int | np.random.Generator | None  # what a function that samples from a model takes
+
+
+def generator(seed: Seed, purpose: int) -> np.random.Generator:
+    """Return the generator of a function that samples from a model.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.Generator or None
+        A number always gives the same draws. A generator goes on where it stands, so that a second
+        call draws anew. None gives draws that cannot be repeated.
+    purpose : Purpose
+
+    Returns
+    -------
+    rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> rng = generator(0, Purpose.SAMPLE)
+    >>> generator(rng, Purpose.SAMPLE) is rng
+    True
+    """
+    if seed is None:
+        return np.random.default_rng()
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return stream(check_seed(seed), purpose)
 
 
 class _Words(ISeedSequence):
