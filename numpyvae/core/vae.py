@@ -386,7 +386,7 @@ class VAE:
         seed : int, numpy.random.Generator or None
             A number repeats its draws, a generator goes on, None draws anew.
         mean : bool
-            Return the means of p_θ(x|z).
+            Return means of p_θ(x|z).
 
         Returns
         -------

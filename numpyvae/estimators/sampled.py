@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.distributions import gaussian_kl
+from ..core.distributions import gaussian_kl, log_mean_exp
 from ..core.elbo import Estimate, Estimator
 from ..core.vae import VAE
 from ..support.checks import check_count
@@ -64,10 +64,10 @@ class Rule(NamedTuple):
 def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logarithm of the mean weight, and the weights' shares, over the second axis.
 
-    log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m),  w̃_k = e^(log w_k − m)/Σ e^(…)
+    m = log (1/K) Σ_k w_k,  w̃_k = w_k / Σ_k w_k = e^(log w_k − m)/K
 
-    With m the largest log w_k, the largest exponential is 1: nothing overflows, and the sum is
-    never 0. The mean is of the weights, not of their logarithms.
+    The mean is of the weights, not of their logarithms. No share exceeds 1, so that nothing
+    overflows.
 
     Parameters
     ----------
@@ -75,16 +75,14 @@ def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    log_mean_w : (L, B) array
+    log_mean_w : (L, B) array of float64
         Nats.
     share : (L, K, B) array
-        w̃, which sums to 1 over K.
+        w̃, which sums to 1 over K, in the dtype of `log_w`.
     """
-    top = log_w.max(axis=1, keepdims=True)
-    share = np.exp(log_w - top)
-    total = share.sum(axis=1, keepdims=True)
-    share /= total
-    return (top + np.log(total / log_w.shape[1]))[:, 0], share
+    log_mean = log_mean_exp(log_w.swapaxes(0, 1))  # (K, L, B) → (L, B)
+    share = np.exp(log_w - log_mean[:, None]) / log_w.shape[1]
+    return log_mean, share.astype(log_w.dtype)
 
 
 class SampledEstimator(Estimator):
