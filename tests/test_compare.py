@@ -12,7 +12,7 @@ from numpyvae import VAE, bounds
 from numpyvae.bounds import compare_bounds, importance, importance_curve, simulate, streams
 from numpyvae.bounds.compare import KINDS
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature
-from numpyvae.support.streams import Purpose, stream
+from numpyvae.support.streams import Purpose, row_noise
 
 ALL = ("elbo", "iwae", "ais", "eubo", "cubo", "appendix-d", "exact")
 
@@ -42,7 +42,7 @@ def test_the_curve_is_made_of_groups_of_the_same_draws(monkeypatch):
     vae, x = small_vae(), data_for("bernoulli")
     curve = importance_curve(vae, x, 23, seed=4)
     np.testing.assert_array_equal(curve.n_importance, [1, 2, 5, 10, 20, 23])
-    eps = stream(4, Purpose.IMPORTANCE, 0).standard_normal((23, 4, 2))
+    eps = row_noise(4, Purpose.IMPORTANCE, x, 23, 2)
     log_w = bounds.log_weights(vae, x, *vae.encode(x), eps)
     for k, value in zip(*curve):
         groups = [logsumexp(log_w[i : i + k], axis=0) for i in range(0, 23 // k * k, k)]

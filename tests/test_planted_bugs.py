@@ -63,19 +63,19 @@ BUGS = [
     Bug(
         "noise of a hundredth in evaluation",
         "core.training.mean_elbo_terms",
-        [("eps = rng", "eps = 0.01 * rng")],
+        [("eps = row_noise", "eps = 0.01 * row_noise")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation draws from a shared generator",
         "core.training.mean_elbo_terms",
-        [("stream(seed, Purpose.EVALUATION)", "np.random.default_rng()")],
+        [("row_noise(seed,", "row_noise(np.random.default_rng().integers(2**62),")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation gives every row the same noise",
         "core.training.mean_elbo_terms",
-        [("latent_dim), vae.dtype)", "latent_dim), vae.dtype)[:, :1].repeat(len(block), axis=1)")],
+        [("vae.latent_dim)", "vae.latent_dim)[:, :1].repeat(len(block), axis=1)")],
         [e.check_evaluation],
     ),
     Bug(

@@ -120,7 +120,7 @@ ax.legend(fontsize=8, ncols=2)
 
 for name, draws in drawn.items():
     deviation = np.linalg.norm(draws.mean(axis=0) - truth)
-    expected = np.sqrt(draws.var(axis=0).sum() / len(draws))  # if the estimate is unbiased
+    expected = np.sqrt(draws.var(axis=0, ddof=1).sum() / len(draws))  # if the estimate is unbiased
     print(f"{name:21s} error of the mean {deviation:7.3f}, expected from noise {expected:7.3f}")
     assert (deviation < 2 * expected) == (name != "baseline with itself")
 

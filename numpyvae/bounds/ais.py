@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..core.vae import VAE
+from ..support.blocks import in_decoder_blocks
 from ..support.checks import (
     check_choice,
     check_count,
@@ -36,7 +37,8 @@ from ..support.checks import (
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
-from ..support.streams import Purpose, stream
+from ..support.statistics import mean_and_error, plus_minus
+from ..support.streams import Purpose, Seed, generator
 from .annealing import (
     PILOT_CHAINS,
     anneal,
@@ -46,7 +48,7 @@ from .annealing import (
     tune,
 )
 from .path import Path
-from .streams import RowStreams, mean_and_error, row_slices
+from .streams import RowStreams, row_slices
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 
@@ -112,10 +114,10 @@ class AnnealedBounds:
             f"{self.n_chains} chains, acceptance {self.acceptance.mean():.2f}, "
             f"{self.seconds:.1f} s"
         )
-        lower = "{:.3f} ± {:.3f}".format(*self.lower)
+        lower = plus_minus(*self.lower, 3)
         if self.log_upper is None:
             return f"log p(x) ≥ {lower} nats per datapoint, no upper bound ({how})"
-        upper, gap = ("{:.3f} ± {:.3f}".format(*pair) for pair in (self.upper, self.gap))
+        upper, gap = (plus_minus(*pair, 3) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
 
 
@@ -184,10 +186,12 @@ def annealed_log_likelihood(
     pilot_moves, moves = n_moves(betas)
 
     def work(rows, advance):
-        def streams(purpose, n):
-            return RowStreams(seed, purpose, rows, n, vae.latent_dim, vae.dtype)
+        block = x[rows].astype(vae.dtype)
 
-        path = Path(vae, x[rows].astype(vae.dtype), initial)
+        def streams(purpose, n):
+            return RowStreams(seed, purpose, block, n, vae.latent_dim, vae.dtype)
+
+        path = Path(vae, block, initial)
         steps = None
         if moves:
             steps = tune(
@@ -249,7 +253,7 @@ def sandwich(
     )
 
 
-def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def simulate(vae: VAE, n: int, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw data together with the latents that generated them.
 
     z ~ p(z), x ~ p_θ(x|z): so (x, z) ~ p_θ(x, z) of Eq. (1), and z is an exact draw from p_θ(z|x).
@@ -258,6 +262,8 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     ----------
     n : int
         The number of rows.
+    seed : int, numpy.random.Generator or None
+        A number gives the same draws in each call, a generator goes on, None draws anew.
 
     Returns
     -------
@@ -272,7 +278,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     check_vae(vae)
     n = check_count("n", n)
-    rng = stream(check_seed(seed), Purpose.SIMULATE)
-    z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)
-    out, _ = vae.decoder(z)
-    return vae.likelihood.draw(out[0], vae.parameters, rng), z[0]
+    rng = generator(seed, Purpose.SIMULATE)
+    z = rng.standard_normal((n, vae.latent_dim), vae.dtype)
+    x = in_decoder_blocks(vae, lambda out: vae.likelihood.draw(out, vae.parameters, rng), z)
+    return x, z

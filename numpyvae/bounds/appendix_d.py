@@ -123,8 +123,9 @@ def fitted_log_likelihood(
     blocks = row_slices(vae, len(x), C, memory, kept=4 * n_samples * C * (vae.latent_dim + 1))
     with progress_line(len(blocks) * (n_burn + n_samples), "move", progress) as advance:
         for rows in blocks:
-            path = Path(vae, x[rows].astype(vae.dtype), "encoder")
-            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, rows, C, vae.latent_dim, vae.dtype)
+            block = x[rows].astype(vae.dtype)
+            path = Path(vae, block, "encoder")
+            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, block, C, vae.latent_dim, vae.dtype)
             point = path.start(1.0, path.draw(draws.normal()))
             samples = sample(
                 path.density(1.0),

@@ -17,11 +17,11 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, shown
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 from .ais import annealed_log_likelihood
 from .appendix_d import fitted_log_likelihood
 from .importance import ImportanceCurve, importance_curve
-from .streams import mean_and_error
 from .terms import row_terms
 from .upper import cubo, eubo
 

@@ -21,12 +21,12 @@ from ..support.checks import check_count, check_data, check_noise, check_rows, c
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, row_normals, row_streams
 from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
-_ROWS = 20  # datapoints that share a stream; another number would change their draws
+_ROWS = 20  # datapoints in a block
 
 
 class ImportanceCurve(NamedTuple):
@@ -184,9 +184,10 @@ def _for_each_block(
     blocks = range(-(-x.shape[0] // _ROWS))
 
     def work_on(block, advance):
-        rng = stream(seed, purpose, block)
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
-        work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
+        values = np.asarray(x[rows], vae.dtype)
+        streams = row_streams(seed, purpose, values)
+        work(rows, _pieces(vae, values, K, streams, most, advance))
 
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
         over_cores(work_on, blocks, n_jobs, advance)
@@ -196,14 +197,14 @@ def _pieces(
     vae: VAE,
     x: np.ndarray,
     K: int,
-    rng: np.random.Generator,
+    streams: list[np.random.Generator],
     most: int,
     advance: Callable[[str], None],
 ) -> Iterator[np.ndarray]:
     """Yield the log weights of K draws for each row of x, at most `most` draws at a time."""
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
-        eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
+        eps = row_normals(streams, min(most, K - done), vae.latent_dim, vae.dtype)
         yield weigh(vae, x, mu, logvar, eps).log_w.astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
 

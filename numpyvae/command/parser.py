@@ -237,7 +237,13 @@ def _add_encode(command: _Parser) -> None:
 def _add_sample(command: _Parser) -> None:
     command.add("model", _MODEL, type=Path, metavar="RUN")
     command.add("-n", "number of samples", whole(), default=64, metavar="N")
-    command.add("--seed", "seed of the draws", whole(0), default=0, metavar="SEED")
+    command.add(
+        "--seed",
+        "seed of the draws: the same number gives the same samples, another one new samples",
+        whole(0),
+        default=0,
+        metavar="SEED",
+    )
     command.add(
         "--mean", "write the mean of p(x|z) for each z, not a draw of x", action="store_true"
     )

@@ -31,7 +31,7 @@ from ..support.fit_checks import (
 )
 from ..support.history import History, NonFiniteError, Snapshot, worst_parameter
 from ..support.memory import keep_freed_memory
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, row_noise, stream
 from .elbo import Estimator, Terms, evidence_lower_bound
 from .optimizers import Optimizer, make_optimizer
 from .vae import VAE
@@ -251,10 +251,10 @@ class _Run:
 
 def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms:
     """Average the two terms of Eq. (11) over a data set (N, D), in blocks of rows."""
-    rng, totals = stream(seed, Purpose.EVALUATION), np.zeros(2)
+    totals = np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):
         block = np.asarray(x[start : start + _ROWS], vae.dtype)
-        eps = rng.standard_normal((n_samples, len(block), vae.latent_dim), vae.dtype)
+        eps = row_noise(seed, Purpose.EVALUATION, block, n_samples, vae.latent_dim)
         terms, _ = evidence_lower_bound(vae, block, eps)
         totals += [term.sum(dtype=float) for term in terms]
     return Terms(*map(float, totals / x.shape[0]))

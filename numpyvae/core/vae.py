@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..support.blocks import in_blocks, in_decoder_blocks
 from ..support.checks import (
     check_count,
     check_dtype,
@@ -29,7 +30,7 @@ from ..support.checks import (
 )
 from ..support.model_file import ModelFile, write_model
 from ..support.registry import check_findable, find_activation, name_of
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, Seed, generator, stream
 from .layers import mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
@@ -39,7 +40,7 @@ __all__ = ["VAE"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a VAE: all that is needed, beside its parameters, to compute with it.
+    """The shape of a VAE: all that it needs, beside its parameters, to compute.
 
     The fields are the first parameters of `VAE`, where their forms are explained.
 
@@ -280,8 +281,9 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         """
-        x = check_rows(x, self.data_dim, dtype=self.dtype).astype(self.dtype, copy=False)
-        return self.encoder(x)[0]
+        x = check_rows(x, self.data_dim, dtype=self.dtype)
+        both = in_blocks(self, lambda rows: np.hstack(self.encoder(rows)[0]), x)
+        return both[:, : self.latent_dim].copy(), both[:, self.latent_dim :].copy()
 
     def decode(self, z: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z).
@@ -293,15 +295,13 @@ class VAE:
         Returns
         -------
         mean : (B, D) array
-            Probabilities for Bernoulli, expected counts for Binomial and Poisson, μ for Gaussians.
+            Probabilities, expected counts, or μ.
         """
-        z = check_rows(z, self.latent_dim, "z", self.dtype).astype(self.dtype, copy=False)
-        return self.likelihood.mean(self.decoder(z[None])[0][0])
+        z = check_rows(z, self.latent_dim, "z", self.dtype)
+        return in_decoder_blocks(self, self.likelihood.mean, z)
 
     def reconstruct(self, x: Any) -> np.ndarray:
-        """Return the mean of p_θ(x|z) at z = μ(x).
-
-        It shows what z keeps of x.
+        """Return the mean of p_θ(x|z) at z = μ(x): what z keeps of x.
 
         Parameters
         ----------
@@ -314,13 +314,14 @@ class VAE:
         mu, _ = self.encode(x)
         return self.decode(mu)
 
-    def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0, *, mean: bool = False) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p_θ(x|z).
 
         Parameters
         ----------
         n : int
-        seed : int
+        seed : int, numpy.random.Generator or None
+            A number repeats its draws; None draws anew.
         mean : bool
             Return the mean of p_θ(x|z) in place of a draw of x, as papers print it.
 
@@ -328,18 +329,14 @@ class VAE:
         -------
         x : (n, D) array
         """
-        n = check_count("n", n)
-        rng = stream(check_count("seed", seed, minimum=0), Purpose.SAMPLE)
-        z = rng.standard_normal((1, n, self.latent_dim), self.dtype)
-        out, _ = self.decoder(z)
-        if mean:
-            return self.likelihood.mean(out[0])
-        return self.likelihood.draw(out[0], self.parameters, rng)
-
-    # On disk: an npz file of the named arrays and one JSON text, without pickle.
+        rng = generator(seed, Purpose.SAMPLE)
+        z = rng.standard_normal((check_count("n", n), self.latent_dim), self.dtype)
+        likelihood, parameters = self.likelihood, self.parameters
+        read = likelihood.mean if mean else lambda out: likelihood.draw(out, parameters, rng)
+        return in_decoder_blocks(self, read, z)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the model to `path` as npz; the file is replaced as a whole or not at all.
+        """Write the model as npz; the file is replaced as a whole or not at all.
 
         Raises
         ------
@@ -360,7 +357,7 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a model, or is damaged.
+            If it is another or a damaged file.
         """
         with ModelFile(path) as file:
             architecture, epochs, preparation = file.header(Architecture)

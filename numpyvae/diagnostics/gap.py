@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bounds.streams import mean_and_error, row_slices
+from ..bounds.streams import row_slices
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ class GapDecomposition:
 
     def __str__(self) -> str:
         total, approximation, amortization = (
-            "{:.3f} ± {:.3f}".format(*pair)
-            for pair in (self.total, self.approximation, self.amortization)
+            plus_minus(*pair, 3) for pair in (self.total, self.approximation, self.amortization)
         )
         return (
             f"log p(x) − ELBO {total} = approximation {approximation} + amortization "
@@ -156,7 +156,7 @@ def decompose_gap(
         variational_inference,
     )
 
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)
     max_iterations = check_count("max_iterations", max_iterations)
     if n_nodes is None:

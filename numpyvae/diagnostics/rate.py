@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 
 __all__ = ["RateDistortion", "rate_distortion"]
@@ -76,7 +76,7 @@ def rate_distortion(
     >>> bool(abs(point.elbo[0] + point.rate[0] + point.distortion[0]) < 1e-12)
     True
     """
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     (terms,) = row_terms(
         vae,
         x,

@@ -35,12 +35,13 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds.streams import RowStreams, how_many, mean_and_error
+from ..bounds.streams import RowStreams, how_many
 from ..core.distributions import gaussian_kl
 from ..core.vae import VAE
-from ..support.checks import check_count, check_data, check_seed
+from ..support.checks import check_count, check_data, check_seed, row_blocks
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose
 
 __all__ = ["ElboSurgery", "elbo_surgery"]
@@ -91,7 +92,7 @@ class ElboSurgery:
 
     def __str__(self) -> str:
         information, mismatch = (
-            "{:.3f} ± {:.3f}".format(*p) for p in (self.information, self.mismatch)
+            plus_minus(*pair, 3) for pair in (self.information, self.mismatch)
         )
         return (
             f"KL {self.kl.mean():.3f} = information {information} (at most log N = "
@@ -139,7 +140,7 @@ def elbo_surgery(
     --------
     >>> import numpy as np
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> parts = elbo_surgery(vae, np.eye(4))
+    >>> parts = elbo_surgery(vae, np.eye(4), n_samples=100)
     >>> parts.information[0] <= parts.most
     True
     """
@@ -147,7 +148,13 @@ def elbo_surgery(
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape
-    eps = RowStreams(seed, Purpose.SURGERY, slice(0, N), S, J, np.dtype(float)).normal()
+    eps = np.concatenate(
+        [
+            RowStreams(seed, Purpose.SURGERY, rows, S, J, np.dtype(float)).normal()
+            for rows in (block.astype(vae.dtype, copy=False) for block in row_blocks(x))
+        ],
+        axis=1,
+    )
     z = mu + np.exp(0.5 * logvar) * eps
     log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without log (2π)^(−J/2)
     log_prior = -0.5 * (z * z).sum(axis=-1)  # likewise

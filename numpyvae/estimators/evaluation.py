@@ -15,7 +15,8 @@ __all__ = ["mean_terms"]
 def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
     """Average the two terms of Eq. (11) over a data set, in blocks of rows.
 
-    The noise depends only on `seed`, so two models are compared with the same draws.
+    The noise of a row depends only on `seed` and its values, so two models are compared with the
+    same draws.
 
     Parameters
     ----------

@@ -72,7 +72,8 @@ def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m),  w̃_k = e^(log w_k − m)/Σ e^(…)
 
     If m is the largest log w_k, the largest exponential is 1, so nothing overflows and the sum is
-    not 0. The mean is that of the weights, not of their logarithms.
+    not 0. The mean is that of the weights, not of their logarithms. `log_mean_exp` does the first
+    part in float64; here the dtype is that of the model.
 
     Parameters
     ----------
