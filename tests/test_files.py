@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import tempfile
 import time
 import tracemalloc
 import zipfile
@@ -512,15 +511,32 @@ def test_a_file_is_closed_after_it_was_refused(tmp_path):
 
 def test_temporary_files_are_neighbors(tmp_path, monkeypatch):
     """Kills a rename across file systems, which is not atomic."""
-    folders = []
-    mkstemp = tempfile.mkstemp
+    folders, replace = [], os.replace
     monkeypatch.setattr(
-        tempfile, "mkstemp", lambda *a, **k: (folders.append(k.get("dir")), mkstemp(*a, **k))[1]
+        os, "replace", lambda a, b: (folders.append(os.path.dirname(a)), replace(a, b))[1]
     )
     monkeypatch.chdir(tmp_path)
     tiny().save("model.npz")
     tiny().save(tmp_path / "again.npz")
     assert [Path(folder).resolve() for folder in folders] == [tmp_path.resolve()] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_does_not_hang(tmp_path):
+    """Kills an open that waits for another process: `load` needs a file, `save` needs a reader."""
+    pipe = tmp_path / "model.npz"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="expected a file, got a pipe"):
+        VAE.load(pipe)
+    with pytest.raises(OSError, match=r"model\.npz"):
+        tiny().save(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with atomic_write(pipe) as file:
+            file.write(b"text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)
 
 
 # What a killed process leaves behind.

@@ -12,13 +12,12 @@ import os
 import struct
 import zipfile
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from ..support.checks import shown
-from ..support.files import read_header
+from ..support.files import open_file, read_header
 from ..support.limits import allowed, refusal
 
 __all__ = ["Archive", "is_zip", "read_npy"]
@@ -40,29 +39,6 @@ def is_zip(path: str | os.PathLike[str]) -> bool:
     """
     with open_file(path) as file:
         return file.read(2) == b"PK"
-
-
-def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading; the message of a failure is one line with its name."""
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise _not_a_file(path)
-        return path.open("rb")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        if "expected" in str(error):
-            raise
-        why = getattr(error, "strerror", None) or error
-        raise OSError(
-            f"{path}: expected a readable file, got '{why}'; check the path and its permissions"
-        ) from None
-
-
-def _not_a_file(path: Path) -> OSError:
-    kind = "a folder" if path.is_dir() else "a pipe or a device"
-    return OSError(f"{path}: expected a file, got {kind}; check the path")
 
 
 def read_npy(path: str | os.PathLike[str]) -> np.ndarray:

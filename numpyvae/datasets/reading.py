@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..support.checks import check_rows, row_blocks, shown
-from .arrays import Archive, is_zip, open_file, read_npy
+from ..support.files import open_file
+from .arrays import Archive, is_zip, read_npy
 from .columns import as_labels, choose
 from .idx import read_idx
 from .pictures import read_pictures

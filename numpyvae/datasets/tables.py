@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import open_file
+from ..support.files import open_file
 from .columns import Cells, as_labels, choose, column_name, is_missing, is_number
 
 __all__ = ["Table", "is_frame", "read_csv", "read_frame"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,10 +23,11 @@ import numpy as np
 from .checks import shown
 from .locks import fcntl, remove_unlocked, try_lock
 
-__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "read_header", "write_arrays"]
+__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "open_file", "read_header", "write_arrays"]
 
 TEMPORARY = ".writing-"  # how the names of temporary files begin
 _LONGEST_HEADER = 10_000  # bytes, as NumPy allows
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has another mode
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """
     path = Path(os.path.realpath(path))  # if it is a link, the file that it points to
     if path.exists() and not path.is_file() and not path.is_dir():
-        with open(path, "wb") as device:  # a pipe or a device is written to, not replaced
+        with _open_device(path) as device:
             yield device
         return
     remove_unlocked(path.parent, TEMPORARY)
@@ -57,7 +58,6 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -67,6 +67,16 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             os.close(lock)
 
 
+def _open_device(path: Path) -> IO[bytes]:
+    """Open a pipe or a device, which is written to and not replaced; do not wait for a reader."""
+    try:
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "wb")
+
+
 def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
     """Return a new file's descriptor and name, and a descriptor that keeps its lock.
 
@@ -74,7 +84,8 @@ def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
     is closed. Windows has none: there a file that is open cannot be removed, nor renamed.
     """
     while True:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        name = os.path.join(folder, f"{TEMPORARY}{secrets.token_hex(8)}")
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         if fcntl is None:
             return handle, name, None
         try:
@@ -86,11 +97,27 @@ def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
         os.close(handle)  # another process has just removed it
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file for reading; the message of a failure is one line with its name."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise _not_a_file(path)
+        return path.open("rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        if "expected" in str(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise OSError(
+            f"{path}: expected a readable file, got '{why}'; check the path and its permissions"
+        ) from None
+
+
+def _not_a_file(path: Path) -> OSError:
+    kind = "a folder" if path.is_dir() else "a pipe or a device"
+    return OSError(f"{path}: expected a file, got {kind}; check the path")
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -123,10 +150,7 @@ class ArrayFile:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        try:
-            file = open(self.path, "rb")  # noqa: SIM115  (closed by __exit__)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{self.path}: no such file; check the path") from None
+        file = open_file(self.path)  # closed by __exit__
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception:  # a malicious directory can raise anything
