@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +146,32 @@ def test_without_a_writable_folder_the_loops_are_compiled_again():
     y = np.empty(3, "float32")
     found.tanh(np.float32([-1, 0, 1]), y)
     np.testing.assert_allclose(y, np.tanh([-1, 0, 1]), rtol=3 * EPS)
+
+
+@needs_numba
+def test_a_damaged_file_of_compiled_code_is_compiled_again(tmp_path):
+    """Kills 59 lines of Numba's that end every command until someone clears the cache."""
+    code = """if True:
+        import numpy as np
+        from numpyvae.fast.kernels import tanh
+        y = np.empty(3, "f4")
+        tanh(np.zeros(3, "f4"), y)
+        print(y.sum(), sum(tanh.stats.cache_hits.values()))
+        """
+    places = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(fast.__file__).parents[2])}
+
+    def run():
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
+        assert result.stderr == ""
+        return result.stdout.split()
+
+    assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
+    files = [path for path in tmp_path.rglob("*tanh*") if path.suffix in (".nbi", ".nbc")]
+    assert len(files) == 2
+    for path in files:
+        path.write_bytes(b"damaged")
+        assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
 
 
 # tanh and log p, in units of the last place of float32.

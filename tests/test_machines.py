@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_info
 
 import numpyvae
 from numpyvae import VAE, importance_log_likelihood
+from numpyvae.command.cli import main
 from numpyvae.plotting import save_figure
 from numpyvae.support.blas import blas_threads
 from numpyvae.support.terminal import prepare_streams, sigterm_interrupts
@@ -174,6 +175,17 @@ def test_a_bare_machine(tmp_path):
     assert run.returncode == 0, run.stderr
     assert (folder / "Übung 1" / "summary.json").exists()
     assert "Written to Übung 1" in run.stdout.decode()
+
+
+def test_a_missing_matplotlib_is_found_before_the_training(tmp_path, monkeypatch, capsys):
+    """Kills an hour of training that ends with "No module named 'matplotlib'"."""
+    for name in [name for name in sys.modules if name.startswith(("matplotlib", "numpyvae.plot"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(numpyvae, "plotting", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["train", "--output", str(tmp_path / "run"), *SMALL]) == 1
+    assert "matplotlib: expected it for the pictures" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 # Signals.

@@ -173,6 +173,7 @@ def _work(
     run: RunFolder, job: Job, history: History | None, progress: bool, start: float
 ) -> dict[str, Any]:
     """Do the work of a run from a history on, which is None for a new run."""
+    _check_drawing()
     s, vae = job.settings, job.vae
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
     checkpoints = Checkpoints(run, history or History())
@@ -193,6 +194,17 @@ def _work(
         pictures(vae, history, job.data, run.work)
         run.publish()
     return summary
+
+
+def _check_drawing() -> None:
+    """Raise ImportError before the training if its pictures cannot be drawn after it."""
+    try:
+        from .. import plotting  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"matplotlib: expected it for the pictures of the run, got none ({error}); "
+            "pip install matplotlib"
+        ) from None
 
 
 def _fit(

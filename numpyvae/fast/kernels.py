@@ -18,6 +18,7 @@ no digit of tanh is correct near 0.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 from numba import njit
@@ -34,11 +35,31 @@ def compile_with(*fastmath, **options):
 
     def decorate(function):
         try:
-            return njit(cache=True, **options)(function)
+            return _forgiving(njit(cache=True, **options)(function))
         except RuntimeError:  # no folder is writable
             return njit(**options)(function)
 
     return decorate
+
+
+def _forgiving(kernel):
+    """Let a kernel be compiled again where its file on disk is damaged or cannot be written."""
+    cache = kernel._cache
+
+    def guarded(operation):
+        def attempt(*arguments):
+            try:
+                return operation(*arguments)
+            except Exception:  # a damaged pickle can raise anything
+                with suppress(OSError):
+                    cache.flush()
+                return None  # as if nothing were saved
+
+        return attempt
+
+    cache.load_overload = guarded(cache.load_overload)
+    cache.save_overload = guarded(cache.save_overload)
+    return kernel
 
 
 @compile_with()
