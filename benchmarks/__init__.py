@@ -5,6 +5,7 @@
     scale        measure how time and memory grow with N, D, H, J, L and K
     damage       flip bits in files and cut them: are they refused, or read as they were?
     importance   test whether training with more importance samples gives a better model
+    machines     run tests and tutorials with other BLAS kernels and fewer processor features
     kills        kill runs at any moment, or fill the disk, and look at what is left
 
 Run them on an idle machine, from the root of the repository. Install the other libraries with
