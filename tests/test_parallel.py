@@ -119,11 +119,11 @@ def test_memory_is_that_of_the_workers_alone():
     vae, x = case(400)
     importance(vae, x[:40], 50, n_jobs=2)
     peaks = []
-    for n in (100, 400):
+    for n, n_jobs in ((100, 1), (400, 2)):  # two workers may or may not work at the same time
         tracemalloc.start()
         try:
-            importance(vae, x[:n], 200, n_jobs=2)
+            importance(vae, x[:n], 200, n_jobs=n_jobs)
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-    assert peaks[1] < 1.25 * peaks[0]
+    assert peaks[1] < 2 * 1.25 * peaks[0]
