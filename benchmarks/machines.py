@@ -44,13 +44,11 @@ def jobs() -> Iterator[tuple[str, list[list[str]]]]:
     left_out = [f"--ignore=tests/test_{name}.py" for name in NOT_NUMERIC]
     yield "tests", [[sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *left_out]]
     yield "tutorials", [[*python, str(path)] for path in sorted(ROOT.glob("tutorials/plot_*.py"))]
-    equations = [*python, "-m", "numpyvae", "equations", "--model"]
-    models = ("linear-gaussian", "quadrature", "discrete")
-    yield (
-        "equations",
-        [[*equations, m, "--seed", str(seed)] for m in models for seed in range(5)],
-    )
-    yield "gradcheck", [[*python, "-m", "numpyvae", "gradcheck"]]
+    command, models = [*python, "-m", "numpyvae"], ("linear-gaussian", "quadrature", "discrete")
+    checks = [
+        [*command, "equations", "--model", m, "--seed", f"{n}"] for m in models for n in range(5)
+    ]
+    yield "checks", [*checks, [*command, "gradcheck"]]
 
 
 def passed(commands: list[list[str]], environment: dict[str, str]) -> str:
