@@ -226,7 +226,9 @@ def test_a_datapoint_does_not_depend_on_the_other_rows_or_the_memory():
     other = annealed_log_likelihood(vae, changed, 20, 4, posterior=z, seed=6)
     for name in ("log_lower", "log_upper", "acceptance"):
         a, b, c = (getattr(bounds, name) for bounds in (whole, part, other))
-        np.testing.assert_allclose(b, a, rtol=1e-9)
+        # A step that is too long, in the search for a good one, multiplies the rounding errors of
+        # the trajectory: up to 1e-7 is left of them on some processors. Other draws differ by 0.1.
+        np.testing.assert_allclose(b, a, rtol=1e-6)
         np.testing.assert_allclose(c[:4], a[:4], rtol=1e-9)
         assert not np.isclose(c[4:], a[4:], rtol=1e-6).any()
 
