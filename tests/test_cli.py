@@ -139,7 +139,7 @@ def test_a_weighted_objective_stands_beside_the_true_elbo(tmp_path, capsys):
     text = capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
-    last = {key: float(value) for key, value in rows[-1].items() if key != "warm_up"}
+    last = {key: float(value) for key, value in rows[-1].items()}  # also warm_up, as 0 or 1
     assert summary["train_elbo"] == last["reconstruction"] - last["kl"] == last["elbo"]
     assert summary["train_objective"] == last["objective"]
     # In the second epoch β = 4, and max(λ, ·) can only add to the penalty.

@@ -122,7 +122,8 @@ def decompose_gap(
         n of `noise_nodes`, for the search for q*: by default 16 for J ≤ 2, and 4 for larger J.
     max_iterations : int
         The largest number of iterations of each quasi-Newton search over (μ, log σ²). It starts at
-        the q of the encoder.
+        the q of the encoder. One search serves a block of rows, so that ELBO(q*) of a row depends
+        on the others by what the search leaves open, some 1e-4 nats in float32.
     n_temperatures, n_chains : int
         Settings of `annealed_log_likelihood`; not used if `log_likelihood` is given.
     seed : int

@@ -121,12 +121,16 @@ class History:
         return History(list(self.rows), state, self.best_parameters, self.last_parameters)
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write the rows as CSV with all digits; the file is replaced as a whole or not at all."""
+        """Write the rows as CSV with all digits, and 1 and 0 for True and False.
+
+        The file is replaced as a whole or not at all.
+        """
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
-        writer.writerows(self.rows)
+        for row in self.rows:
+            writer.writerow({k: int(v) if isinstance(v, bool) else v for k, v in row.items()})
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())
 
