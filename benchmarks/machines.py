@@ -34,8 +34,8 @@ def combinations() -> Iterator[tuple[str, dict[str, str]]]:
             name = f"{kernel}, {threads} thread{'s' * (threads != '1')}"
             yield name, core | {"OPENBLAS_NUM_THREADS": threads}
     one = {"OPENBLAS_NUM_THREADS": "1"}
-    yield "native, no AVX-512", one | {"NPY_DISABLE_CPU_FEATURES": " ".join(wide)}
-    yield "native, no AVX-512, AVX2, FMA3", one | {"NPY_DISABLE_CPU_FEATURES": " ".join(every)}
+    yield "no AVX-512", one | {"NPY_DISABLE_CPU_FEATURES": " ".join(wide)}
+    yield "no AVX-512, AVX2, FMA3", one | {"NPY_DISABLE_CPU_FEATURES": " ".join(every)}
 
 
 def jobs() -> Iterator[tuple[str, list[list[str]]]]:
@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="parts of the names of combinations")
     only = parser.parse_args().only
     columns = [name for name, _ in jobs()]
-    print(f"| combination | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}", flush=True)
+    print(f"| machine | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}", flush=True)
     environment, failed = {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}, False
     for name, settings in combinations():
         if only and not any(part in name for part in only):
