@@ -33,12 +33,14 @@ from .usage import UsageError, check_likelihood, suggest
 __all__ = [
     "DATASETS",
     "Prepared",
+    "check_maximum",
     "check_range",
     "check_source",
     "draw_outcomes",
     "is_binary",
     "load",
     "prepare",
+    "with_classes",
 ]
 
 DATASETS: dict[str, Callable[..., datasets.Dataset]] = {
@@ -170,7 +172,7 @@ def prepare(
     preparation = _preparation(raw, likelihood, scale, maximum, binary)
     for note in (*raw.notes, *remarks(raw.x_train, preparation, free)):
         warn_caller(note)
-    data = _with_classes(
+    data = with_classes(
         Prepared(
             name=source,
             likelihood=likelihood,
@@ -233,6 +235,15 @@ def _split(raw: RawData) -> RawData:
     return replace(raw, **parts)
 
 
+def check_maximum(source: str, raw: RawData, maximum: float | None) -> None:
+    """Raise UsageError if `maximum` is given for a named data set that has another one."""
+    if source in DATASETS and maximum not in (None, raw.maximum):
+        raise UsageError(
+            f"--maximum: expected {raw.maximum:g}, the maximum value of {source}, "
+            f"got {maximum:g}; leave it out: it is for the data of a FILE"
+        )
+
+
 def _scale(
     source: str,
     raw: RawData,
@@ -241,11 +252,7 @@ def _scale(
     maximum: float | None,
 ) -> tuple[str, float]:
     """Return the rule and the maximum: as given, as the format declares, or the defaults."""
-    if source in DATASETS and maximum not in (None, raw.maximum):
-        raise UsageError(
-            f"--maximum: expected {raw.maximum:g}, the maximum value of {source}, "
-            f"got {maximum:g}; leave it out: it is for the data of a FILE"
-        )
+    check_maximum(source, raw, maximum)
     if scale is not None:
         check_choice("scale", scale, SCALES)
     if scale in ("none", "standardize") and maximum is not None:
@@ -302,8 +309,8 @@ def _preparation(
     )
 
 
-def _with_classes(data: Prepared) -> Prepared:
-    """Number the classes, if they are texts."""
+def with_classes(data: Prepared) -> Prepared:
+    """Return the data with their classes as numbers, if they are texts."""
     if data.labels_test is None or data.labels_test.dtype.kind != "U":
         return data
     classes, numbers = np.unique(data.labels_test, return_inverse=True)

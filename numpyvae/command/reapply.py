@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 
 from ..core.vae import VAE
-from ..datasets.reading import RawData
+from ..datasets.reading import RawData, with_columns
 from ..datasets.tables import is_text
 from ..support.checks import warn_caller
 from ..support.preparation import Preparation
 from .preparation import (
     DATASETS,
     Prepared,
+    check_maximum,
     check_range,
     draw_outcomes,
     is_binary,
     load,
     prepare,
+    with_classes,
 )
 from .usage import UsageError
 
@@ -123,21 +125,18 @@ def prepare_like(vae: VAE, request: Request) -> Prepared:
     p = chosen_preparation(vae, raw, request)
     compare_scales(vae, raw, p)
     x = x_like(vae, raw, p)
-    codes, classes = labels, None
-    if labels is not None and labels.dtype.kind == "U":
-        classes, codes = np.unique(labels, return_inverse=True)
-        classes, codes = tuple(map(str, classes)), codes.reshape(-1)
-    return Prepared(
-        name=raw.name,
-        likelihood=vae.likelihood,
-        maximum=p.maximum,
-        x_train=x[:0],
-        x_test=x,
-        labels_test=codes,
-        image_shape=raw.image_shape or p.image_shape,
-        transform=None,
-        preparation=p,
-        classes=classes,
+    return with_classes(
+        Prepared(
+            name=raw.name,
+            likelihood=vae.likelihood,
+            maximum=p.maximum,
+            x_train=x[:0],
+            x_test=x,
+            labels_test=labels,
+            image_shape=raw.image_shape or p.image_shape,
+            transform=None,
+            preparation=p,
+        )
     )
 
 
@@ -172,12 +171,7 @@ def _positioned(raw: RawData, p: Preparation) -> RawData:
     used = p.positions(raw.x_train.shape[1], raw.names, raw.name)
     if used is None or used == list(range(raw.x_train.shape[1])):
         return raw
-    parts = {
-        name: getattr(raw, name)[:, used]
-        for name in ("x_train", "x_valid", "x_test")
-        if getattr(raw, name) is not None
-    }
-    return replace(raw, **parts, names=p.names, image_shape=None)
+    return replace(with_columns(raw, used), names=p.names)
 
 
 def chosen_preparation(vae: VAE, raw: RawData, request: Request) -> Preparation:
@@ -186,11 +180,7 @@ def chosen_preparation(vae: VAE, raw: RawData, request: Request) -> Preparation:
     given = request.maximum
     if p is None:
         known = raw.maximum if given is None else given
-        if raw.name in DATASETS and given not in (None, raw.maximum):
-            raise UsageError(
-                f"--maximum: expected {raw.maximum:g}, the maximum value of {raw.name}, "
-                f"got {given:g}; leave it out"
-            )
+        check_maximum(raw.name, raw, given)
         scaled = reading != "values" and known is not None and not is_binary(raw)
         return Preparation.fitted(
             raw.x_train,

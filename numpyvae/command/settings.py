@@ -236,7 +236,7 @@ class Settings:
     patience: int | None = _option(
         None,
         "number of epochs without a better validation ELBO after which training ends, with the "
-        "best parameters; it needs --validation",
+        "best parameters; it needs --validation or a validation part",
         whole(),
         value="EPOCHS",
         unset="no early stop",

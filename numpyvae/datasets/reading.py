@@ -22,7 +22,7 @@ from .idx import read_idx
 from .pictures import read_pictures
 from .tables import Table, is_frame, is_text, read_csv, read_frame
 
-__all__ = ["RawData", "looks_like_data", "read_data"]
+__all__ = ["RawData", "looks_like_data", "read_data", "with_columns"]
 
 # Names that others give to the parts of an archive, in lower case; the first that is there counts.
 _X = {
@@ -333,11 +333,11 @@ def _chosen(data: RawData, columns: Any, label_column: Any) -> RawData:
             if x is not None:
                 what = f"{data.name} (column {label + 1})"
                 parts[f"y_{part}"] = as_labels(x[:, label], len(x), what)
-    return _taken(replace(data, **parts), used)
+    return with_columns(replace(data, **parts), used)
 
 
-def _taken(data: RawData, used: list[int]) -> RawData:
-    """Return the data with some of their columns."""
+def with_columns(data: RawData, used: list[int]) -> RawData:
+    """Return the data with some of their columns, in the order of `used`."""
     parts = {
         name: getattr(data, name)[:, used]
         for name in ("x_train", "x_valid", "x_test")
@@ -355,4 +355,4 @@ def _varying(data: RawData) -> RawData:
     varies = np.flatnonzero(x.min(axis=0) < x.max(axis=0))
     if not len(varies):
         raise ValueError(f"{data.name}: expected a column that varies, got constant ones alone")
-    return data if len(varies) == x.shape[1] else _taken(data, varies.tolist())
+    return data if len(varies) == x.shape[1] else with_columns(data, varies.tolist())
