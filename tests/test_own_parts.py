@@ -95,12 +95,13 @@ class Logistic(Likelihood):
     """Real numbers around the output, with a scale e^s for each dimension, learned with θ."""
 
     name = "logistic"
+    _scale = "decoder.logscale"
 
     def parameter_shapes(self, data_dim):
-        return {"decoder.logscale": (data_dim,)}
+        return {self._scale: (data_dim,)}
 
     def log_prob(self, x, out, parameters):
-        s = parameters["decoder.logscale"]
+        s = parameters[self._scale]
         t = (x - out) * np.exp(-s)
         right, pull_right = softplus(-t)
 
@@ -109,7 +110,7 @@ class Logistic(Likelihood):
             dt = 2 * pull_right(d) - d
             if gradient is not None:
                 ds = -dt * t - d
-                gradient["decoder.logscale"][:] = ds.sum(axis=tuple(range(ds.ndim - 1)))
+                gradient[self._scale][:] = ds.sum(axis=tuple(range(ds.ndim - 1)))
             return -dt * np.exp(-s)
 
         return (-t - s - 2 * right).sum(axis=-1), pull
@@ -118,11 +119,11 @@ class Logistic(Likelihood):
         return out
 
     def variance(self, out, parameters):
-        s = parameters["decoder.logscale"]
+        s = parameters[self._scale]
         return np.broadcast_to(math.pi**2 / 3 * np.exp(2 * s), out.shape)
 
     def draw(self, out, parameters, rng):
-        scale = np.exp(parameters["decoder.logscale"])
+        scale = np.exp(parameters[self._scale])
         return (out + scale * rng.logistic(size=out.shape)).astype(out.dtype)
 
 
@@ -234,6 +235,19 @@ def test_training_raises_the_elbo(likelihood, activation):
     assert after > before + 0.1
     assert np.isfinite(history["valid_elbo"]).all()
     assert history["elbo"][-1] > history["elbo"][0]
+
+
+@pytest.mark.parametrize("own", ["decoder.beta", "decoder.W", "noise.b"])
+def test_a_parameter_of_a_likelihood_may_have_any_name(own):
+    """Kills a search for layers that takes `decoder.beta` for a bias."""
+    x, named = data(Logistic(), 50), Logistic()
+    named._scale = own
+    trained = [VAE(D, 2, (5,), likelihood=likelihood) for likelihood in (named, Logistic())]
+    for vae in trained:
+        fit(vae, x, epochs=2)
+    assert [W.shape for W, _ in trained[0].parameters.decoder] == [(2, 5), (5, D)]
+    assert trained[0].parameters[own].all()
+    assert np.array_equal(trained[0].parameters.flat, trained[1].parameters.flat)
 
 
 @every_pair

@@ -2,13 +2,15 @@
 
     flat = [ φ | θ ],   φ = flat[:n_phi],   θ = flat[n_phi:]
 
-Variational inference moves the first slice, the M-step the second (notes, §3.6). An optimizer, a
-finite difference and a checkpoint see one vector.
+φ are the encoder's parameters, θ those of decoder and likelihood; P is their number. Variational
+inference moves φ, the M-step moves θ (notes, §3.6). Optimizers, gradient checks and files use the
+whole vector.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -26,7 +28,7 @@ class Parameters(Mapping[str, np.ndarray]):
     Parameters
     ----------
     phi_shapes, theta_shapes : mapping of str to tuple of int
-        Names and shapes of the encoder's and the decoder's parameters, in order.
+        Names and shapes of the parameters in φ and θ, in order.
     flat : (P,) array, optional
         The vector, which is not copied; zeros if left out.
     dtype : dtype
@@ -37,9 +39,9 @@ class Parameters(Mapping[str, np.ndarray]):
     flat, phi, theta : (P,), (P_φ,) and (P_θ,) array
         The vector and its two slices.
     encoder, decoder : list of (W, b)
-        Weights and biases of each layer of the two networks, as views.
+        Weights and biases of each layer, as views.
     epochs : int
-        Number of passes over the data that `fit` has made to move these parameters.
+        Passes of `fit` over the data that moved these parameters.
 
     Raises
     ------
@@ -69,7 +71,10 @@ class Parameters(Mapping[str, np.ndarray]):
             start, stop = stop, stop + math.prod(shape)
             places.append((name, slice(start, stop), shape))
         n_phi = sum(map(math.prod, self._shapes[0].values()))
-        layers = [[(b.replace(".b", ".W"), b) for b in part if ".b" in b] for part in self._shapes]
+        layers = [  # a likelihood may have decoder.beta
+            [(b.replace(".b", ".W"), b) for b in part if re.search(r"\.b\d+$", b)]
+            for part in self._shapes
+        ]
         self._layout = places, n_phi, layers
         self._view(np.zeros(stop, dtype) if flat is None else check_vector("flat", flat, stop))
 
@@ -100,7 +105,7 @@ class Parameters(Mapping[str, np.ndarray]):
         return len(self._views)
 
     def __reduce__(self):
-        # A copy has its own vector; its views are made anew.
+        # `deepcopy` and `pickle` copy the vector and make new views.
         return Parameters, (*self._shapes, self.flat), {"epochs": self.epochs}
 
     def __repr__(self) -> str:
@@ -108,7 +113,7 @@ class Parameters(Mapping[str, np.ndarray]):
         return f"Parameters({self.flat.size} of {self.flat.dtype}: {', '.join(rows)})"
 
     def part(self, update: str) -> np.ndarray:
-        """Return the vector that moves, as a view: "both" is `flat`, else `phi` or `theta`."""
+        """Return a view of what `update` moves: "both" is `flat`, else `phi` or `theta`."""
         return {"both": self.flat, "phi": self.phi, "theta": self.theta}[update]
 
     def like(self, flat: np.ndarray) -> Parameters:
@@ -125,7 +130,7 @@ class Parameters(Mapping[str, np.ndarray]):
     def empty_gradient(self, update: str = "both") -> Parameters:
         """Return an uninitialized vector under the same names, which pullbacks fill.
 
-        With `update` "phi" or "theta" the other slice, which nobody will fill, is zero.
+        With `update` "phi" or "theta" the other slice is zero.
         """
         gradient = self.like(np.empty_like(self.flat))
         if update != "both":
@@ -143,7 +148,7 @@ def glorot_uniform(
     rng : numpy.random.Generator
     fan_in, fan_out : int
     heads : int
-        Number of matrices side by side, as those of μ and log σ².
+        Number of matrices side by side (μ and log σ²: 2).
 
     Returns
     -------
