@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
@@ -11,6 +12,7 @@ from conftest import LIKELIHOODS, data_for
 from scipy import special, stats
 from test_layers import check_pullback, draw
 
+from numpyvae import VAE
 from numpyvae.core import likelihoods
 from numpyvae.core.parameters import Parameters
 
@@ -121,6 +123,17 @@ def test_squared_error_is_a_gaussian_with_variance_one_half():
     logp, _ = found.log_prob(x, out, own)
     squared_error = ((x - out) ** 2).sum(axis=-1)
     np.testing.assert_allclose(logp, -squared_error - D / 2 * math.log(math.pi), rtol=1e-13)
+
+
+def test_the_n_of_a_bernoulli_is_one():
+    """Kills an n that can be given: Bernoulli(5) would have the name, but not the log p."""
+    for settings, named in (((5,), {}), ((), {"n": 5})):
+        with pytest.raises(TypeError):
+            likelihoods.Bernoulli(*settings, **named)
+    one = likelihoods.Bernoulli()
+    assert (one.n, one.support, one.name) == (1, (0, 1), "bernoulli")
+    assert likelihoods.parse_likelihood("bernoulli") == copy.deepcopy(one) == one
+    assert VAE(D, 1, (), likelihood=one).likelihood is one
 
 
 def test_bernoulli_is_the_binomial_of_one():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,8 +50,8 @@ class Likelihood:
     integers : bool
         Whether x must be whole numbers.
     reading : {"values", "fractions", "outcomes"}
-        How raw data from 0 to a maximum become x: unchanged, divided by it, or drawn as 0 or 1
-        with probability value/maximum.
+        How data loaders make x from raw data: unchanged, divided by a maximum, or drawn as 0 or
+        1 with probability value/maximum.
     smooth : bool
         Whether log p(x|z) has derivatives of all orders in the decoder's outputs.
 
@@ -87,7 +87,8 @@ class Likelihood:
     ) -> tuple[np.ndarray, Callable]:
         """Return log p(x|z), (L, B), and `pull(dlogp, gradient=None) -> dout`.
 
-        If a gradient is given, `pull` writes into it what belongs to the likelihood's parameters.
+        If a gradient is given, `pull` must overwrite its entries of the likelihood's parameters,
+        which are uninitialized.
         """
         raise NotImplementedError
 
@@ -200,18 +201,13 @@ class Binomial(Likelihood):
 class Bernoulli(Binomial):
     """Zeros and ones, from logits: the Binomial with n = 1 (K&W 2013, appendix C.1).
 
-    Parameters
-    ----------
-    n : int
-        1; it cannot be changed.
-
     Examples
     --------
     >>> Bernoulli().mean(np.array([[0.0, 800.0]]))    # sigmoid(l)
     array([[0.5, 1. ]])
     """
 
-    n: int = 1
+    n: int = field(default=1, init=False)
     name = "bernoulli"
     reading = "outcomes"
 
@@ -282,7 +278,7 @@ class _Gaussian(Likelihood):
 @register_likelihood("gaussian:SIGMA")
 @dataclass(frozen=True)
 class FixedGaussian(_Gaussian):
-    """Gaussian with one given σ. Squared error is this with σ² = ½, less a constant.
+    """Gaussian with one given σ; σ² = ½ gives minus the squared error, less a constant.
 
     Parameters
     ----------
