@@ -198,12 +198,12 @@ def check_encoder_and_decoder_fill():
     """Kills a pullback of the model that adds to old values, or leaves a parameter out."""
     vae, x, z = small_vae("gaussian:learned"), data_for("gaussian"), noise(2)
     (mu, logvar), pull_encoder = vae.encoder(x)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_px, pull_log_px = vae.log_likelihood(x, z)
     found = []
     for value in (0.0, np.nan):
         gradient = vae.parameters.like(np.full(vae.parameters.flat.size, value))
         pull_encoder(mu, logvar, gradient)
-        pull_decoder(log_px, gradient)
+        pull_log_px(log_px, gradient)
         found.append(gradient.flat)
     assert found[0].all()
     assert np.array_equal(*found)

@@ -172,7 +172,7 @@ class Settings:
     )
     n_samples: int | None = _option(
         None,
-        "number of averages (L) over draws of z for each row",
+        "number of terms (L) averaged for each row",
         whole(),
         value="L",
         unset=f"1; {ESTIMATORS['score-loo'].n_samples} for score-loo",

@@ -2,7 +2,8 @@
 
 Every log density is *summed over the last axis*, with every normalizing constant, in nats: the
 log-likelihood of an image is the sum over its pixels. Leading axes broadcast, so that x (B, D)
-goes with decoder outputs (L, B, D). A pullback returns each gradient in the shape of its argument.
+goes with decoder outputs (L, B, D); `gaussian_logpdf` returns each gradient in the shape of its
+argument.
 
 - `x : (..., D) array`
 - `mu : (..., D) array`; of q_φ(z|x), (B, J)
@@ -80,7 +81,7 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, Callabl
     KL(q_φ(z|x) ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²)   (K&W 2013, appendix B)
 
     σ² − 1 is computed as expm1(log σ²), without cancellation, so that the KL is zero at the prior
-    and its error near it is below |log σ²| times the rounding unit.
+    and accurate near it.
 
     Returns
     -------
@@ -174,9 +175,9 @@ def binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarr
                = Σ_d min(x_d l_d, (x_d − n) l_d) − n log(1 + e^−|l_d|) + log C(n, x_d)
     ∂ log p/∂l = x − n sigmoid(l)
 
-    The second line is computed: it has no difference of two large terms. The log of a clipped
-    probability would be wrong as soon as |l| passes 16 in float32. With n = 1: Kingma & Welling
-    2013, appendix C.1; grays then give the negative cross-entropy, not a log probability.
+    The second line is computed: it has no difference of two large terms, and no probability is
+    clipped. With n = 1: Kingma & Welling 2013, appendix C.1; grays then give the negative
+    cross-entropy, not a log probability.
 
     Parameters
     ----------

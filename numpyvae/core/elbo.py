@@ -1,4 +1,4 @@
-"""The evidence lower bound: value and gradient. The file to read.
+"""The evidence lower bound: value and gradient.
 
     x → encoder → (μ, log σ²) → z = μ + σ ε → decoder → log p(x|z) → ELBO
 
@@ -7,11 +7,11 @@ and the gradient comes back through the same lines in reverse order. Two forms o
     ELBO = E_q[log p_θ(x, z)] − E_q[log q_φ(z|x)]              Eq. (7)
          = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z))             Eq. (11)
 
-E_q is an average over L samples z = μ + σ ε. Eq. (7) samples every term, Eq. (11) has the KL in
-closed form, which is usually less noisy; both are unbiased. The ELBO is a bound in expectation
-over ε: a single draw can exceed log p(x).
+E_q is estimated by the mean over L samples z = μ + σ ε. Eq. (7) samples every term, Eq. (11) has
+the KL in closed form, which usually reduces the variance; both are unbiased. The ELBO is a bound
+in expectation over ε: a single draw can exceed log p(x).
 
-All functions take the same arguments, work in the dtype of the model, and return nats per
+The functions share these arguments, work in the dtype of the model, and return nats per
 datapoint. `evidence_lower_bound` and `estimate` check nothing; the others raise TypeError or
 ValueError if an argument is not what the model can take.
 
@@ -74,14 +74,14 @@ class Terms(NamedTuple):
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of Kingma & Welling.
+    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of K&W 2013.
 
     Returns
     -------
     terms : Terms
         Two (B,) arrays.
     pull : callable
-        `pull(delbo, update="both") -> gradient`, with delbo (B,) and a gradient of `Parameters`.
+        `pull(delbo, update="both") -> gradient`: delbo is (B,), gradient is a `Parameters`.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
     """
     (mu, logvar), pull_encoder = vae.encoder(x)
     z, pull_z = reparameterize(mu, logvar, eps)  # z = μ + σ ε
-    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_px, pull_log_px = vae.log_likelihood(x, z)
     kl, pull_kl = gaussian_kl(mu, logvar)
 
     # ELBO = E_q[log p_θ(x|z)] − KL(q_φ(z|x) ‖ p(z)), Eq. (11)
@@ -100,10 +100,10 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
 
     def pull(delbo: np.ndarray, update: str = "both") -> Parameters:
         gradient = vae.parameters.empty_gradient(update)
-        dlog_px = np.full(log_px.shape, delbo / len(eps))  # a share for each of L samples
+        dlog_px = np.full(log_px.shape, delbo / len(eps))  # (B,) → (L, B)
         dmu_kl, dlogvar_kl = pull_kl(-delbo)
         into_theta = gradient if update != "phi" else None
-        dz = pull_decoder(dlog_px, into_theta, input_gradient=update != "theta")
+        dz = pull_log_px(dlog_px, into_theta, input_gradient=update != "theta")
         if update != "theta":
             dmu, dlogvar = pull_z(dz)
             pull_encoder(dmu + dmu_kl, dlogvar + dlogvar_kl, gradient)
@@ -115,7 +115,7 @@ def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Term
 def elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """Evidence lower bound of each datapoint, Eq. (11): E_q[log p_θ(x|z)] − KL(q_φ ‖ p).
 
-    Estimator B of Kingma & Welling 2013, §2.3.
+    Estimator B of K&W 2013, §2.3.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def elbo_and_grad(vae: VAE, x: Any, eps: Any) -> tuple[float, np.ndarray]:
     value : float
         Averaged over the batch.
     gradient : (P,) array
-        ∂value/∂(φ, θ), laid out as `vae.parameters.flat`. Ascend it.
+        ∂value/∂(φ, θ), laid out as `vae.parameters.flat`.
 
     Examples
     --------
@@ -192,8 +192,8 @@ def log_joint(vae: VAE, x: Any, z: Any) -> np.ndarray:
 def sampled_elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     """ELBO as the mean of log p_θ(x, z) − log q_φ(z|x) over samples of z, Eq. (7).
 
-    Estimator A of Kingma & Welling 2013, §2.3: no term is in closed form, which makes it an
-    independent check of `elbo`.
+    Estimator A of Kingma & Welling 2013, §2.3: no term is in closed form. It equals `elbo`
+    only in expectation.
 
     Returns
     -------
@@ -221,7 +221,7 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     objective : float
-        What the gradient ascends: the ELBO, L_K, or a weighted objective.
+        What the gradient ascends: the ELBO, or a subclass's objective.
     reconstruction, kl : float
         The two terms of Eq. (11), whatever the objective is: their difference is an unbiased
         estimate of the ELBO.
@@ -257,7 +257,7 @@ class Estimator:
     Parameters
     ----------
     n_samples : int
-        L, the number of averages over draws of z for each datapoint.
+        L, the number of terms averaged for each datapoint.
 
     Raises
     ------
@@ -282,7 +282,7 @@ class Estimator:
         return self.n_samples * self.n_importance
 
     def at(self, epochs: float) -> Estimator:
-        """Return the estimator after so many epochs: a warm-up changes it, else it is itself."""
+        """Return the estimator to use after `epochs` epochs; a warm-up overrides this."""
         return self
 
     def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:

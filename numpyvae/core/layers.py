@@ -4,14 +4,14 @@ Every differentiable piece of this package has one form,
 
     y, pull = f(x, …)
 
-the value and the *pullback*, a vector–Jacobian product: a function that takes ∂ELBO/∂y to
-∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into arrays of the caller.
-The forward expressions are analytic, without `abs`, so that the complex step can check them.
+the value and the *pullback* (vector–Jacobian product), a function that takes dy = ∂ELBO/∂y to
+dx = ∂ELBO/∂x. Where f has weights, `pull` also *writes* their gradients into the caller's arrays.
+f takes complex x too, so that the complex step, f′(x) ≈ Im f(x + ih)/h, can check the pullback.
 
-An *activation* is such a function, `y, pull = f(x)` and `pull(dy) -> dx`, of each element of an
-array of any shape. `VAE(activation=f)` takes any function of this form.
+An *activation* is such a function, `y, pull = f(x)`, of each element of an array of any shape.
+`VAE(activation=f)` takes any.
 
-R is the number of rows: B, or L·B with the samples folded in.
+Symbols: x has D dimensions, z has J; B datapoints, L samples of z for each; R rows, B or L·B.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def softplus(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
     """y = 1/(1 + e^−x) = max(t, [x > 0])/(1 + t), t = e^−|x|;  y′ = t/(1 + t)².
 
-    Nothing overflows and nothing cancels, so that a tiny y or y′ keeps all its digits.
+    Nothing overflows or cancels.
 
     >>> y, pull = sigmoid(np.array([-1000.0, 0.0]))
     >>> y, pull(np.ones(2))
@@ -120,7 +120,7 @@ def sigmoid(x: np.ndarray) -> tuple[np.ndarray, Pull]:
 
 @register_activation(smooth=True, increasing=True)
 def identity(x: np.ndarray) -> tuple[np.ndarray, Pull]:
-    """y = x;  y′ = 1. With it a multi-layer perceptron is an affine map.
+    """y = x;  y′ = 1.
 
     >>> y, pull = identity(np.array([2.0]))
     >>> y, pull(np.ones(1))

@@ -42,7 +42,7 @@ State = dict[str, np.ndarray]
 class Optimizer:
     """What all optimizers have: a learning rate, a limit to the gradient, a state from zeros.
 
-    parameters ← parameters + step(gradient, state).
+    flat ← flat + step(g, state).
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Optimizer:
     def ascend(
         self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
     ) -> np.ndarray | None:
-        """Add the step to `flat` (P,) in place; one that is not finite is returned instead."""
+        """Add the step to `flat` (P,); if its squared norm is not finite, return it instead."""
         step = self.step(gradient, state, scale)
         if not math.isfinite(np.dot(step, step)):
             return step
@@ -188,11 +188,11 @@ class Adam(Optimizer):
     m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²
     step = α m̂/(√v̂ + ε),  m̂ = m/(1 − β₁ᵗ),  v̂ = v/(1 − β₂ᵗ)
 
-    The state contains M = m/(1 − β₁) and V = v/(1 − β₂). With c_i = 1 − β_iᵗ,
+    `state["m"]` is M = m/(1 − β₁), `state["v"]` is V = v/(1 − β₂). With c_i = 1 − β_iᵗ,
 
     M ← β₁ M + g;  V ← β₂ V + g²;  step = α (1 − β₁) r/c₁ · M/(√V + r ε),  r = √(c₂/(1 − β₂))
 
-    is the same number in fewer passes over the vector, made on pieces that fit into the cache.
+    is the same step, in fewer passes over the vector and in pieces that fit into the cache.
 
     Examples
     --------
@@ -228,7 +228,7 @@ class Adam(Optimizer):
         return step
 
 
-_PIECE = 1 << 17  # elements, 512 KiB in float32: long enough that the calls cost little
+_PIECE = 1 << 17  # elements, 512 KiB in float32
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)

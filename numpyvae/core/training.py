@@ -6,8 +6,8 @@
     "phi"    variational inference: argmax over φ with θ fixed, which minimizes the KL of Eq. (5)
     "theta"  the M-step of variational EM: argmax over θ with φ fixed
 
-Every random number comes from a stream that is identified by (seed, purpose, epoch), so that a
-run depends on its seed alone, and a resumed run is the uninterrupted one.
+An epoch's random streams are identified by (seed, purpose, epoch), so that a resumed run equals an
+uninterrupted one; those of validation by (seed, purpose, row).
 """
 
 from __future__ import annotations
@@ -74,25 +74,25 @@ def fit(
         A name, or an object with its settings, as `Adam(3e-4, clip_norm=10)`.
     schedule : callable, optional
         Takes the number of epochs of this run (a float) to a factor of the learning rate, as
-        `cosine_schedule(100)` does.
+        `cosine_schedule`.
     estimator : Estimator, optional
         The objective and its gradient, as `estimators.DReG(5, n_samples=2)`; by default Eq. (11)
-        with one draw of z for each datapoint.
+        with L = 1.
     update : {"both", "phi", "theta"}
         Which parameters move.
     transform : callable, optional
-        `transform(rows, rng) -> (B, D)`, applied to each batch, as `datasets.binarize` for a
-        fresh binarization in each epoch.
+        `transform(rows, rng) -> (B, D)`, applied to each batch, as `datasets.binarize`: a fresh
+        binarization in each epoch.
     x_valid : (M, D) array_like, optional
         Its ELBO is recorded after each epoch, always with the same noise. It is not transformed.
     callbacks : iterable of callable
-        Each is called as `callback(vae, history)` after each epoch; True ends the training. See
-        `EarlyStopping` and `Progress`.
+        Called as `callback(vae, history)` after each epoch; True ends the training. See
+        `EarlyStopping`, which restores the best parameters, and `Progress`.
     seed : int
         The same seed gives the same parameters, on the same machine and library versions. Each
-        epoch of a model has draws of its own: another call goes on where the last one stopped.
+        epoch of a model has draws of its own: another call takes those of the next epoch.
     resume : History, optional
-        Continue that run, by 0 epochs at least.
+        Continue that run; `epochs` may then be 0.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def fit(
     TypeError, ValueError
         If an argument is not what the model can take.
     NonFiniteError
-        If the ELBO, a gradient or a step is not finite.
+        If the ELBO, a gradient or a step is not finite; `vae` is set back.
 
     Warns
     -----
@@ -136,10 +136,11 @@ def fit(
     )
     parameters = vae.parameters
     history = History.start(parameters, run.optimizer.init(parameters.part(update)), resume)
+    # Early stopping had already ended that run.
     if history.rows and any(c.finished(history) for c in callbacks if hasattr(c, "finished")):
         epochs, history.stopped_early = 0, True
 
-    keep_freed_memory()
+    keep_freed_memory()  # fewer page faults
     start = time.perf_counter()
     try:
         with np.errstate(all="ignore"):  # what is not finite is found and named
@@ -209,7 +210,7 @@ class _Run:
             "objective": objective,
             "gradient_norm": norm,
             "learning_rate": scale * optimizer.learning_rate,
-            "warm_up": estimator != self.estimator.at(math.inf),
+            "warm_up": estimator != self.estimator.at(math.inf),  # inf: after the warm-up
         }
 
     def batches(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -221,7 +222,7 @@ class _Run:
         )
         order = shuffle.permutation(x.shape[0])
         for start in range(0, x.shape[0], B):
-            # Sorted within the batch, so that a memmap is read in the order of the disk.
+            # sorted: a memmap is read in order
             batch = x[np.sort(order[start : start + B])]
             if self.transform is not None:
                 made = self.transform(batch, draws)
@@ -233,13 +234,13 @@ class _Run:
         """Return the ELBO of the validation set and its two terms."""
         valid = mean_elbo_terms(self.vae, x_valid, 1, self.seed)
         if not math.isfinite(valid.elbo):
-            last = -(-len(self.x) // self.batch_size) - 1
+            last = math.ceil(len(self.x) / self.batch_size) - 1
             raise self.failure("validation ELBO", history, last, np.zeros(0))
         terms = {f"valid_{name}": value for name, value in valid._asdict().items()}
         return {"valid_elbo": valid.elbo} | terms
 
     def failure(self, what, history, step, vector) -> NonFiniteError:
-        """Name the parameter whose gradient or step is not finite, or else is largest."""
+        """Return the error: it names the parameter that is not finite, or largest."""
         parameters = self.vae.parameters
         views = parameters.zeros_like()
         # Without a gradient, the parameters themselves are too large.

@@ -84,7 +84,7 @@ class Architecture:
         return phi, theta | self.likelihood.parameter_shapes(self.data_dim)
 
     def initial(self, init: str | float, dtype: str, seed: int) -> Parameters:
-        """Draw initial weights; biases and log-variances start at zero.
+        """Draw initial weights; all other parameters start at zero.
 
         `init` is "glorot", or the standard deviation of N(0, σ²).
         """
@@ -147,7 +147,7 @@ class VAE:
     Raises
     ------
     TypeError, ValueError
-        If a dimension is not a whole number above 0, or a name is unknown.
+        If an argument is out of range, or a name is unknown.
 
     Examples
     --------
@@ -197,7 +197,7 @@ class VAE:
 
     data_dim = property(attrgetter("architecture.data_dim"), doc="D.")
     latent_dim = property(attrgetter("architecture.latent_dim"), doc="J.")
-    activation = property(attrgetter("architecture.activation"), doc="As `Architecture` has it.")
+    activation = property(attrgetter("architecture.activation"), doc="A callable.")
     likelihood = property(attrgetter("architecture.likelihood"), doc="A `Likelihood`.")
 
     def __repr__(self) -> str:
@@ -215,7 +215,7 @@ class VAE:
 
         Returns
         -------
-        mu, logvar : (B, J) arrays
+        (mu, logvar) : (B, J) arrays
         pull : callable
             `pull(dmu, dlogvar, gradient)` writes the gradient in φ; that in x is not needed.
         """
@@ -301,7 +301,7 @@ class VAE:
         return in_decoder_blocks(self, self.likelihood.mean, z)
 
     def reconstruct(self, x: Any) -> np.ndarray:
-        """Return the mean of p_θ(x|z) at z = μ(x): what z keeps of x.
+        """Return the mean of p_θ(x|z) at z = μ(x).
 
         Parameters
         ----------
@@ -321,9 +321,9 @@ class VAE:
         ----------
         n : int
         seed : int, numpy.random.Generator or None
-            A number repeats its draws; None draws anew.
+            An int repeats its draws; the others give new ones.
         mean : bool
-            Return the mean of p_θ(x|z) in place of a draw of x, as papers print it.
+            Return the mean of p_θ(x|z) in place of a draw of x.
 
         Returns
         -------
@@ -343,7 +343,7 @@ class VAE:
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If a parameter is not finite, or a part has no name.
+            If a parameter is not finite, or `load` could not find a part by its name.
         """
         header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
         write_model(path, header, self.parameters, self.preparation)
@@ -357,7 +357,7 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is another or a damaged file.
+            If the file is damaged or does not contain a model.
         """
         with ModelFile(path) as file:
             architecture, epochs, preparation = file.header(Architecture)

@@ -45,7 +45,7 @@ class SGVBB(Estimator):
     kl_warmup : float
         The number of epochs in which the weight of the KL increases linearly from 0 to β.
     n_samples : int
-        L, the number of averages over draws of z for each datapoint.
+        L, the number of terms averaged for each datapoint.
 
     Raises
     ------

@@ -27,7 +27,7 @@ it a second time.
 
 The estimators share these parameters:
 
-- `n_samples : int`, L, the number of averages over draws of z for each datapoint
+- `n_samples : int`, L, the number of terms averaged for each datapoint
 - `n_importance : int`, K, the number of weights in each logarithm. With K = 1, IWAE is SGVBA, and
   STLIWAE and DReG are STL.
 """

@@ -11,7 +11,7 @@ baseline b does not depend on this draw of z*. Two such baselines:
   draw l given x (Mnih & Rezende 2016; Kool et al. 2019). The mean over all L draws contains
   draw l, and multiplies the mean gradient by (L − 1)/L.
 
-- `n_samples : int`, L, the number of averages over draws of z for each datapoint
+- `n_samples : int`, L, the number of terms averaged for each datapoint
 """
 
 from __future__ import annotations
