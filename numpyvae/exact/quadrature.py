@@ -310,7 +310,7 @@ class Quadrature(ExactModel):
         """Return the regions and the posterior of x; kept for the last x."""
         if self._latest is None or not np.array_equal(self._latest[0], x):
             found = []
-            step = max(1, min(_ROWS, (1 << 22) // (len(self._axis) ** self.latent_dim)))
+            step = max(1, min(_ROWS, (1 << 20) // (len(self._axis) ** self.latent_dim)))
             for start in range(0, len(x), step):
                 some = x[start : start + step]
                 try:
