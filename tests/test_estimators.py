@@ -173,11 +173,11 @@ def written_out(vae, x, eps, update):
     """Eq. (11) with L = 1 and its gradient, by the pieces of the model and their pullbacks."""
     (mu, logvar), pull_encoder = vae.encoder(x)
     z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_px, pull_log_px = vae.log_likelihood(x, z)
     kl, pull_kl = gaussian_kl(mu, logvar)
     share = np.full(len(x), 1 / len(x), vae.dtype)
     gradient = vae.parameters.zeros_like()
-    dz = pull_decoder(share[None], None if update == "phi" else gradient)
+    dz = pull_log_px(share[None], None if update == "phi" else gradient)
     if update != "theta":
         dmu, dlogvar = pull_z(dz)
         dmu_kl, dlogvar_kl = pull_kl(-share)

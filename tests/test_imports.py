@@ -205,12 +205,12 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "layers": (83, 800),
     "distributions": (82, 1070),
     "likelihoods": (167, 1236),
-    "vae": (164, 1504),
+    "vae": (167, 1523),
     "elbo": (94, 1281),
     "optimizers": (117, 1106),
     "training": (163, 1239),
 }
-IN_AN_HOUR = 940, 8929  # lines of code and words of all eight files
+IN_AN_HOUR = 943, 8948  # lines of code and words of all eight files
 
 
 def lines_of_code(source):

@@ -250,6 +250,14 @@ def test_a_parameter_of_a_likelihood_may_have_any_name(own):
     assert np.array_equal(trained[0].parameters.flat, trained[1].parameters.flat)
 
 
+def test_a_parameter_with_the_name_of_a_layer_is_refused():
+    """Kills a parameter of a likelihood that takes the place of a layer's bias."""
+    named = Logistic()
+    named._scale = "decoder.b1"
+    with pytest.raises(ValueError, match=r"names no layer has, got 'decoder\.b1'"):
+        VAE(D, 2, (5,), likelihood=named)
+
+
 @every_pair
 def test_gradient_of_every_parameter(likelihood, activation):
     """Kills a wrong pullback, and a parameter of a likelihood that no gradient reaches."""

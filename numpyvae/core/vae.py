@@ -81,7 +81,10 @@ class Architecture:
             }
             for network, (widths, _) in self.networks().items()
         )
-        return phi, theta | self.likelihood.parameter_shapes(self.data_dim)
+        own = self.likelihood.parameter_shapes(self.data_dim)
+        if taken := own.keys() & {*phi, *theta}:
+            raise ValueError(f"parameter_shapes: expected names no layer has, got {min(taken)!r}")
+        return phi, theta | own
 
     def initial(self, init: str | float, dtype: str, seed: int) -> Parameters:
         """Draw initial weights; all other parameters start at zero.

@@ -33,7 +33,7 @@ class Pass:
         self.eps, self._parameters = eps, vae.parameters
         (self.mu, self.logvar), self._pull_encoder = vae.encoder(x)
         weights = weigh(vae, x, self.mu, self.logvar, eps)
-        self.log_w, self.z, self.log_px, self._pull_z, self._pull_decoder = weights
+        self.log_w, self.z, self.log_px, self._pull_z, self._pull_log_px = weights
 
     def pull(
         self,
@@ -67,7 +67,7 @@ class Pass:
         for_theta = update != "phi"
         through_z = update != "theta" and path is not None
         if for_theta or through_z:
-            dz = self._pull_decoder(dlog_px, gradient if for_theta else None, through_z)
+            dz = self._pull_log_px(dlog_px, gradient if for_theta else None, through_z)
         if update != "theta":
             dz_direct, dmu, dlogvar = direct()
             if through_z:

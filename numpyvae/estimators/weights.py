@@ -65,7 +65,7 @@ class Weights(NamedTuple):
     z : (L, B, J) array
     log_px : (L, B) array
         log p_θ(x|z).
-    pull_z, pull_decoder : callable
+    pull_z, pull_log_px : callable
         The pullbacks of `reparameterize` and of `VAE.log_likelihood`.
 
     Examples
@@ -79,7 +79,7 @@ class Weights(NamedTuple):
     z: np.ndarray
     log_px: np.ndarray
     pull_z: Callable
-    pull_decoder: Callable
+    pull_log_px: Callable
 
 
 def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> Weights:
@@ -109,6 +109,6 @@ def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.n
     True
     """
     z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_px, pull_log_px = vae.log_likelihood(x, z)
     log_ratio, _ = sampled_kl(z, logvar, eps)  # log q(z|x) − log p(z)
-    return Weights(log_px - log_ratio, z, log_px, pull_z, pull_decoder)
+    return Weights(log_px - log_ratio, z, log_px, pull_z, pull_log_px)

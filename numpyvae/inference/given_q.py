@@ -47,7 +47,7 @@ def terms_given_q(
         `into_q=False` only these are computed, and `pull` returns None.
     """
     z, pull_z = reparameterize(mu, logvar, eps)
-    log_px, pull_decoder = vae.log_likelihood(x, z)
+    log_px, pull_log_px = vae.log_likelihood(x, z)
     kl, pull_kl = gaussian_kl(mu, logvar)
     B = len(x)
     px_shares = np.repeat(weights[:, None] / B, B, axis=1).astype(log_px.dtype)  # (L, B)
@@ -55,7 +55,7 @@ def terms_given_q(
     terms = Terms(float(np.vdot(px_shares, log_px)), float(np.vdot(kl_shares, kl)))
 
     def pull(gradient=None, into_q=True):
-        dz = pull_decoder(px_shares, gradient, input_gradient=into_q)
+        dz = pull_log_px(px_shares, gradient, input_gradient=into_q)
         if not into_q:
             return None
         dmu_kl, dlogvar_kl = pull_kl(-kl_shares)
