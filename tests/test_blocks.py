@@ -38,7 +38,7 @@ def test_blocks_of_any_size_give_the_same_rows(likelihood, monkeypatch):
     np.testing.assert_array_equal(whole[0], mu)
     np.testing.assert_array_equal(whole[1], logvar)
     for rows in (1, 5, 23):
-        monkeypatch.setattr(blocks, "_LAYER_BYTES", rows * 8 * blocks.widest_layer(vae))
+        monkeypatch.setattr(blocks, "_LAYER_BYTES", rows * 8 * blocks.row_size(vae).widest)
         for part, expected in zip(everything(), whole):
             assert part.shape == expected.shape
             assert part.dtype == expected.dtype

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.vae import VAE
-from ..support.blocks import widest_layer
 from ..support.checks import check_positive
+from ..support.contract import Model, row_size
 from ..support.streams import row_normals, row_streams
 
 __all__ = [
@@ -76,15 +75,12 @@ class RowStreams:
         return (1 - _JITTER + 2 * _JITTER * np.stack(draws, axis=1))[..., None]
 
 
-def decoder_megabytes(vae: VAE) -> float:
+def decoder_megabytes(vae: Model) -> float:
     """Return the memory for one row of z in the decoder and its gradient, in 10⁶ bytes.
 
-    It is an upper estimate: eight arrays of the width of the outputs, seven for each hidden layer
-    (softplus; tanh needs three), and the arrays of the chain.
+    It is an upper estimate; see `row_size`.
     """
-    a = vae.architecture
-    values = 8 * vae.likelihood.heads * a.data_dim + 7 * sum(a.hidden) + 30 * a.latent_dim
-    return values * vae.dtype.itemsize / 1e6
+    return row_size(vae).total * vae.dtype.itemsize / 1e6
 
 
 def how_many(memory: float, needed: float, what: str) -> int:
@@ -106,16 +102,16 @@ def how_many(memory: float, needed: float, what: str) -> int:
     return most
 
 
-def rows_in_cache(vae: VAE) -> int:
+def rows_in_cache(vae: Model) -> int:
     """Return the number of rows of z for which the decoder is fastest, per row.
 
     Larger arrays do not fit into the second-level cache; smaller matrix products are slower.
     """
-    return max(1, _CACHE // (widest_layer(vae) * vae.dtype.itemsize))
+    return max(1, _CACHE // (row_size(vae).widest * vae.dtype.itemsize))
 
 
 def row_slices(
-    vae: VAE, n_rows: int, n_chains: int, memory: float | None, kept: int = 0
+    vae: Model, n_rows: int, n_chains: int, memory: float | None, kept: int = 0
 ) -> list[slice]:
     """Split the datapoints into blocks whose chains fit into the memory.
 

@@ -1,5 +1,8 @@
-"""Checks of a VAE. At present they check its gradients."""
+"""Checks of a VAE: its gradients, and log p(x) of models that other libraries made."""
 
+from .foreign import ForeignVAE
+from .foreign_jax import foreign_from_jax
+from .foreign_torch import foreign_from_torch
 from .gradcheck import (
     Check,
     central_difference,
@@ -11,11 +14,14 @@ from .gradcheck import (
 )
 
 __all__ = [
+    "ForeignVAE",
     "Check",
     "central_difference",
     "check_all",
     "check_gradient",
     "check_pullback",
     "complex_step",
+    "foreign_from_jax",
+    "foreign_from_torch",
     "relative_error",
 ]

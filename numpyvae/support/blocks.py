@@ -7,26 +7,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["in_blocks", "in_decoder_blocks", "widest_layer"]
+from .contract import row_size
+
+__all__ = ["in_blocks", "in_decoder_blocks"]
 
 _LAYER_BYTES = 1 << 21  # bytes of the widest layer in a block
-
-
-def widest_layer(vae: Any) -> int:
-    """Return the number of values in the widest layer of both networks, inputs and outputs too.
-
-    Parameters
-    ----------
-    vae : VAE
-
-    Examples
-    --------
-    >>> from numpyvae import VAE
-    >>> widest_layer(VAE(data_dim=4, latent_dim=2, hidden=(30,)))
-    30
-    """
-    a = vae.architecture
-    return max(vae.likelihood.heads * a.data_dim, a.data_dim, 2 * a.latent_dim, *a.hidden)
 
 
 def in_blocks(
@@ -39,7 +24,7 @@ def in_blocks(
 
     Parameters
     ----------
-    vae : VAE
+    vae : Model
     function : callable
         Takes (B, …) rows in the dtype of the model to a (B, …) array.
     rows : (N, …) array
@@ -56,7 +41,7 @@ def in_blocks(
     >>> in_blocks(vae, lambda x: x.sum(axis=1), np.ones((3, 4), "uint8"))
     array([4., 4., 4.], dtype=float32)
     """
-    most = max(1, _LAYER_BYTES // (widest_layer(vae) * vae.dtype.itemsize))
+    most = max(1, _LAYER_BYTES // (row_size(vae).widest * vae.dtype.itemsize))
     result = None
     for start in range(0, len(rows), most):
         part = function(rows[start : start + most].astype(vae.dtype, copy=False))
@@ -75,7 +60,7 @@ def in_decoder_blocks(
 
     Parameters
     ----------
-    vae : VAE
+    vae : Model
     function : callable
         Takes outputs (B, heads·D) to a (B, …) array. If it draws random numbers in the order of
         the rows, blocks of another size draw the same.
