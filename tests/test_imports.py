@@ -59,6 +59,8 @@ THIRD_PARTY = {
     "pooch": {"datasets"},
     "PIL": {"datasets"},
     "numba": {"fast"},
+    "torch": {"clinic"},
+    "jax": {"clinic"},
     "threadpoolctl": {"support", "command"},
 }
 IN_A_FUNCTION = {
@@ -67,6 +69,8 @@ IN_A_FUNCTION = {
     "PIL",
     "threadpoolctl",
     "numba",
+    "torch",
+    "jax",
 }  # never when the module is imported
 COMPILED = "fast/kernels.py"  # imports Numba at its top, and is itself imported in functions alone
 
@@ -419,6 +423,9 @@ def test_module_is_documented(path, load):
 def test_examples_in_docstrings_run(path, load, monkeypatch, tmp_path):
     """Kills an example that has gone stale, that writes a file, and the lack of any."""
     monkeypatch.chdir(tmp_path)
+    for framework in ("torch", "jax"):
+        if path.stem == f"foreign_{framework}":
+            pytest.importorskip(framework, reason=f'pip install "numpyvae[{framework}]"')
     result = doctest.testmod(load(name_of(path)))
     assert result.failed == 0
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ number of draws can be on the wrong side of log p(x).
 
 The functions share these parameters:
 
-- `vae : VAE`
+- `vae : VAE`, or a model with other networks: a `numpyvae.clinic.ForeignVAE`, or any object with
+  the members of `numpyvae.support.contract.Model`
 - `x : (N, D) array_like`, the datapoints
 - `n_temperatures : int`, the number of intermediate distributions of annealing; more of them make
   the bounds tighter
@@ -33,7 +34,8 @@ The functions share these parameters:
 - `progress : bool`, whether to show a progress line on standard error
 
 They raise a TypeError or a ValueError if `x` or a setting is not valid for the model, or if the
-memory is too small for one datapoint.
+memory is too small for one datapoint, and a FloatingPointError if log p(x, z) is NaN or infinite
+where it is needed.
 
 Examples
 --------

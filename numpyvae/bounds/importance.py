@@ -205,8 +205,24 @@ def _pieces(
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
         eps = row_normals(streams, min(most, K - done), vae.latent_dim, vae.dtype)
-        yield weigh(vae, x, mu, logvar, eps).log_w.astype(float)
+        yield check_weights(weigh(vae, x, mu, logvar, eps).log_w.astype(float))
         advance(f"{min(done + most, K)} of {K} draws")
+
+
+def check_weights(log_w: np.ndarray) -> np.ndarray:
+    """Return log weights if each is a number below infinity, or minus infinity, for p(x, z) = 0.
+
+    Raises
+    ------
+    FloatingPointError
+        If one of them is NaN or infinity.
+    """
+    if not (log_w < np.inf).all():  # a comparison with NaN is false
+        raise FloatingPointError(
+            "expected log importance weights that are finite, got NaN or infinity; check the "
+            "model's parameters, and that its outputs do not overflow"
+        )
+    return log_w
 
 
 def log_weights(vae: VAE, x: Any, mu: Any, logvar: Any, eps: Any) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..support.checks import check_count, check_data, check_positive, check_rows
 from ..support.parallel import check_jobs
 from ..support.progress import progress_line
 from ..support.streams import Purpose
-from .importance import log_mean_weights
+from .importance import check_weights, log_mean_weights
 from .streams import row_slices
 
 __all__ = ["cubo", "eubo"]
@@ -66,7 +66,9 @@ def eubo(
             block = x[rows].astype(vae.dtype)
             (mu, logvar), _ = vae.encoder(block)
             eps = (z[:, rows].astype(vae.dtype) - mu) * np.exp(-0.5 * logvar)
-            result[rows] = weigh(vae, block, mu, logvar, eps).log_w.mean(axis=0, dtype=float)
+            result[rows] = check_weights(weigh(vae, block, mu, logvar, eps).log_w).mean(
+                axis=0, dtype=float
+            )
             advance("")
     return result
 

@@ -14,8 +14,8 @@ from .gradcheck import (
 )
 
 __all__ = [
-    "ForeignVAE",
     "Check",
+    "ForeignVAE",
     "central_difference",
     "check_all",
     "check_gradient",

@@ -24,7 +24,7 @@ from .foreign_probe import check_decoder, measured_floats
 
 __all__ = ["ForeignVAE"]
 
-_WIDEST_SHARE = 8  # the widest layer has about 1/8 of the floats that a row needs
+_WIDEST_SHARE = 3  # blocks are made as if the widest layer had 1/3 of the floats of a row
 
 
 class ForeignVAE:

@@ -55,7 +55,7 @@ def foreign_from_jax(
 
     Examples
     --------
-    >>> import jax.numpy as jnp                                            # doctest: +SKIP
+    >>> import jax.numpy as jnp
     >>> W = jnp.ones((2, 6))
     >>> foreign_from_jax(
     ...     lambda z: jnp.tanh(z) @ W, latent_dim=2, data_dim=6, likelihood="bernoulli"

@@ -17,15 +17,17 @@ from ..support.streams import Purpose, stream
 __all__ = ["check_decoder", "measured_floats"]
 
 _ROWS = 5  # draws of z
-_SAME = {"float32": 1e-3, "float64": 1e-6}  # relative to the outputs; kernels differ by 1e-6, 1e-15
+_SAME = {
+    "float32": 1e-3,
+    "float64": 1e-6,
+}  # relative to the outputs; kernels differ by 1e-6, 1e-15
 _STEP = {"float32": 1e-2, "float64": 1e-4}  # of the central differences
 _WRONG = 0.05  # a gradient is wrong if it differs by more than that, and by more than their error
 _ROOM = 1.2  # memory of a row, relative to the measured one
 
 
 def check_decoder(decoder: Callable, latent_dim: int, dtype: np.dtype) -> None:
-    """Raise ValueError if the decoder is not a deterministic function of each row, or its gradient
-    is not its gradient.
+    """Check that the decoder is a function of each row alone, and its pullback the gradient.
 
     Parameters
     ----------
@@ -33,6 +35,11 @@ def check_decoder(decoder: Callable, latent_dim: int, dtype: np.dtype) -> None:
         `out, pull = decoder(z)`.
     latent_dim : int
     dtype : numpy.dtype
+
+    Raises
+    ------
+    ValueError
+        If it is not.
 
     Examples
     --------
@@ -115,7 +122,7 @@ def measured_floats(decoder: Callable, latent_dim: int, width: int, dtype: np.dt
     Examples
     --------
     >>> square = lambda z: (z * z, lambda dout: 2 * z * dout)
-    >>> measured_floats(square, 1000, 1000, np.dtype(float)) >= 2000     # the output and a gradient
+    >>> measured_floats(square, 1000, 1000, np.dtype(float)) >= 2000       # outputs and gradient
     True
     """
     began = not tracemalloc.is_tracing()

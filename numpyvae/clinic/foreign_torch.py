@@ -21,6 +21,8 @@ from .foreign_calls import called
 
 __all__ = ["foreign_from_torch"]
 
+_COPIES = 3  # arrays in memory for each one that autograd keeps, measured on small networks
+
 
 def foreign_from_torch(
     decoder: Callable,
@@ -65,7 +67,7 @@ def foreign_from_torch(
 
     Examples
     --------
-    >>> from torch import nn                                               # doctest: +SKIP
+    >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(2, 30), nn.Tanh(), nn.Linear(30, 6))
     >>> foreign_from_torch(net, latent_dim=2, data_dim=6, likelihood="bernoulli")
     ForeignVAE(6 dimensions, 2 latents, bernoulli, float32, q is the prior)
@@ -100,9 +102,11 @@ def _torch() -> Any:
 def _modules(*parts: Any) -> list[Any]:
     """Return the modules that the parts are, or are methods of."""
     torch = _torch()
-    owners = [part if isinstance(part, torch.nn.Module) else getattr(part, "__self__", None)
-              for part in parts]
-    if parts[-1] is not None and owners[-1] is None:
+    owners = [
+        part if isinstance(part, torch.nn.Module) else getattr(part, "__self__", None)
+        for part in parts
+    ]
+    if parts[-1] is not None and not isinstance(parts[-1], torch.nn.Module):
         raise TypeError(f"module: expected a torch.nn.Module, got {shown(parts[-1])}")
     return [owner for owner in owners if isinstance(owner, torch.nn.Module)]
 
@@ -126,13 +130,13 @@ class _Runner:
 
     def _evaluate(self) -> Callable[[], None]:
         """Put all modules into evaluation mode; return a function that restores their modes."""
-        modes = [(m, m.training) for root in self.modules for m in root.modules()]
-        for module, _ in modes:
+        training = [m for root in self.modules for m in root.modules() if m.training]
+        for module in training:
             module.training = False
 
         def restore():
-            for module, mode in modes:
-                module.training = mode
+            for module in training:
+                module.training = True
 
         return restore
 
@@ -161,7 +165,7 @@ class _Runner:
 
         def pull(dout):
             douts = dout if isinstance(dout, tuple) else [dout]
-            with self._calling():
+            with one_thread(torch):
                 given = [torch.tensor(d, device=self.device) for d in douts]
                 (dz,) = torch.autograd.grad(parts, leaf, given)
             return self.to_numpy(dz)
@@ -174,7 +178,7 @@ class _Runner:
             return self.to_numpy(function(self.torch.tensor(x, device=self.device)))
 
     def saved_floats(self, decoder: Callable, latent_dim: int) -> int:
-        """Return the floats of one row: what autograd keeps, and as much for the gradients.
+        """Return the floats of one row: three times what autograd keeps, gradients and all.
 
         It is the difference between five rows and one, so that the weights do not count.
         """
@@ -186,11 +190,11 @@ class _Runner:
                 kept[tensor.data_ptr()] = tensor.numel()
                 return tensor
 
-            hooks = self.torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-            with hooks:
-                called("decode", lambda z: self.forward(decoder, z), np.zeros((rows, latent_dim), self.dtype))
+            z = np.zeros((rows, latent_dim), self.dtype)
+            with self.torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                called("decode", lambda z: self.forward(decoder, z), z)
             sizes.append(sum(kept.values()))
-        return 2 * max(0, sizes[1] - sizes[0]) // 4
+        return _COPIES * max(0, sizes[1] - sizes[0]) // 4
 
 
 class _Shared:
