@@ -142,5 +142,7 @@ def _peak(decoder: Callable, rows: int, latent_dim: int, width: int, dtype: np.d
     dout = np.ones((rows, width), dtype)
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    decoder(z)[1](dout)
+    out, pull = decoder(z)
+    pull(dout)
+    del out  # not earlier: the likelihood needs the outputs, too
     return tracemalloc.get_traced_memory()[1] - before
