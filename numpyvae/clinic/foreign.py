@@ -53,8 +53,8 @@ class ForeignVAE:
     encode : callable, optional
         x → (mu, logvar), (n, J) each. Without it q is the prior: the bounds are valid, but that of
         importance weights is loose; annealing needs no encoder.
-    parameters : mapping of str to array, optional
-        Those of the likelihood: {"decoder.logvar": (D,) array} for `gaussian:learned`.
+    parameters : mapping of str to (D,) array, optional
+        Those of the likelihood: "decoder.logvar", log σ², for `gaussian:learned`.
     dtype : {"float32", "float64"}
         The dtype of z, and that of the outputs.
     row_floats : int, optional

@@ -33,8 +33,11 @@ def foreign_from_jax(
     decode : callable
         z (n, J) → outputs, as for `ForeignVAE`, with the weights bound:
         `lambda z: decoder.apply(weights, z)`. `jax.jit` must be able to compile it.
-    latent_dim, data_dim, likelihood, parameters
-        As for `ForeignVAE`.
+    latent_dim : int
+    data_dim : int or tuple of int
+    likelihood : str or Likelihood
+    parameters : mapping of str to (D,) array, optional
+        As for `ForeignVAE`, all four.
     encode : callable, optional
         x → (mu, logvar).
     dtype : {"float32", "float64"}

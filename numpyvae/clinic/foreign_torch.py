@@ -42,14 +42,16 @@ def foreign_from_torch(
     decoder : torch.nn.Module or callable
         z (n, J) → outputs, as for `ForeignVAE`: a module, a method of one, or a function, such as
         `lambda z: net(z[:, :, None, None])`, which needs `module=net`.
-    latent_dim, data_dim, likelihood
-        As for `ForeignVAE`.
+    latent_dim : int
+    data_dim : int or tuple of int
+    likelihood : str or Likelihood
+        As for `ForeignVAE`, all three.
     encoder : torch.nn.Module or callable, optional
         x → (mu, logvar).
     module : torch.nn.Module, optional
         The module that is put into evaluation mode, and whose dtype and device are used. By
         default those that the decoder and the encoder are, or are methods of.
-    parameters : mapping of str to tensor, optional
+    parameters : mapping of str to (D,) tensor, optional
         As for `ForeignVAE`.
     row_floats : int, optional
         As for `ForeignVAE`; if left out, it is measured by what autograd keeps.
