@@ -144,7 +144,8 @@ class Decoder:
             dz = called("decode_vjp", self.decode_vjp, z, dout)
         else:
             dz = called("pull of decode", lambda _: own_pull(dout), z[:0])
-        return checked("decode_vjp", dz, len(z), self.latent_dim, self.dtype).reshape(z.shape)
+        dz = checked("decode_vjp", dz, len(z), self.latent_dim, self.dtype)
+        return np.array(dz).reshape(z.shape)  # a copy, since a bound adds to it in place
 
 
 class Encoder:
