@@ -3,6 +3,7 @@
 import copy
 import math
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -257,6 +258,43 @@ def test_right_decoders_are_accepted(dtype, scale):
             lambda z, dout, W=W, V=V: (dout @ V.T * (1 - np.tanh(z @ W) ** 2)) @ W.T,
             row_floats=0, **shape,
         )  # fmt: skip
+
+
+def test_a_gradient_that_differences_cannot_judge_is_accepted():
+    # kills: an error of the differences, by their step or by rounding, that is taken for a fault
+    settings = {"latent_dim": 2, "data_dim": 2, "likelihood": "gaussian:1.0", "dtype": "float32"}
+    ForeignVAE(
+        lambda z: np.sin(np.float32(500) * z),
+        lambda z, dout: np.float32(500) * np.cos(np.float32(500) * z) * dout,
+        **settings,
+    )
+    ForeignVAE(lambda z: z + np.float32(1e6), lambda z, dout: dout, **settings)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "probabilities", "warned"),
+    [
+        ("bernoulli", True, True),
+        ("binomial:4", True, True),
+        ("bernoulli", False, False),
+        ("gaussian:1.0", True, False),
+    ],
+)
+def test_probabilities_in_place_of_logits_are_noticed(likelihood, probabilities, warned):
+    # kills: a decoder that ends in a sigmoid, whose log p(x) is meaningless, and a false alarm
+    V = np.random.default_rng(0).normal(0, 0.3, (J, 20))
+
+    def decode(z):
+        if not probabilities:
+            return z @ V, lambda dout: dout @ V.T
+        p = 1 / (1 + np.exp(-z @ V))
+        return p, lambda dout: (dout * p * (1 - p)) @ V.T
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ForeignVAE(decode, latent_dim=J, data_dim=20, likelihood=likelihood)
+    assert [w.filename for w in caught] == [__file__] * warned
+    assert all("reads logits; return the values before" in str(w.message) for w in caught)
 
 
 # Bad input: one clear line for each.

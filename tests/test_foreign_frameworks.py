@@ -303,9 +303,12 @@ def jax_copy(jax, vae):
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian:head"])
 def test_a_copy_in_jax_has_the_bounds_of_the_model(jax, likelihood):
     # kills: a gradient in other variables, another precision, mean and logvar exchanged
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)
+    try:
         vae = model(likelihood)
         same_bounds(jax_copy(jax, vae), vae)
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 def test_the_number_of_workers_changes_no_bit_in_jax(jax):

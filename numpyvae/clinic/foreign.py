@@ -66,6 +66,11 @@ class ForeignVAE:
     TypeError, ValueError, RuntimeError
         If an argument is not valid, or a function raises, or returns something else.
 
+    Warns
+    -----
+    UserWarning
+        If the outputs look like probabilities, but the likelihood reads logits.
+
     Examples
     --------
     >>> from numpyvae import bounds
@@ -107,7 +112,7 @@ class ForeignVAE:
         width = heads * self.data_dim
         self._decoder = Decoder(decode, decode_vjp, J, width, heads, self.dtype)
         self._encoder = Encoder(encode, shape, J, self.dtype)
-        check_decoder(self._decoder, J, self.dtype)
+        check_decoder(self._decoder, J, self.dtype, self.likelihood)
         if row_floats is None:
             row_floats = measured_floats(self._decoder, J, width, self.dtype)
         row_floats = check_count("row_floats", row_floats, minimum=0)

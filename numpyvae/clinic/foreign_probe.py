@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..core.likelihoods import Binomial, Likelihood
+from ..support.checks import warn_caller
 from ..support.streams import Purpose, stream
 
 __all__ = ["check_decoder", "measured_floats"]
@@ -23,10 +25,13 @@ _SAME = {
 }  # relative to the outputs; kernels differ by 1e-6, 1e-15
 _STEP = {"float32": 1e-2, "float64": 1e-4}  # of the central differences
 _WRONG = 0.05  # a gradient is wrong if it differs by more than that, and by more than their error
+_MANY = 64  # logits of which one at least is outside [0, 1], if they are logits
 _ROOM = 1.2  # memory of a row, relative to the measured one
 
 
-def check_decoder(decoder: Callable, latent_dim: int, dtype: np.dtype) -> None:
+def check_decoder(
+    decoder: Callable, latent_dim: int, dtype: np.dtype, likelihood: Likelihood
+) -> None:
     """Check that the decoder is a function of each row alone, and its pullback the gradient.
 
     Parameters
@@ -35,15 +40,22 @@ def check_decoder(decoder: Callable, latent_dim: int, dtype: np.dtype) -> None:
         `out, pull = decoder(z)`.
     latent_dim : int
     dtype : numpy.dtype
+    likelihood : Likelihood
 
     Raises
     ------
     ValueError
         If it is not.
 
+    Warns
+    -----
+    UserWarning
+        If the outputs look like probabilities, but the likelihood reads logits.
+
     Examples
     --------
-    >>> check_decoder(lambda z: (z * z, lambda dout: 2 * z * dout), 3, np.dtype(float))
+    >>> square = lambda z: (z * z, lambda dout: 2 * z * dout)
+    >>> check_decoder(square, 3, np.dtype(float), Bernoulli())
     """
     rng = stream(0, Purpose.GRADIENT_CASES)
     z = rng.standard_normal((_ROWS, latent_dim)).astype(dtype)
@@ -57,6 +69,12 @@ def check_decoder(decoder: Callable, latent_dim: int, dtype: np.dtype) -> None:
     alone = np.stack([decoder(np.stack([row, row]))[0][0] for row in z])
     _check_same(alone, out, "outputs that do not depend on the other rows", "normalization")
     _check_gradient(decoder, z, out, pull)
+    logits = isinstance(likelihood, Binomial)
+    if logits and out.size >= _MANY and out.min() >= 0 and out.max() <= 1:
+        warn_caller(
+            f"decode: all of {out.size} outputs lie in [0, 1], as probabilities do, but the "
+            f"likelihood {likelihood.name} reads logits; return the values before the sigmoid"
+        )
 
 
 def _check_same(found: np.ndarray, out: np.ndarray, expected: str, cause: str) -> None:
