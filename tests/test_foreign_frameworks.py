@@ -212,6 +212,17 @@ def test_the_mode_is_restored_after_an_error(torch):
     assert torch.get_num_threads() == 2
 
 
+def test_a_module_may_work_in_place(torch):
+    # kills: "a leaf Variable that requires grad is being used in an in-place operation"
+    linear = torch.nn.Linear(J, D)
+    settings = {"latent_dim": J, "data_dim": D, "likelihood": "gaussian:1.0"}
+    in_place, not_in_place = (
+        all_bounds(foreign_from_torch(decoder, module=linear, **settings))
+        for decoder in (lambda z: linear(z.tanh_()), lambda z: linear(z.tanh()))
+    )
+    np.testing.assert_array_equal(in_place, not_in_place)
+
+
 def test_a_method_of_a_module_is_in_evaluation_mode_too(torch):
     # kills: dropout that draws when `decode` is a method, and not the module itself
     class Model(torch.nn.Module):

@@ -144,6 +144,7 @@ class _Runner:
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
+        """Make the settings of a call; the end of inference mode enables gradients, too."""
         with one_thread(self.torch), self._evaluation, self.torch.inference_mode(False):
             yield
 
@@ -160,7 +161,7 @@ class _Runner:
     def forward(self, decoder: Callable, z: np.ndarray) -> tuple[Any, Callable]:
         """Return the outputs, and their pullback by autograd."""
         torch = self.torch
-        with self._calling(), torch.enable_grad():
+        with self._calling():
             leaf = self._leaf(z)
             out = decoder(leaf.clone())  # a module may work in place on a copy, but not on a leaf
         parts = out if isinstance(out, (tuple, list)) else [out]
