@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..core.likelihoods import Binomial, Likelihood
+from ..core.likelihoods import Likelihood
 from ..support.checks import warn_caller
 from ..support.streams import Purpose, stream
 
@@ -51,8 +51,9 @@ def check_decoder(
 
     Examples
     --------
+    >>> from numpyvae.core.likelihoods import Bernoulli
     >>> square = lambda z: (z * z, lambda dout: 2 * z * dout)
-    >>> check_decoder(square, 3, np.dtype(float), Binomial(1))
+    >>> check_decoder(square, 3, np.dtype(float), Bernoulli())
     """
     rng = stream(0, Purpose.GRADIENT_CASES)
     z = rng.standard_normal((_ROWS, latent_dim)).astype(dtype)
@@ -66,8 +67,15 @@ def check_decoder(
     alone = np.stack([decoder(np.stack([row, row]))[0][0] for row in z])
     _check_same(alone, out, "outputs that do not depend on the other rows", "normalization")
     _check_gradient(decoder, z, out, pull)
-    logits = isinstance(likelihood, Binomial)
-    if logits and out.size >= _MANY and out.min() >= 0 and out.max() <= 1:
+    _warn_of_probabilities(out, likelihood)
+
+
+def _warn_of_probabilities(out: np.ndarray, likelihood: Likelihood) -> None:
+    """Warn if all outputs lie in [0, 1], but the likelihood maps them to a bounded mean."""
+    bounded = likelihood.heads == 1 and np.isfinite(likelihood.support).all()
+    if not bounded or out.size < _MANY or out.min() < 0 or out.max() > 1:
+        return
+    if not np.array_equal(likelihood.mean(out), out):
         warn_caller(
             f"decode: all of {out.size} outputs lie in [0, 1], as probabilities do, but the "
             f"likelihood {likelihood.name} reads logits; return the values before the sigmoid"
