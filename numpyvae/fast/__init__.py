@@ -17,5 +17,13 @@ seconds; Numba keeps the result on disk beside these files, or in the folder NUM
 
 from .adam import CompiledAdam
 from .model import compiled
+from .step import CompiledDReG, CompiledIWAE, CompiledSGVB, compiled_estimator
 
-__all__ = ["CompiledAdam", "compiled"]
+__all__ = [
+    "CompiledAdam",
+    "CompiledDReG",
+    "CompiledIWAE",
+    "CompiledSGVB",
+    "compiled",
+    "compiled_estimator",
+]

@@ -22,6 +22,8 @@ import math
 import numpy as np
 from numba import njit
 
+from .cache import Cache
+
 __all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
 
 F, I = np.float32, np.int32
@@ -34,9 +36,11 @@ def compile_with(*fastmath, **options):
 
     def decorate(function):
         try:
-            return njit(cache=True, **options)(function)
+            made = njit(cache=True, **options)(function)
         except RuntimeError:  # no folder for it can be written
             return njit(**options)(function)
+        made._cache = Cache(function)
+        return made
 
     return decorate
 

@@ -1,0 +1,82 @@
+"""q_φ(z|x): the draw z = μ + σ ε, its KL and log ratio, and the way back, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .kernels import compile_with
+
+__all__ = ["draw", "pull_draw", "weights"]
+
+
+@compile_with()
+def draw(e, b, eps, sigma, z, kl, log_ratio):
+    """e ← e + b = (μ, log σ²);  z = μ + σ ε;  the KL of each row, and log q(z|x) − log p(z).
+
+    KL = ½ Σ_j (μ² + (σ² − 1) − log σ²), Eq. (11);  log ratio = ½ Σ_j (z² − ε² − log σ²), Eq. (7)
+    """
+    B, J = sigma.shape
+    half = e.dtype.type(0.5)
+    for r in range(B):
+        total = 0.0
+        for j in range(J):
+            e[r, j] += b[j]
+            e[r, J + j] += b[J + j]
+            mu, logvar = e[r, j], e[r, J + j]
+            sigma[r, j] = np.exp(half * logvar)
+            total += mu * mu + (np.expm1(logvar) - logvar)
+        kl[r] = 0.5 * total
+    for r in range(z.shape[0]):
+        total = 0.0
+        for j in range(J):
+            z[r, j] = e[r % B, j] + sigma[r % B, j] * eps[r, j]
+            total += z[r, j] * z[r, j] - eps[r, j] * eps[r, j] - e[r % B, J + j]
+        log_ratio[r] = 0.5 * total
+
+
+@compile_with()
+def weights(log_w, B, K, share):
+    """w̃_k = w_k/Σ_k w_k; return the mean of log (1/K) Σ_k w_k over L and B.
+
+    log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m), m the largest log w_k.
+    """
+    L, objective = log_w.size // (K * B), 0.0
+    for l in range(L):
+        for b in range(B):
+            first = l * K * B + b
+            top = log_w[first]
+            for k in range(1, K):
+                top = np.maximum(top, log_w[first + k * B])
+            total = 0.0
+            for k in range(K):
+                share[first + k * B] = np.exp(log_w[first + k * B] - top)
+                total += share[first + k * B]
+            for k in range(K):
+                share[first + k * B] /= total
+            objective += top + np.log(total / K)
+    return objective / (L * B)
+
+
+@compile_with()
+def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled, de):
+    """Take dz back to de = (dμ, d log σ²), each a sum over the draws of its row.
+
+    g = r (dz − a z);  c = r a + s
+    dμ = Σ g + c ε/σ;  d log σ² = ½ Σ g σ ε + c ε² − s            (Eq. (7) and L_K)
+    dμ = Σ dz − μ/B;   d log σ² = ½ Σ dz σ ε − ½ (σ² − 1)/B       (Eq. (11))
+    """
+    (B, J), half = sigma.shape, e.dtype.type(0.5)
+    for i in range(B):
+        for j in range(J):
+            de[i, j] = 0 if sampled else -e[i, j] / B
+            de[i, J + j] = 0 if sampled else -half * np.expm1(e[i, J + j]) / B
+    for n in range(z.shape[0]):
+        i = n % B
+        c = r[n] * a[n] + s[n]
+        for j in range(J):
+            g = r[n] * (dz[n, j] - a[n] * z[n, j]) if sampled else dz[n, j]
+            de[i, j] += g
+            de[i, J + j] += half * g * sigma[i, j] * eps[n, j]
+            if sampled:
+                de[i, j] += c * eps[n, j] / sigma[i, j]
+                de[i, J + j] += half * (c * eps[n, j] * eps[n, j] - s[n])
