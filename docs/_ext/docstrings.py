@@ -18,7 +18,8 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
 # The command runs when it is imported, and the compiled loops need Numba.
-NOT_READ = {"numpyvae.__main__", "numpyvae.fast.kernels"}
+COMPILED = ("cache", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+NOT_READ = {"numpyvae.__main__", *(f"numpyvae.fast.{name}" for name in COMPILED)}
 
 
 @cache

@@ -16,7 +16,7 @@ from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.training import fit
 from ..core.vae import VAE
-from ..fast import CompiledAdam, compiled
+from ..fast import CompiledAdam, compiled, compiled_estimator
 from ..support.files import atomic_write
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
@@ -72,7 +72,8 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     largest = max(view.size for view in vae.parameters.values())
     threads = 1 if s.batch_size * largest < _SMALL else None
     with _claimed(output), threadpool_limits(threads, "blas"):
-        history = _fit(s, fast, data, estimator, optimizer, progress)
+        rule = compiled_estimator(estimator) if s.accelerator else estimator
+        history = _fit(s, fast, data, rule, optimizer, progress)
         trained = time.perf_counter() - start
         summary = evaluate(fast, data, s.eval_importance, s.seed, s.test_rows)
         summary |= _training_summary(s, history, estimator) | {"training_seconds": trained}

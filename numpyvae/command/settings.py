@@ -209,7 +209,7 @@ class Settings:
     )
     accelerator: str | None = _option(
         None,
-        "compile tanh, the bernoulli and binomial likelihoods, and the steps of adam",
+        "compile the step of training, the likelihoods of evaluation, and adam",
         choices=("numba",),
         unset="none",
     )

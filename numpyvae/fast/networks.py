@@ -33,7 +33,9 @@ def activate(y, b, kind):
             for i in range(y.shape[1]):
                 a = y[r, i] + b[i]
                 above = zero if a < 0 else a
-                y[r, i] = above + log_one_plus(exp_negative(-abs(a)))  # max(a, 0) + log(1 + e^−|a|)
+                y[r, i] = above + log_one_plus(
+                    exp_negative(-abs(a))
+                )  # max(a, 0) + log(1 + e^−|a|)
 
 
 @compile_with("contract")

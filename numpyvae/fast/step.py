@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 
 import numpy as np
 
@@ -39,14 +40,11 @@ _METHODS = ("encoder", "decoder", "log_likelihood")
 
 @cache
 def _whole(who: str):
-    """Return the module `whole`, or say that `who` needs Numba (and SciPy, for its products)."""
+    """Return the module `whole`, or say that `who` needs Numba."""
     kernels(who)
-    try:
-        import scipy.linalg.cython_blas
-    except ImportError as error:
-        raise ImportError(
-            f"{who}: expected SciPy, by which Numba calls BLAS, got {error}; pip install scipy"
-        ) from error
+    import_module(
+        "scipy.linalg.cython_blas"
+    )  # BLAS of compiled code: loaded, so that it is limited
     from . import whole
 
     return whole
@@ -87,7 +85,7 @@ def _array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
 class Compiled(Estimator):
     """What the compiled estimators share: `estimate` in one compiled function.
 
-    A model of which a part is not compiled goes the way of NumPy: other activations than tanh, relu
+    A model of which a part is not compiled is computed by NumPy: other activations than tanh, relu
     and softplus, other likelihoods than Bernoulli, Binomial and the Gaussians, own methods.
     """
 

@@ -109,7 +109,7 @@ def step(flat, gradient, x, eps, up, down, n_phi, scratch, kinds, number, consta
         b[:] = 0
         for i in range(B):
             b += de[i]
-        pull_mlp(x, phi, dphi, up, activation, h_up, d, de, x, True, False)
+        pull_mlp(x, phi, dphi, up, activation, h_up, d, de, dz, True, False)
     reconstruction, divergence = logp.sum() / R, kl.sum() / B
     return objective if sampled else reconstruction - divergence, reconstruction, divergence
 

@@ -1,0 +1,365 @@
+"""The training step that is compiled whole: it is the step of NumPy, and a planted bug is seen."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LIKELIHOODS, data_for, noise, small_vae
+from test_planted_bugs import compiled as edited
+
+from numpyvae import VAE, Adam, fast, fit
+from numpyvae.clinic.gradcheck import complex_step, relative_error
+from numpyvae.core.elbo import Estimator
+from numpyvae.core.likelihoods import Binomial
+from numpyvae.estimators import IWAE, SGVBA, SGVBB, STL, DReG
+from numpyvae.fast import (
+    CompiledAdam,
+    CompiledDReG,
+    CompiledIWAE,
+    CompiledSGVB,
+    compiled,
+    compiled_estimator,
+)
+from numpyvae.fast.step import _whole
+
+missing = importlib.util.find_spec("numba") is None
+needs_numba = pytest.mark.skipif(missing, reason='needs Numba: pip install "numpyvae[fast]"')
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+MODULES = ("kernels", "networks", "densities", "posterior", "whole")
+
+
+def pairs(L=2, K=3):
+    """Estimators of NumPy, each with its compiled counterpart."""
+    return [
+        (Estimator(n_samples=L), CompiledSGVB(n_samples=L)),
+        (IWAE(K, n_samples=L), CompiledIWAE(K, n_samples=L)),
+        (DReG(K, n_samples=L), CompiledDReG(K, n_samples=L)),
+    ]
+
+
+def check_same(plain, fast_one, vae, x, update="both", seed=0):
+    """Value, terms and gradient are those of NumPy; the slice that does not move is zero."""
+    eps = noise(plain.n_draws, len(x), vae.latent_dim, seed).astype(vae.dtype)
+    expected, found = (e(vae, x, eps, update) for e in (plain, fast_one))
+    tolerance = TOLERANCE[str(vae.dtype)]
+    if isinstance(plain, IWAE | DReG):  # two roundings of log w are errors in the weights w
+        tolerance += np.finfo(vae.dtype).eps * abs(expected.objective)
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=tolerance)
+    assert relative_error(found.gradient.flat, expected.gradient.flat) <= tolerance
+    assert found.gradient.flat.dtype == vae.dtype
+    if update != "both":
+        assert not found.gradient.part("theta" if update == "phi" else "phi").any()
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", ["tanh", "relu", "softplus"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_compiled_step_is_the_step_of_numpy(likelihood, activation, dtype):
+    """Kills a wrong offset at some depth, a draw that meets another row, a lost term."""
+    rng = np.random.default_rng([len(likelihood), len(activation)])
+    for seed, depth in enumerate((0, 1, 3)):
+        D, J, B = (int(n) for n in rng.integers(1, 9, 3))
+        hidden = tuple(int(n) for n in rng.integers(1, 9, depth))
+        vae = small_vae(
+            likelihood,
+            dtype,
+            seed=seed,
+            data_dim=D,
+            latent_dim=J,
+            hidden=hidden,
+            activation=activation,
+        )
+        x = data_for(likelihood, B, D, seed).astype(dtype)
+        for plain, fast_one in pairs(*(int(n) for n in rng.integers(1, 4, 2))):
+            for update in ("both", "phi", "theta"):
+                check_same(plain, fast_one, vae, x, update, seed)
+
+
+@needs_numba
+def test_a_wide_model_and_a_long_row():
+    """Kills a run of pixels left out, and a scratch array that is too short."""
+    for hidden in ((70, 30), (5,)):
+        vae = VAE(300, 20, hidden, seed=1)
+        x = data_for("bernoulli", 7, 300).astype("float32")
+        for plain, fast_one in pairs():
+            check_same(plain, fast_one, vae, x)
+
+
+def check_gradient(likelihood="gaussian:learned", activation="softplus"):
+    """The compiled gradient is the complex step's derivative of the value of NumPy."""
+    for plain, fast_one in pairs(L=2, K=3)[:2]:
+        vae = small_vae(likelihood, activation=activation, hidden=(4, 3))
+        x, eps = data_for(likelihood), noise(plain.n_draws)
+        found = fast_one(vae, x, eps)
+
+        value = partial(objective, vae, x, eps, plain)
+        exact = complex_step(value, vae.parameters.flat)
+        assert relative_error(found.gradient.flat, exact) <= 1e-11
+        np.testing.assert_allclose(found.objective, value(vae.parameters.flat), rtol=1e-12)
+
+
+def objective(vae, x, eps, estimator, flat):
+    """The objective from the public pieces, for a complex parameter vector too."""
+    vae = vae.with_flat(flat)
+    (mu, logvar), _ = vae.encoder(x)
+    z = mu + np.exp(0.5 * logvar) * eps
+    log_px, _ = vae.log_likelihood(x, z)
+    if type(estimator) is Estimator:
+        kl = 0.5 * (mu * mu + np.exp(logvar) - 1 - logvar).sum(axis=-1)
+        return (log_px.mean(axis=0) - kl).mean()
+    log_w = log_px - 0.5 * (z * z - eps * eps - logvar).sum(axis=-1)
+    log_w = log_w.reshape(estimator.n_samples, estimator.n_importance, len(x))
+    return np.log(np.exp(log_w).mean(axis=1)).mean()
+
+
+def check_estimates(likelihood="bernoulli", activation="tanh", **settings):
+    """All three estimators on one small model of float64."""
+    vae = small_vae(likelihood, activation=activation, hidden=(4, 3), **settings)
+    for plain, fast_one in pairs():
+        for update in ("both", "phi"):
+            check_same(plain, fast_one, vae, data_for(likelihood), update)
+
+
+# Module, function, and (old, new) of its source; likelihood and activation that show the bug.
+PLANTED = [
+    ("networks.activate", "+ b[i])", "+ b[0])", "bernoulli", "tanh"),
+    ("networks.pull_activation", "y[r, i] * y[r, i]", "y[r, i]", "bernoulli", "tanh"),
+    ("networks.pull_activation", "db[:] = zero", "db[:] = one", "bernoulli", "tanh"),
+    ("networks.pull_activation", "one_minus_exp(y[r, i])", "one", "bernoulli", "softplus"),
+    ("networks.activate", "y[r, i] = zero if a < 0 else a", "y[r, i] = a", "bernoulli", "relu"),
+    ("networks.mlp", "if i < last", "if i <= last", "bernoulli", "tanh"),
+    ("networks.pull_mlp", "gradient[p - n : p]", "gradient[p : p + n]", "bernoulli", "tanh"),
+    ("networks.pull_mlp", "if for_weights:", "if True:", "bernoulli", "tanh"),
+    ("densities.binomial", "x[r % B, start", "x[0, start", "bernoulli", "tanh"),
+    ("densities.binomial", "n * log_one_plus(t)", "log_one_plus(t)", "binomial:16", "tanh"),
+    ("densities.binomial", "one if l > 0 else t", "t", "bernoulli", "tanh"),
+    ("densities.gaussian", "LOG_2PI + logvar[d]", "logvar[d]", "gaussian:0.3", "tanh"),
+    ("densities.gaussian", "deviation * inverse[d]", "deviation", "gaussian:0.3", "tanh"),
+    ("densities.gaussian_head", "half * (square", "(square", "gaussian:head", "tanh"),
+    ("densities.pull_variance", "variance[d] - one", "variance[d]", "gaussian:learned", "tanh"),
+    ("densities.weigh_rows", "dy[r, i] *= a[r]", "dy[r, i] *= a[0]", "bernoulli", "tanh"),
+    ("posterior.draw", "np.exp(half * logvar)", "np.exp(logvar)", "bernoulli", "tanh"),
+    ("posterior.draw", "eps[r, j] * eps[r, j]", "eps[r, j]", "bernoulli", "tanh"),
+    ("posterior.draw", "(np.expm1(logvar) - logvar)", "np.expm1(logvar)", "bernoulli", "tanh"),
+    ("posterior.weights", "np.log(total / K)", "np.log(total)", "bernoulli", "tanh"),
+    ("posterior.weights", "first = l * K * B + b", "first = l * B + b", "bernoulli", "tanh"),
+    ("posterior.pull_draw", "dz[n, j] - a[n] * z[n, j]", "dz[n, j]", "bernoulli", "tanh"),
+    ("posterior.pull_draw", "else -e[i, j] / B", "else 0", "bernoulli", "tanh"),
+    ("posterior.pull_draw", "+= half * g", "+= g", "bernoulli", "tanh"),
+    ("posterior.pull_draw", "- s[n])", ")", "bernoulli", "tanh"),
+    ("whole.coefficients", "r[i] = a[i] if squared else 1", "r[i] = 1", "bernoulli", "tanh"),
+    ("whole.coefficients", "-a[i] if scored else 0", "0", "bernoulli", "tanh"),
+    ("whole.log_likelihood", "+= constant[r % x.shape[0]]", "+= 0", "binomial:16", "tanh"),
+    ("whole.step", "b += de[i]", "b += de[0]", "bernoulli", "tanh"),
+]
+
+
+def in_python(patch):
+    """Take away the compiler: all loops run as the Python functions that they are."""
+    modules = [importlib.import_module(f"numpyvae.fast.{name}") for name in MODULES]
+    for module in modules:
+        for name, held in list(vars(module).items()):
+            if hasattr(held, "py_func"):
+                patch.setattr(module, name, held.py_func)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("where", "old", "new", "likelihood", "activation"), PLANTED, ids=[row[1] for row in PLANTED]
+)
+def test_a_planted_bug_is_seen(where, old, new, likelihood, activation, monkeypatch):
+    parts = likelihood, activation
+    in_python(monkeypatch)
+    check_estimates(*parts)
+    _, name, function, copy = edited(f"fast.{where}", [(old, new)])
+    for module in MODULES:
+        module = importlib.import_module(f"numpyvae.fast.{module}")
+        if vars(module).get(name) is function:
+            monkeypatch.setattr(module, name, copy)
+    with pytest.raises(AssertionError):
+        check_estimates(*parts)
+
+
+@needs_numba
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_compiled_gradient_is_the_complex_step(likelihood):
+    """Kills an error that the pullbacks of NumPy share."""
+    check_gradient(likelihood)
+
+
+# What is not compiled, and what does not fit.
+
+
+class Inflated(Binomial):
+    def log_prob(self, x, out, parameters):
+        logp, pull = super().log_prob(x, out, parameters)
+        return logp - 1, pull
+
+
+class Silent(VAE):
+    def decoder(self, z):
+        out, pull = super().decoder(z)
+        return 0 * out, pull
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "vae",
+    [
+        VAE(4, 2, (3,), activation="sigmoid"),
+        VAE(4, 2, (3,), likelihood="poisson"),
+        VAE(4, 2, (3,), likelihood=Inflated(1)),
+        VAE(4, 2, (3,), activation=lambda x: (2 * x, lambda dy: 2 * dy)),
+        Silent(4, 2),
+    ],
+    ids=["sigmoid", "poisson", "likelihood", "activation", "VAE"],
+)
+def test_own_parts_go_the_way_of_numpy(vae):
+    """Kills the loops of a part in place of the reader's own; the bits are those of NumPy."""
+    x = data_for("bernoulli", 5, 4).astype("float32")
+    for plain, fast_one in pairs():
+        eps = noise(plain.n_draws, 5).astype("float32")
+        expected, found = (e(vae, x, eps) for e in (plain, fast_one))
+        assert found[:3] == expected[:3]
+        assert np.array_equal(found.gradient.flat, expected.gradient.flat)
+
+
+@needs_numba
+def test_what_does_not_fit_is_refused_before_any_loop():
+    """Kills a loop that reads beyond the end of an array."""
+    vae, x, eps = VAE(4, 2, (3,)), np.ones((5, 4), "float32"), np.ones((1, 5, 2), "float32")
+    step = CompiledSGVB()
+    for wrong in (x[:, :3], x.astype(float), x[0]):
+        with pytest.raises(ValueError, match=r"^x: expected float32 of shape \(\d, 4\), got"):
+            step.estimate(vae, wrong, eps)
+    for wrong in (eps[:, :3], eps.astype(float), eps[..., :1], np.ones((2, 5, 2), "float32")):
+        with pytest.raises(ValueError, match=r"^eps: expected float32 of shape \(1, 5, 2\), got"):
+            step.estimate(vae, x, wrong)
+    with pytest.raises(ValueError, match=r"^x: expected"):
+        step(vae, x[:, :3], eps)
+
+
+@needs_numba
+def test_any_layout_of_x_is_taken():
+    """Kills a product of rows that lie apart, and an error for read-only data."""
+    vae, x = VAE(4, 2, (3,)), data_for("bernoulli", 5, 4).astype("float32")
+    eps, step = noise(1, 5).astype("float32"), CompiledSGVB()
+    expected = step.estimate(vae, x, eps)
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    for view in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], fixed):
+        found = step.estimate(vae, view, eps)
+        assert np.array_equal(found.gradient.flat, expected.gradient.flat)
+
+
+@needs_numba
+def test_what_is_not_finite_stays_not_finite():
+    """Kills a NaN that relu or the polynomials turn into a number: `fit` must see it."""
+    for activation in ("tanh", "relu", "softplus"):
+        vae = VAE(4, 2, (3,), activation=activation)
+        vae.parameters["encoder.b0"][:] = np.nan
+        found = CompiledSGVB()(vae, np.ones((5, 4)), np.ones((1, 5, 2)))
+        assert np.isnan(found.objective)
+        assert np.isnan(found.gradient.flat).any()
+
+
+@needs_numba
+def test_training_with_the_compiled_step_is_training():
+    """Kills a gradient that `fit` does not get, and an estimator that knows no twin."""
+    x = np.random.default_rng(0).integers(0, 2, (40, 6)).astype("float32")
+    for plain, fast_one in ((SGVBB(), CompiledSGVB()), (IWAE(3), CompiledIWAE(3))):
+        for update in ("both", "phi", "theta"):
+            settings = {"epochs": 3, "batch_size": 7, "update": update}
+            vaes = [VAE(6, 2, (5,), seed=1) for _ in range(2)]
+            one = fit(vaes[0], x, optimizer=Adam(1e-2), estimator=plain, **settings)
+            other = fit(
+                compiled(vaes[1]), x, optimizer=CompiledAdam(1e-2), estimator=fast_one, **settings
+            )
+            np.testing.assert_allclose(*(v.parameters.flat for v in vaes), atol=1e-4)
+            np.testing.assert_allclose(one["objective"], other["objective"], rtol=1e-5)
+
+
+@needs_numba
+def test_the_twin_is_computed_by_the_compiled_step(monkeypatch):
+    """Kills a twin whose parts are taken for the reader's own, so that nothing is compiled."""
+    called, whole = [], _whole("CompiledSGVB")
+    step = whole.step
+    monkeypatch.setattr(whole, "step", lambda *args: called.append(1) or step(*args))
+    for likelihood in LIKELIHOODS:
+        vae = compiled(VAE(4, 2, (3,), likelihood=likelihood))
+        CompiledSGVB()(vae, data_for(likelihood, 5, 4), noise(1, 5))
+    assert len(called) == len(LIKELIHOODS)
+
+
+@needs_numba
+def test_the_compiled_estimator_of_each():
+    """Kills a weight of the KL, a K or an L that is lost."""
+    assert compiled_estimator(SGVBB(n_samples=4)) == CompiledSGVB(n_samples=4)
+    assert compiled_estimator(Estimator(n_samples=2)) == CompiledSGVB(n_samples=2)
+    assert compiled_estimator(IWAE(7, n_samples=2)) == CompiledIWAE(7, n_samples=2)
+    assert compiled_estimator(DReG(7)) == CompiledDReG(7)
+    others = SGVBB(beta=2.0), SGVBB(free_bits=0.1), SGVBB(kl_warmup=3), SGVBA(), STL()
+    for other in (*others, CompiledSGVB(), replace(CompiledIWAE(3), n_samples=2)):
+        assert compiled_estimator(other) is other
+
+
+def test_without_numba_the_step_is_one_clear_line(monkeypatch):
+    """Kills a bare ModuleNotFoundError, and one that comes only in the middle of training."""
+    from numpyvae.fast.adam import kernels
+
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
+    monkeypatch.delattr(fast, "kernels", raising=False)
+    kernels.cache_clear()
+    _whole.cache_clear()
+    for kind in (CompiledSGVB, CompiledIWAE, CompiledDReG):
+        with pytest.raises(ImportError, match=rf"^{kind.__name__}: expected Numba, .*\[fast\]"):
+            kind()
+
+
+# The cache on disk.
+
+FIRST_USE = """
+import numpy as np
+from numpyvae.fast import CompiledAdam
+adam = CompiledAdam(1.0)
+flat = np.zeros(3)
+adam.ascend(flat, np.ones(3), adam.init(flat))
+assert np.allclose(flat, 1)
+from numpyvae.fast.kernels import adam
+print(sum(adam.stats.cache_hits.values()), sum(adam.stats.cache_misses.values()))
+"""
+
+
+def first_use(folder):
+    """Run one compiled function in a new process; return its numbers of cache hits and misses."""
+    root = str(Path(fast.__file__).parents[2])
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": root}
+    command = [sys.executable, "-c", FIRST_USE]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@needs_numba
+def test_a_cache_is_used_and_a_damaged_one_is_replaced(tmp_path):
+    """Kills a compilation in each process, and a crash that only deleting files can end."""
+    assert first_use(tmp_path) == ["0", "1"]
+    assert first_use(tmp_path) == ["1", "0"]
+    for suffix in ("nbi", "nbc"):
+        for file in tmp_path.rglob(f"*.{suffix}"):
+            file.write_bytes(b"damaged")
+        assert first_use(tmp_path) == ["0", "1"]
+        assert first_use(tmp_path) == ["1", "0"]
