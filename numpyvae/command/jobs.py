@@ -67,12 +67,13 @@ def train(settings: Settings, output: Path, progress: bool = False) -> dict[str,
     D = data.x_train.shape[1]
     vae = VAE(D, s.latent_dim, s.hidden, s.activation, data.likelihood, seed=s.seed)
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
+    # Before the limit, which is that of the BLAS libraries loaded by then.
+    rule = compiled_estimator(estimator) if s.accelerator else estimator
     from threadpoolctl import threadpool_limits
 
     largest = max(view.size for view in vae.parameters.values())
     threads = 1 if s.batch_size * largest < _SMALL else None
     with _claimed(output), threadpool_limits(threads, "blas"):
-        rule = compiled_estimator(estimator) if s.accelerator else estimator
         history = _fit(s, fast, data, rule, optimizer, progress)
         trained = time.perf_counter() - start
         summary = evaluate(fast, data, s.eval_importance, s.seed, s.test_rows)

@@ -15,8 +15,7 @@ BLAS, and all that is between two products is one pass, on one core:
 
 The estimators take networks of any depth with tanh, relu or softplus, and the Bernoulli, Binomial
 and Gaussian likelihoods, in float32 and float64; other models they compute by NumPy.
-`compiled(vae)`
-is for evaluation, and for other estimators.
+`compiled(vae)` is for evaluation, and for other estimators.
 
 Nothing here is used unless it is asked for. The first step compiles, which takes about ten
 seconds; Numba keeps the result on disk beside these files, or in the folder NUMBA_CACHE_DIR.
