@@ -30,6 +30,7 @@ from numpyvae import VAE, datasets, importance_log_likelihood
 from numpyvae.bounds import simulate
 from numpyvae.bounds.streams import decoder_megabytes, rows_in_cache
 from numpyvae.support.parallel import over_cores
+from numpyvae.support.statistics import mean_and_error, plus_minus
 
 Contestant = Callable[[np.ndarray, int], np.ndarray]
 
@@ -226,10 +227,10 @@ def main(argv: list[str] | None = None) -> None:
             "ratio_to_products": median(floors),
         }
         if name in LIBRARIES:
-            apart = values[name] - values["numpyvae"]
-            error = apart.std() / math.sqrt(len(x))
-            if abs(apart.mean()) > 5 * error + 1e-4:
-                sys.exit(f"{name}: L_{K} is {apart.mean():.3f} ± {error:.3f} nats from numpyvae's")
+            apart, error = mean_and_error(values[name] - values["numpyvae"])
+            if abs(apart) > 5 * error + 1e-4:
+                how_far = plus_minus(apart, error, 3)
+                sys.exit(f"{name}: L_{K} is {how_far} nats from numpyvae's")
             report[name]["log_likelihood"] = float(values[name].mean())
             report[name]["peak_megabytes"] = peaks[name]
     if args.json:

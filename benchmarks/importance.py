@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 
@@ -30,6 +29,7 @@ from numpyvae.command.preparation import prepare
 from numpyvae.core.likelihoods import parse_likelihood
 from numpyvae.diagnostics import active_units
 from numpyvae.estimators import make_estimator
+from numpyvae.support.statistics import mean_and_error
 
 RULES = [("sgvb-b", 1), ("iwae", 5), ("dreg", 5), ("iwae", 50), ("dreg", 50)]
 
@@ -69,8 +69,7 @@ def table(rows: list[dict]) -> list[dict]:
     result = []
     for (estimator, K), runs in by_rule.items():
         log_p = np.array([row["log_p"] for row in runs])
-        gain = log_p - base
-        spread = gain.std(ddof=1) / math.sqrt(len(gain)) if len(gain) > 1 else math.nan
+        gain, error = mean_and_error(log_p - base)
         means = {k: float(np.mean([row[k] for row in runs])) for k in ("elbo", "active_units")}
         result.append(
             {
@@ -78,8 +77,8 @@ def table(rows: list[dict]) -> list[dict]:
                 "K": K,
                 "log_p": float(log_p.mean()),
                 **means,
-                "gain": float(gain.mean()),
-                "gain_se": float(spread),
+                "gain": gain,
+                "gain_se": error,
                 "seconds": float(np.median([row["seconds"] for row in runs])),
             }
         )

@@ -3,8 +3,8 @@
     sphinx-build -n -W docs docs/_build/html                     everything, tutorials executed
     sphinx-build -n -W -D plot_gallery=0 docs docs/_build/html   without executing them
 
-What the pages load lies in the site itself: the mathematics is set by a copy of MathJax that
-`fetch_mathjax.py` brings when the site is built, and nothing is fetched while it is read.
+The pages load only files of the site, so they can be read offline. The formulas are drawn by
+MathJax; `fetch_mathjax.py` downloads a copy of it when the site is built.
 """
 
 import sys
@@ -48,7 +48,7 @@ myst_update_mathjax = False
 
 # Docstrings
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # types stand in the docstrings, with their shapes
+autodoc_typehints = "none"  # the docstrings contain types and shapes
 numpydoc_show_class_members = False
 viewcode_line_numbers = True
 
@@ -79,10 +79,14 @@ html_static_path = ["_static", "_build/generated/static"]
 html_css_files = ["site.css"]
 templates_path = ["_templates"]
 html_copy_source = False
-html_show_search_summary = False  # it would fetch pages, which a browser forbids to file://
+html_show_search_summary = (
+    False  # it would load pages by a script, which browsers forbid for file://
+)
 html_show_sphinx = False
 # No sidebar where a page has no others beside it; the notes need the width for two columns.
-html_sidebars = {page: [] for page in ("index", "notes/*", "faq", "results", "architecture")}
+html_sidebars = {
+    page: [] for page in ("index", "notes/*", "faq", "results", "architecture", "own-data")
+}
 html_context = {
     "default_mode": "auto",
     "notes_pages": [
@@ -110,7 +114,7 @@ html_theme_options = {
         **{page: [] for page in ("index", "notes/*")},
         **{
             page: ["page-toc"]
-            for page in ("faq", "results", "architecture", "api/*", "tutorials/*")
+            for page in ("faq", "results", "architecture", "own-data", "api/*", "tutorials/*")
         },
     },
     "footer_start": ["copyright"],

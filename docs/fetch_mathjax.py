@@ -1,7 +1,7 @@
-"""Bring MathJax into the site when it is built, so that reading it needs no network.
+"""Download MathJax when the site is built, so that no network is needed to read the site.
 
-It comes from MathJax's npm package, in one pinned version, and is checked by its SHA-256. One file
-holds all the site needs: the TeX reader, the SVG writer and the fonts as paths.
+It is taken from the npm package of MathJax, in a fixed version, and verified by its SHA-256. One
+file contains all that the site needs: the TeX input, the SVG output and the fonts as paths.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
 
 
 def fetch(folder: Path) -> Path:
-    """Return the script in `folder`, which is filled if it is not there yet."""
+    """Return the path of the script in `folder`; download it if it is missing."""
     script = folder / SCRIPT
     if script.exists() and _sha256(script) == SHA256:
         return script
     if (npm := shutil.which("npm")) is None:
         raise OSError(
-            f"npm: expected it on the path, to bring {PACKAGE}; install Node.js with npm, or put "
+            f"npm: expected this program, to download {PACKAGE}; install Node.js with npm, or put "
             f"{SCRIPT} of that package into {folder}"
         )
     with tempfile.TemporaryDirectory() as scratch:

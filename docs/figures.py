@@ -1,4 +1,4 @@
-"""The figures of the site, each a function of a `Look`, in a light and a dark version.
+"""The figures of the site. Each is a function of a `Palette`; there is a light and a dark version.
 
     python docs/figures.py               write the figure of the README, docs/computation.svg
     python docs/figures.py FOLDER        write all figures as SVG files
@@ -26,26 +26,26 @@ from numpyvae import Adam, cosine_schedule, datasets, plotting
 from numpyvae.exact import Gaussian, LinearGaussian, ppca_maximum_likelihood
 from numpyvae.inference import variational_em
 
-__all__ = ["DARK", "DRAWINGS", "LIGHT", "README_PICTURE", "Look", "draw", "draw_for_readme"]
+__all__ = ["DARK", "DRAWINGS", "LIGHT", "README_PICTURE", "Palette", "draw", "draw_for_readme"]
 
 README_PICTURE = Path(__file__).with_name("computation.svg")
 
 
 @dataclass(frozen=True)
-class Look:
+class Palette:
     """Colors of text, background, observed variables, and the two sets of parameters."""
 
     name: str
-    ink: str
-    faint: str
-    ground: str
-    seen: str
+    text: str
+    muted: str
+    background: str
+    observed: str
     phi: str
     theta: str
 
 
-LIGHT = Look("light", "#1f2328", "#656d76", "#ffffff", "#d8dee4", "#0a58b0", "#a33b00")
-DARK = Look("dark", "#e6edf3", "#9ea7b3", "#14181e", "#3d444d", "#79b8ff", "#ffa657")
+LIGHT = Palette("light", "#1f2328", "#656d76", "#ffffff", "#d8dee4", "#0a58b0", "#a33b00")
+DARK = Palette("dark", "#e6edf3", "#9ea7b3", "#14181e", "#3d444d", "#79b8ff", "#ffa657")
 
 Node = tuple[float, float]
 
@@ -81,61 +81,66 @@ def _arrow(ax, tail: Node, head: Node, color: str, *, dashed=False, gap=0.36, be
     )
 
 
-def _plate_model(look: Look, *, with_q: bool) -> Figure:
+def _plate_model(palette: Palette, *, with_q: bool) -> Figure:
     figure, ax = _figure(5.2, 3.2)
     z, x, theta, phi = (2.6, 2.3), (2.6, 1.0), (4.5, 1.65), (0.7, 1.65)
     plate = FancyBboxPatch(
         (1.55, 0.35), 2.1, 2.55, boxstyle="round,pad=0,rounding_size=0.12",
-        fill=False, edgecolor=look.faint, linewidth=1.4,
+        fill=False, edgecolor=palette.muted, linewidth=1.4,
     )  # fmt: skip
     ax.add_patch(plate)
-    ax.text(3.55, 0.47, "$N$", ha="right", va="bottom", fontsize=17, color=look.ink)
-    for at, name, seen in ((z, "z", False), (x, "x", True)):
-        color = look.seen if seen else look.ground
-        ax.add_patch(Circle(at, 0.32, facecolor=color, edgecolor=look.ink, linewidth=1.8))
+    ax.text(3.55, 0.47, "$N$", ha="right", va="bottom", fontsize=17, color=palette.text)
+    for at, name, observed in ((z, "z", False), (x, "x", True)):
+        color = palette.observed if observed else palette.background
+        ax.add_patch(Circle(at, 0.32, facecolor=color, edgecolor=palette.text, linewidth=1.8))
         ax.text(
-            *at, rf"$\mathbf{{{name}}}$", ha="center", va="center", fontsize=19, color=look.ink
+            *at, rf"$\mathbf{{{name}}}$", ha="center", va="center", fontsize=19, color=palette.text
         )
-    ax.text(*theta, r"$\theta$", ha="center", va="center", fontsize=21, color=look.theta)
-    _arrow(ax, z, x, look.theta)
-    _arrow(ax, theta, z, look.theta)
-    _arrow(ax, theta, x, look.theta)
+    ax.text(*theta, r"$\theta$", ha="center", va="center", fontsize=21, color=palette.theta)
+    _arrow(ax, z, x, palette.theta)
+    _arrow(ax, theta, z, palette.theta)
+    _arrow(ax, theta, x, palette.theta)
     if with_q:
-        ax.text(*phi, r"$\varphi$", ha="center", va="center", fontsize=21, color=look.phi)
-        _arrow(ax, phi, z, look.phi, dashed=True)
-        _arrow(ax, (2.34, 1.2), (2.34, 2.1), look.phi, dashed=True, bend=-0.7, gap=0.0)
+        ax.text(*phi, r"$\varphi$", ha="center", va="center", fontsize=21, color=palette.phi)
+        _arrow(ax, phi, z, palette.phi, dashed=True)
+        _arrow(ax, (2.34, 1.2), (2.34, 2.1), palette.phi, dashed=True, bend=-0.7, gap=0.0)
     return figure
 
 
-def graphical_model(look: Look) -> Figure:
+def graphical_model(palette: Palette) -> Figure:
     """Draw the notes' Figure 1: x is observed N times, z is latent, and both depend on θ."""
-    return _plate_model(look, with_q=False)
+    return _plate_model(palette, with_q=False)
 
 
-def both_models(look: Look) -> Figure:
+def both_models(palette: Palette) -> Figure:
     """Draw the model of section 3.7: the generative model and the encoder q_φ(z|x)."""
-    return _plate_model(look, with_q=True)
+    return _plate_model(palette, with_q=True)
 
 
 # The computation
 
 
-def computation(look: Look) -> Figure:
+def computation(palette: Palette) -> Figure:
     """Draw the computation from x to the ELBO, and the gradient back through the same boxes."""
     figure, ax = _figure(6.9, 4.5)
     boxes = {
-        "x": ((0.75, 3.7), (0.9, 0.62), r"$\mathbf{x}$", look.ink),
-        "encoder": ((2.55, 3.7), (1.5, 0.62), "encoder $\\varphi$", look.phi),
-        "q": ((4.95, 3.7), (1.75, 0.62), r"$\mu,\ \log\,\sigma^2$", look.phi),
-        "z": ((4.95, 2.25), (1.75, 0.62), r"$\mathbf{z} = \mu + \sigma\,\varepsilon$", look.ink),
-        "decoder": ((2.55, 2.25), (1.5, 0.62), r"decoder $\theta$", look.theta),
+        "x": ((0.75, 3.7), (0.9, 0.62), r"$\mathbf{x}$", palette.text),
+        "encoder": ((2.55, 3.7), (1.5, 0.62), "encoder $\\varphi$", palette.phi),
+        "q": ((4.95, 3.7), (1.75, 0.62), r"$\mu,\ \log\,\sigma^2$", palette.phi),
+        "z": (
+            (4.95, 2.25),
+            (1.75, 0.62),
+            r"$\mathbf{z} = \mu + \sigma\,\varepsilon$",
+            palette.text,
+        ),
+        "decoder": ((2.55, 2.25), (1.5, 0.62), r"decoder $\theta$", palette.theta),
         "logp": (
             (2.55, 0.8),
             (1.9, 0.62),
             r"$\log\, p_\theta(\mathbf{x}|\mathbf{z})$",
-            look.theta,
+            palette.theta,
         ),
-        "elbo": ((4.95, 0.8), (1.75, 0.62), "ELBO", look.ink),
+        "elbo": ((4.95, 0.8), (1.75, 0.62), "ELBO", palette.text),
     }
     for (cx, cy), (w, h), text, color in boxes.values():
         ax.add_patch(
@@ -144,12 +149,12 @@ def computation(look: Look) -> Figure:
                 w,
                 h,
                 boxstyle="round,pad=0,rounding_size=0.1",
-                facecolor=look.ground,
+                facecolor=palette.background,
                 edgecolor=color,
                 linewidth=1.8,
             )
         )
-        ax.text(cx, cy, text, ha="center", va="center", fontsize=14, color=look.ink)
+        ax.text(cx, cy, text, ha="center", va="center", fontsize=14, color=palette.text)
 
     def edge(name, dx, dy):
         (cx, cy), (w, h), _, _ = boxes[name]
@@ -160,9 +165,9 @@ def computation(look: Look) -> Figure:
         (dx, dy) = side
         a, b = edge(tail, dx, dy), edge(head, -dx, -dy)
         shift = 0.13 * np.array([abs(dy), abs(dx)])
-        _arrow(ax, a + shift, b + shift, look.ink, gap=0.05)
+        _arrow(ax, a + shift, b + shift, palette.text, gap=0.05)
         if back:
-            _arrow(ax, b - shift, a - shift, look.faint, gap=0.05, dashed=True)
+            _arrow(ax, b - shift, a - shift, palette.muted, gap=0.05, dashed=True)
 
     join("x", "encoder", (1, 0), back=False)
     join("encoder", "q", (1, 0))
@@ -171,11 +176,11 @@ def computation(look: Look) -> Figure:
     join("decoder", "logp", (0, -1))
     join("logp", "elbo", (1, 0))
     # log p(x|z) also depends on x directly.
-    ax.plot([0.75, 0.75], [3.34, 0.8], color=look.ink, lw=1.8)
-    _arrow(ax, (0.75, 0.8), (1.55, 0.8), look.ink, gap=0.0)
+    ax.plot([0.75, 0.75], [3.34, 0.8], color=palette.text, lw=1.8)
+    _arrow(ax, (0.75, 0.8), (1.55, 0.8), palette.text, gap=0.0)
     # The KL depends on q and not on z, so its arrows connect q and the ELBO directly.
     right = edge("q", 1, 0)[0] + 0.28
-    for offset, color, dashed in ((0.0, look.ink, False), (0.22, look.faint, True)):
+    for offset, color, dashed in ((0.0, palette.text, False), (0.22, palette.muted, True)):
         x0, top, bottom = right + offset, 3.7 - offset / 2, 0.8 + offset / 2
         ends = edge("q", 1, 0)[0], edge("elbo", 1, 0)[0]
         path = [
@@ -189,22 +194,28 @@ def computation(look: Look) -> Figure:
             path = path[::-1]
         ax.plot(*zip(*path), color=color, lw=1.8, ls=(0, (4, 2.5)) if dashed else "-")
         _arrow(ax, path[-2], path[-1], color, gap=0.0)
-    ax.text(right + 0.1, 1.52, "$-$KL", ha="left", va="center", fontsize=13, color=look.ink)
+    ax.text(right + 0.1, 1.52, "$-$KL", ha="left", va="center", fontsize=13, color=palette.text)
     ax.text(
-        3.72, 2.98, r"noise $\varepsilon$", ha="right", va="center", fontsize=13, color=look.ink
+        3.72,
+        2.98,
+        r"noise $\varepsilon$",
+        ha="right",
+        va="center",
+        fontsize=13,
+        color=palette.text,
     )
-    _arrow(ax, (3.75, 2.93), (4.35, 2.6), look.ink, gap=0.04)
-    _arrow(ax, (0.2, 0.34), (0.85, 0.34), look.ink, gap=0.0)
-    ax.text(0.95, 0.34, "value", va="center", fontsize=12, color=look.ink)
-    _arrow(ax, (0.85, 0.1), (0.2, 0.1), look.faint, gap=0.0, dashed=True)
-    ax.text(0.95, 0.1, "gradient", va="center", fontsize=12, color=look.faint)
+    _arrow(ax, (3.75, 2.93), (4.35, 2.6), palette.text, gap=0.04)
+    _arrow(ax, (0.2, 0.34), (0.85, 0.34), palette.text, gap=0.0)
+    ax.text(0.95, 0.34, "value", va="center", fontsize=12, color=palette.text)
+    _arrow(ax, (0.85, 0.1), (0.2, 0.1), palette.muted, gap=0.0, dashed=True)
+    ax.text(0.95, 0.1, "gradient", va="center", fontsize=12, color=palette.muted)
     return figure
 
 
 # Plots of results that the pages compute
 
 
-def _axes(look: Look, width: float, height: float, columns: int = 1):
+def _axes(palette: Palette, width: float, height: float, columns: int = 1):
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, columns)
     for ax in np.atleast_1d(axes):
@@ -223,27 +234,29 @@ def _plane() -> numpyvae.VAE:
     return vae
 
 
-def manifold(look: Look) -> Figure:
+def manifold(palette: Palette) -> Figure:
     """Plot decoded points of a two-dimensional latent space (Kingma & Welling 2013, Figure 4)."""
     figure = Figure(figsize=(4.2, 4.2))
     ax = figure.add_axes((0, 0, 1, 1))
     plotting.plot_manifold(_plane(), (8, 8), ax=ax, n=12)
-    ink = mpl.colors.LinearSegmentedColormap.from_list("ink", [look.ground, look.ink])
+    shades = mpl.colors.LinearSegmentedColormap.from_list(
+        "shades", [palette.background, palette.text]
+    )
     for image in ax.images:
-        image.set(cmap=ink, interpolation="nearest")
+        image.set(cmap=shades, interpolation="nearest")
     ax.axis("off")
     ax.set_title("")
     return figure
 
 
-def cost(look: Look) -> Figure:
+def cost(palette: Palette) -> Figure:
     """Plot the cost of log p(x) of a digit, on a grid and by draws from the prior, against J."""
     latents, grid, draws = cost_table()
-    figure, ax = _axes(look, 6.0, 3.4)
-    ax.semilogy(latents, grid, "o-", color=look.phi, label="equally spaced grid")
-    ax.semilogy(latents, draws, "s-", color=look.theta, label="draws from the prior")
+    figure, ax = _axes(palette, 6.0, 3.4)
+    ax.semilogy(latents, grid, "o-", color=palette.phi, label="equally spaced grid")
+    ax.semilogy(latents, draws, "s-", color=palette.theta, label="draws from the prior")
     ax.semilogy(
-        latents, np.ones(len(latents)), "^-", color=look.faint, label="draws from the posterior"
+        latents, np.ones(len(latents)), "^-", color=palette.muted, label="draws from the posterior"
     )
     ax.set(xlabel="number of latents J", ylabel="evaluations of p(x|z)", xticks=latents)
     ax.legend(frameon=False)
@@ -264,13 +277,13 @@ def cost_table(latents=(1, 2, 4, 8, 16, 32)):
         model = ppca_maximum_likelihood(x, J)
         posterior = model.posterior(x[:1])
         sd = np.sqrt(np.diagonal(posterior.cov))
-        n = next(n for n in range(2, 10_000) if _lattice_error(posterior.mean[0], sd, n) < 0.1)
+        n = next(n for n in range(2, 10_000) if _grid_error(posterior.mean[0], sd, n) < 0.1)
         grid.append(float(n) ** J)
         draws.append(float(np.exp(_log_square(model, x[:1]))[0] - 1) / 0.1**2)
     return latents, grid, draws
 
 
-def _lattice_error(mean, sd, n: int) -> float:
+def _grid_error(mean, sd, n: int) -> float:
     """Return a bound of the error of log p̂(x) on a grid with n points per axis on [−5, 5]^J.
 
     The bound is the sum over j of the absolute errors of the one-dimensional sums.
@@ -291,22 +304,22 @@ def _log_square(model: LinearGaussian, x) -> np.ndarray:
     return log_constant + narrow.log_evidence(x) - 2 * model.log_evidence(x)
 
 
-def two_gaps(look: Look) -> Figure:
+def two_gaps(palette: Palette) -> Figure:
     """Plot the best diagonal q for a diagonal posterior and for a correlated posterior."""
-    figure, axes = _axes(look, 6.4, 3.2, columns=2)
+    figure, axes = _axes(palette, 6.4, 3.2, columns=2)
     x = np.array([[1.0, 0.6]])
     for ax, W in zip(axes, ([[1.5, 0.0], [0.0, 1.5]], [[1.5, 1.2], [1.2, 1.5]])):
         model = LinearGaussian(W, [0.0, 0.0], 1.0)
         posterior, q = model.posterior(x), model.best_diagonal(x)
-        for density, color, style in ((posterior, look.theta, "-"), (q, look.phi, "--")):
+        for density, color, style in ((posterior, palette.theta, "-"), (q, palette.phi, "--")):
             z1, z2, p = _on_a_grid(density)
             ax.contour(z1, z2, p, 4, colors=color, linestyles=style)
         gap = model.log_evidence(x) - model.elbo_kl_form(x, q)
-        ax.set_title(f"gap {abs(gap[0]):.2f} nats", color=look.ink)
+        ax.set_title(f"gap {abs(gap[0]):.2f} nats", color=palette.text)
         ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     handles = [
-        mpl.lines.Line2D([], [], color=look.theta, label="posterior"),
-        mpl.lines.Line2D([], [], color=look.phi, ls="--", label="best diagonal q"),
+        mpl.lines.Line2D([], [], color=palette.theta, label="posterior"),
+        mpl.lines.Line2D([], [], color=palette.phi, ls="--", label="best diagonal q"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -318,20 +331,20 @@ def _on_a_grid(density: Gaussian):
     return z1, z2, np.exp(density.log_pdf(z)).reshape(z1.shape)
 
 
-def em_steps(look: Look) -> Figure:
+def em_steps(palette: Palette) -> Figure:
     """Plot the ELBO after each half-step of variational EM, and log p(x) of the final model."""
     x = em_data()
     vae = numpyvae.VAE(5, 1, (), likelihood="gaussian:learned", dtype="float64")
     _, steps = variational_em(vae, x, rounds=12)
-    figure, ax = _axes(look, 6.0, 3.2)
+    figure, ax = _axes(palette, 6.0, 3.2)
     elbos = np.array([step.elbo for step in steps])
-    ax.plot(1 + np.arange(len(elbos)), elbos, color=look.faint, lw=1)
-    for half, color, mark in (("phi", look.phi, "o"), ("theta", look.theta, "s")):
+    ax.plot(1 + np.arange(len(elbos)), elbos, color=palette.muted, lw=1)
+    for half, color, mark in (("phi", palette.phi, "o"), ("theta", palette.theta, "s")):
         at = [i for i, step in enumerate(steps) if step.half == half]
         name = "after variational inference (φ)" if half == "phi" else "after the M-step (θ)"
         ax.plot(1 + np.array(at), elbos[at], mark, color=color, label=name)
     evidence = LinearGaussian.from_vae(vae).log_evidence(x).mean()
-    ax.axhline(evidence, color=look.ink, lw=1, ls=":", label="log p(x) of the final model")
+    ax.axhline(evidence, color=palette.text, lw=1, ls=":", label="log p(x) of the final model")
     ax.set(xlabel="half-step", ylabel="ELBO (nats per datapoint)")
     ax.legend(frameon=False)
     return figure
@@ -343,31 +356,32 @@ def em_data() -> np.ndarray:
     return LinearGaussian(W, np.zeros(5), 0.3).sample(200, seed=1)
 
 
-DRAWINGS: dict[str, Callable[[Look], Figure]] = {
+DRAWINGS: dict[str, Callable[[Palette], Figure]] = {
     f.__name__: f
     for f in (graphical_model, both_models, computation, manifold, cost, two_gaps, em_steps)
 }
 
 
-def draw(name: str, folder: Path, looks=(LIGHT, DARK)) -> None:
+def draw(name: str, folder: Path, palettes=(LIGHT, DARK)) -> None:
     """Write one figure as NAME-light.svg and NAME-dark.svg."""
-    for look in looks:
-        _write(name, look, folder / f"{name}-{look.name}.svg", transparent=True)
+    for palette in palettes:
+        _write(name, palette, folder / f"{name}-{palette.name}.svg", transparent=True)
 
 
 def draw_for_readme(path: Path = README_PICTURE) -> None:
     """Write the computation with a background color: a README is shown on light and dark pages."""
-    _write("computation", LIGHT, path, facecolor=LIGHT.ground)
+    _write("computation", LIGHT, path, facecolor=LIGHT.background)
 
 
-def _write(name: str, look: Look, path: Path, **settings) -> None:
+def _write(name: str, palette: Palette, path: Path, **settings) -> None:
     style = {
         "svg.hashsalt": "numpyvae", "font.size": 12, "mathtext.fontset": "cm",
-        "text.color": look.ink, "axes.labelcolor": look.ink, "axes.edgecolor": look.faint,
-        "xtick.color": look.ink, "ytick.color": look.ink, "axes.facecolor": "none",
+        "text.color": palette.text, "axes.labelcolor": palette.text,
+        "axes.edgecolor": palette.muted,
+        "xtick.color": palette.text, "ytick.color": palette.text, "axes.facecolor": "none",
     }  # fmt: skip
     with mpl.rc_context(style):
-        figure = DRAWINGS[name](look)
+        figure = DRAWINGS[name](palette)
         figure.savefig(path, dpi=200, metadata={"Date": None, "Creator": None}, **settings)
 
 

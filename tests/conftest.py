@@ -1,4 +1,4 @@
-"""What the tests share: Hypothesis settings, small models, and data that each likelihood takes."""
+"""Shared by the tests: Hypothesis settings, small models, and data for each likelihood."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpyvae.core.parameters import Parameters
 from numpyvae.support import registry
 from numpyvae.support.registry import ACTIVATIONS
 
-# Small products: a second BLAS thread costs more than it gives, most of all on a busy machine.
+# The products are small: a second BLAS thread makes them slower, mostly on a busy machine.
 threadpool_limits(1, "blas")
 
 hypothesis.settings.register_profile("local", deadline=None)
@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 @pytest.fixture(autouse=True, scope="session")
 def empty_gradients_contain_nan():
-    """Fill with NaN what a pullback must write: what it leaves out cannot pass for a number."""
+    """Fill with NaN the arrays that a pullback must write, so that a missing entry is detected."""
     empty_gradient = Parameters.empty_gradient
 
     @functools.wraps(empty_gradient)
@@ -42,7 +42,7 @@ def empty_gradients_contain_nan():
 
 @pytest.fixture(autouse=True)
 def registries_stay_as_they_are():
-    """Forget what a test, or an example on a page, has registered."""
+    """Remove the parts that a test, or an example on a page, has registered."""
     before = [(table, dict(table)) for table in (ACTIVATIONS, registry.LIKELIHOODS)]
     yield
     for table, entries in before:
@@ -52,7 +52,7 @@ def registries_stay_as_they_are():
 
 @pytest.fixture(autouse=True)
 def close_figures():
-    """Leave no figure to the next test, whoever drew it: a test, an example in a docstring."""
+    """Close all figures after each test, also those of examples in docstrings."""
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
@@ -89,3 +89,8 @@ def noise(n_samples, n_rows=4, latent_dim=2, seed=0):
 def likelihood(request):
     """Each likelihood by its name."""
     return request.param
+
+
+def apart(x):
+    """Return the rows, moved apart by 1e-9: equal rows then have draws of their own."""
+    return x - np.sign(x - 0.5) * 1e-9 * np.arange(len(x))[:, None]

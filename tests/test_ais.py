@@ -52,7 +52,7 @@ def log_evidence(vae, x):
 
 
 def shifted(vae):
-    """Spoil the encoder: q is off by one σ and twice too wide."""
+    """Change the encoder: q is shifted by one σ and twice as wide."""
     J = vae.latent_dim
     bias = vae.parameters["encoder.b0"]
     bias[:J] += np.exp(0.5 * bias[J:])
@@ -82,9 +82,10 @@ def test_weights_average_to_the_evidence_and_to_its_inverse(initial, n_chains):
     )
     assert abs(standard_errors(np.exp(bounds.log_lower - exact) - 1)) < 4
     assert abs(standard_errors(np.exp(exact - bounds.log_upper) - 1)) < 4
-    # And they are bounds: strictly, since few temperatures leave the weights some spread.
-    assert standard_errors(bounds.log_lower - exact) < -3
-    assert standard_errors(bounds.log_upper - exact) > 3
+    # The inequalities are strict: with few temperatures the weights vary.
+    few = annealed_log_likelihood(vae, x, 1, n_chains, initial=initial, posterior=z, seed=1)
+    assert standard_errors(few.log_lower - exact) < -3
+    assert standard_errors(few.log_upper - exact) > 3
 
 
 def test_at_the_exact_posterior_every_weight_is_the_evidence():
@@ -102,14 +103,14 @@ def test_without_intermediate_temperatures_it_is_importance_sampling():
     vae = shifted(linear(2, 5))
     x, _ = simulate(vae, 4)
     bounds = annealed_log_likelihood(vae, x, n_chains=200, temperatures=[0, 1], seed=3)
-    eps = RowStreams(3, Purpose.ANNEAL_FORWARD, slice(0, 4), 200, 2, vae.dtype).normal()
+    eps = RowStreams(3, Purpose.ANNEAL_FORWARD, x, 200, 2, vae.dtype).normal()
     log_w = log_weights(vae, x, *vae.encode(x), eps)
     expected = np.log(np.exp(log_w - log_w.max()).mean(axis=0)) + log_w.max()
     np.testing.assert_allclose(bounds.log_lower, expected, rtol=1e-12)
     assert bounds.n_temperatures == 0
 
 
-def test_a_schedule_takes_the_place_of_a_count():
+def test_given_temperatures_replace_their_number():
     # kills: `temperatures` that are read by one function alone, or beside the count
     vae = shifted(linear(2, 5))
     counted = sandwich(vae, 4, 7, 3, seed=1)
@@ -122,7 +123,7 @@ def test_a_schedule_takes_the_place_of_a_count():
 @pytest.mark.parametrize("initial", ["prior", "encoder"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_gradient_along_the_path(likelihood, initial):
-    """Kills a wrong sign or factor in ∇ log f_β; the complex step is the judge."""
+    """Kills a wrong sign or factor in ∇ log f_β, by comparison with the complex step."""
     vae = VAE(5, 2, (4,), likelihood=likelihood, dtype="float64", init=0.4)
     x, _ = simulate(vae, 3)
     path = Path(vae, x, initial)
@@ -153,7 +154,7 @@ def test_the_gradient_along_the_path(likelihood, initial):
 # The bounds.
 
 
-def test_the_sandwich_holds_the_exact_evidence_within_a_hundredth():
+def test_the_sandwich_contains_the_exact_evidence_within_a_hundredth():
     """Kills anything that loosens the bounds: J = 10, D = 64, 1000 intermediate distributions."""
     vae = linear(10, 64)
     x, z = simulate(vae, 40)
@@ -168,7 +169,7 @@ def test_the_sandwich_holds_the_exact_evidence_within_a_hundredth():
 
 
 def test_more_temperatures_tighten_both_bounds():
-    """Kills chains that never move, or that move at the wrong temperature."""
+    """Kills chains that do not move, or that move at the wrong temperature."""
     vae = linear(4, 12)
     x, z = simulate(vae, 150)
     few, many = (
@@ -180,7 +181,7 @@ def test_more_temperatures_tighten_both_bounds():
     assert standard_errors(few.log_upper - many.log_upper) > 5
 
 
-def test_the_sandwich_closes_on_digits():
+def test_the_sandwich_is_narrow_on_digits():
     """Kills a float32 path that rounds its weights away: a trained digit model, in both modes."""
     vae = VAE(64, 8, (128,))
     assert vae.dtype == np.float32
@@ -197,11 +198,11 @@ def test_the_sandwich_closes_on_digits():
     difference = other.log_lower - bounds.log_lower[:25]
     assert abs(difference.mean()) < 0.3
     assert standard_errors(difference) < 4
-    assert "a lower bound alone" in str(other)
+    assert "no upper bound" in str(other)
 
 
 def test_simulated_latents_belong_to_their_data():
-    """Kills z of another row, or of another draw, handed out with x."""
+    """Kills z of another row, or of another draw, returned with x."""
     vae = linear(3, 8, scale=1.0)
     x, z = simulate(vae, 2000, seed=4)
     residual = x - vae.decode(z)
@@ -214,7 +215,7 @@ def test_simulated_latents_belong_to_their_data():
 # What the result may and may not depend on.
 
 
-def test_a_datapoint_does_not_feel_its_company_or_the_memory():
+def test_a_datapoint_does_not_depend_on_the_other_rows_or_the_memory():
     """Kills draws or steps shared by rows, and blocks that are dropped or repeat one another."""
     vae = linear(3, 7)
     x, z = simulate(vae, 9)
@@ -225,16 +226,20 @@ def test_a_datapoint_does_not_feel_its_company_or_the_memory():
     other = annealed_log_likelihood(vae, changed, 20, 4, posterior=z, seed=6)
     for name in ("log_lower", "log_upper", "acceptance"):
         a, b, c = (getattr(bounds, name) for bounds in (whole, part, other))
-        np.testing.assert_allclose(b, a, rtol=1e-9)
+        # A step that is too long, in the search for a good one, multiplies the rounding errors of
+        # the trajectory: up to 1e-7 is left of them on some processors. Other draws differ by 0.1.
+        np.testing.assert_allclose(b, a, rtol=1e-6)
         np.testing.assert_allclose(c[:4], a[:4], rtol=1e-9)
         assert not np.isclose(c[4:], a[4:], rtol=1e-6).any()
 
 
-def test_equal_rows_and_other_seeds_have_draws_of_their_own():
+def test_nearly_equal_rows_and_different_seeds_have_different_draws():
     """Kills one stream for all rows, a seed that is ignored, and hidden state between calls."""
     vae = linear(3, 7)
     x, z = (np.repeat(a, 6, axis=0) for a in simulate(vae, 1))
+    x += 1e-9 * np.arange(6)[:, None]  # equal but for the draws
     a, b, c = (annealed_log_likelihood(vae, x, 10, 2, posterior=z, seed=s) for s in (0, 0, 1))
+    assert np.ptp(a.log_lower) > 1e-3
     assert np.unique(a.log_lower).size == 6
     assert np.unique(a.log_upper).size == 6
     np.testing.assert_array_equal(a.log_lower, b.log_lower)
@@ -272,7 +277,7 @@ def test_the_memory_stays_within_the_budget(vae):
     assert peaks[1] > 3 * budget  # and the budget is used
 
 
-def test_a_float32_model_is_asked_in_float32(monkeypatch):
+def test_a_float32_model_gets_float32(monkeypatch):
     """Kills a silent change of precision, which would double time and memory."""
     vae = VAE(6, 2, (4,))
     x, z = simulate(vae, 3)
@@ -315,7 +320,7 @@ def test_progress_counts_every_move(posterior, monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-# The steps, from the pilot.
+# The step sizes from the pilot run.
 
 
 def test_the_step_is_interpolated_on_its_logarithm():
@@ -334,7 +339,7 @@ def test_acceptance_is_averaged_over_the_moves_that_are_made():
     # kills: a sum over n temperatures divided by n + 2, or by the chains once more
     vae = linear(2, 4)
     x, _ = simulate(vae, 3)
-    path, draws = Path(vae, x, "encoder"), RowStreams(0, 1, slice(0, 3), 5, 2, vae.dtype)
+    path, draws = Path(vae, x, "encoder"), RowStreams(0, 1, x, 5, 2, vae.dtype)
     tiny = annealing.Steps(np.array([0.5]), np.full((1, 3), -20.0))  # always accepted
     betas = np.array([0.0, 0.3, 0.6, 1.0])
     point = path.start(0.0, path.draw(draws.normal()))
@@ -361,7 +366,7 @@ def test_acceptance_is_that_of_both_directions(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 1000])
-def test_the_pilot_visits_both_ends_of_the_path(n):
+def test_the_pilot_covers_both_ends_of_the_path(n):
     # kills: a temperature where no move is made, an end whose steps are extrapolated
     betas = sigmoid_temperatures(n)
     chosen = annealing.pilot_betas(betas)
@@ -393,7 +398,7 @@ def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
     x = np.array([[-3.0, 0, 0], [0, 0, 0], [1, 0, 0], [3, 0, 0]])
     path = Path(vae, x, "encoder")
     betas = sigmoid_temperatures(400)
-    draws = (RowStreams(0, i, slice(0, 4), n, 1, vae.dtype) for i, n in ((1, 8), (2, 2000)))
+    draws = (RowStreams(0, i, x, n, 1, vae.dtype) for i, n in ((1, 8), (2, 2000)))
     steps = annealing.tune(path, betas, 3, next(draws), lambda note: None)
     draws = next(draws)
     for beta in betas[[40, 200, -2]]:
@@ -406,7 +411,7 @@ def test_the_pilot_finds_a_step_for_each_datapoint_and_temperature():
         assert 0.5 < acceptance.mean() < 0.8
 
 
-# Temperatures, and what is refused.
+# Temperatures and invalid settings.
 
 
 def test_sigmoid_temperatures():

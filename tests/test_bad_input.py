@@ -1,4 +1,4 @@
-"""Bad input gets one line: what was expected, what came; and nothing has changed."""
+"""Invalid input gives one line: what was expected and what came. The model does not change."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def model(likelihood="bernoulli", dtype="float32"):
 
 
 def refuses(error, call, *words, vae=None):
-    """`call` raises just this kind of error, in one line, and leaves the model as it was."""
+    """Check that `call` raises this type of error, in one line, and does not change the model."""
     before = None if vae is None else vae.parameters.flat.tobytes()
     with pytest.raises(error) as caught:
         call()
@@ -49,7 +49,7 @@ def refuses(error, call, *words, vae=None):
         assert vae.parameters.flat.tobytes() == before
 
 
-# The model, at every door.
+# The model, in every function.
 
 NEED_A_MODEL = {
     "log_joint": lambda vae: log_joint(vae, GOOD, EPS),
@@ -102,15 +102,17 @@ NEED_A_MODEL = {
     ],
     ids=lambda value: type(value).__name__,
 )
-@pytest.mark.parametrize("door", list(NEED_A_MODEL))
-def test_what_is_no_model_is_refused_at_every_door(door, value):
-    # kills: 'str' object has no attribute 'data_dim'
-    refuses(TypeError, lambda: NEED_A_MODEL[door](value), "vae: expected a VAE", "VAE.load(path)")
+@pytest.mark.parametrize("function", list(NEED_A_MODEL))
+def test_every_function_refuses_what_is_not_a_vae(function, value):
+    # kills: the error "'str' object has no attribute 'data_dim'"
+    refuses(
+        TypeError, lambda: NEED_A_MODEL[function](value), "vae: expected a VAE", "VAE.load(path)"
+    )
 
 
-# The data x, at every door.
+# The data x, in every function.
 
-DOORS = {
+FUNCTIONS = {
     "encode": lambda vae, x: vae.encode(x),
     "reconstruct": lambda vae, x: vae.reconstruct(x),
     "elbo": lambda vae, x: elbo(vae, x, EPS),
@@ -125,7 +127,7 @@ DOORS = {
 
 
 def with_one(value, dtype=float):
-    """Good data but for one entry."""
+    """Valid data except for one entry."""
     x = GOOD.astype(dtype)
     x[-1, -1] = value
     return x
@@ -160,15 +162,15 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("what", list(BAD_ROWS))
-@pytest.mark.parametrize("door", list(DOORS))
-def test_bad_rows_at_every_door(door, what):
-    """Kills a door without its check: numpy's own error, or a number where there is none."""
+@pytest.mark.parametrize("function", list(FUNCTIONS))
+def test_every_function_refuses_bad_rows(function, what):
+    """Kills a function without the check: an error of NumPy itself, or a meaningless number."""
     x, error, word = BAD_ROWS[what]
     vae = model()
-    refuses(error, lambda: DOORS[door](vae, x), "x:", word, vae=vae)
+    refuses(error, lambda: FUNCTIONS[function](vae, x), "x:", word, vae=vae)
 
 
-@pytest.mark.parametrize("door", [d for d in DOORS if d not in ("encode", "reconstruct")])
+@pytest.mark.parametrize("function", [d for d in FUNCTIONS if d not in ("encode", "reconstruct")])
 @pytest.mark.parametrize(
     ("likelihood", "x", "words"),
     [
@@ -185,30 +187,30 @@ def test_bad_rows_at_every_door(door, what):
         ("binomial:3", np.vstack([with_one(0.5), 3 * GOOD])[-N - 1 : -1], "0.5"),
     ],
 )
-def test_values_outside_the_support(likelihood, x, words, door):
+def test_values_outside_the_support(likelihood, x, words, function):
     """Kills a cross-entropy of grays 0–255, and a message that hides the value that is wrong."""
     vae = model(likelihood)
-    refuses(ValueError, lambda: DOORS[door](vae, x), "x:", likelihood, words, vae=vae)
+    refuses(ValueError, lambda: FUNCTIONS[function](vae, x), "x:", likelihood, words, vae=vae)
 
 
-@pytest.mark.parametrize("door", list(DOORS))
-def test_values_that_float32_cannot_hold(door):
-    """Kills a silent infinity: 1e300 is finite, but not in the model's dtype."""
+@pytest.mark.parametrize("function", list(FUNCTIONS))
+def test_values_too_large_for_float32(function):
+    """Kills an infinity without an error: 1e300 is finite, but not in the dtype of the model."""
     vae = model("gaussian")
-    refuses(ValueError, lambda: DOORS[door](vae, with_one(1e300)), "x:", "float", vae=vae)
-    assert np.isfinite(DOORS["encode"](model("gaussian", "float64"), with_one(1e300))).all()
+    refuses(ValueError, lambda: FUNCTIONS[function](vae, with_one(1e300)), "x:", "float", vae=vae)
+    assert np.isfinite(FUNCTIONS["encode"](model("gaussian", "float64"), with_one(1e300))).all()
 
 
 def numbers(result):
-    """The arrays in what a door returns."""
+    """The arrays in the result of a function."""
     if isinstance(result, History):
         return (result["elbo"], result["gradient_norm"])
     return result if isinstance(result, tuple) else (result,)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "binomial:3", "gaussian", "gaussian:head"])
-def test_what_is_legitimate_gives_the_numbers_of_the_plain_array(likelihood):
-    """Kills a check that is too strict, and a form that is read as other numbers."""
+def test_other_valid_forms_of_x_give_the_numbers_of_the_plain_array(likelihood):
+    """Kills a check that is too strict, and a form of x that is read as other numbers."""
     vae = model(likelihood, "float64")
     wide = np.zeros((2 * N, 3 * D))
     wide[::2, ::3] = GOOD
@@ -226,10 +228,10 @@ def test_what_is_legitimate_gives_the_numbers_of_the_plain_array(likelihood):
         "Fortran": np.asfortranarray(GOOD),
         "constant column": GOOD,
     }
-    for door in DOORS:
-        expected = DOORS[door](model(likelihood, "float64"), GOOD)
+    for function in FUNCTIONS:
+        expected = FUNCTIONS[function](model(likelihood, "float64"), GOOD)
         for form, x in forms.items():
-            result = DOORS[door](model(likelihood, "float64"), x)
+            result = FUNCTIONS[function](model(likelihood, "float64"), x)
             for a, b in zip(numbers(result), numbers(expected), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12, err_msg=form)
     assert vae.encode(GOOD[:1])[0].shape == (1, J)
@@ -237,8 +239,8 @@ def test_what_is_legitimate_gives_the_numbers_of_the_plain_array(likelihood):
     assert importance_log_likelihood(vae, GOOD[:1], 1).shape == (1,)
 
 
-def test_variational_inference_refuses_what_float32_cannot_hold():
-    # kills: an infinity on the way to the model's dtype, and a q that is not a number
+def test_variational_inference_refuses_values_too_large_for_float32():
+    # kills: an infinity after conversion to the dtype of the model, and a q that is NaN
     vae = model("gaussian")
     call = lambda: inference.variational_inference(vae, with_one(1e300))  # noqa: E731
     refuses(ValueError, call, "x:", "float32", vae=vae)
@@ -251,7 +253,7 @@ def log_weights(vae, x, eps):
     return bounds.log_weights(vae, x, *vae.encode(x), eps)
 
 
-@pytest.mark.parametrize("door", [elbo, elbo_and_grad, elbo_terms, sampled_elbo, log_weights])
+@pytest.mark.parametrize("function", [elbo, elbo_and_grad, elbo_terms, sampled_elbo, log_weights])
 @pytest.mark.parametrize(
     ("eps", "error", "word"),
     [
@@ -270,10 +272,10 @@ def log_weights(vae, x, eps):
         (np.ma.masked_array(EPS, EPS > 0), TypeError, "masked"),
     ],
 )
-def test_bad_noise(eps, error, word, door):
-    """Kills noise that broadcasts: one ε for the whole batch is a classic bug."""
+def test_bad_noise(eps, error, word, function):
+    """Kills noise that is broadcast: one ε for the whole batch is a common bug."""
     vae = model()
-    refuses(error, lambda: door(vae, GOOD, eps), "eps:", word, vae=vae)
+    refuses(error, lambda: function(vae, GOOD, eps), "eps:", word, vae=vae)
 
 
 @pytest.mark.parametrize("name", ["mu", "logvar"])
@@ -331,7 +333,7 @@ WHOLE = [
 @pytest.mark.parametrize(("value", "error"), WHOLE, ids=repr)
 @pytest.mark.parametrize("name", ["data_dim", "latent_dim", "hidden"])
 def test_bad_dimensions_of_a_model(name, value, error):
-    """Kills True as 1, 2.5 as 2 and numpy's own words for an empty layer."""
+    """Kills True read as 1, 2.5 read as 2, and NumPy's own error for an empty layer."""
     if name == "hidden":
         value = (5, value)
     refuses(error, lambda: VAE(**{"data_dim": D, "latent_dim": J} | {name: value}), name)
@@ -382,7 +384,7 @@ def test_bad_dimensions_of_a_model(name, value, error):
     ids=str,
 )
 def test_bad_settings_of_a_model(settings, error):
-    """Kills a setting that is believed, or that falls back to another one."""
+    """Kills a setting that is accepted without a check, or replaced by another one."""
     refuses(error, lambda: VAE(D, J, **settings), next(iter(settings)))
 
 
@@ -402,7 +404,7 @@ PARTS = {
     ],
 )
 def test_bad_counts_in_fit(name, value, error):
-    """Kills zero epochs, half a batch, and a training that has begun before it is refused."""
+    """Kills zero epochs, half a batch, and an error only after training has started."""
     vae, part = model(), PARTS.get(name, lambda value: {name: value})
     call = lambda: fit(vae, GOOD, **{"epochs": 1, "x_valid": GOOD} | part(value))  # noqa: E731
     refuses(error, call, f"{name}:", vae=vae)
@@ -447,7 +449,7 @@ BAD_FIT = [
 
 @pytest.mark.parametrize(("settings", "error", "word"), BAD_FIT, ids=range(len(BAD_FIT)))
 def test_bad_settings_of_fit(settings, error, word):
-    """Kills a setting that fails in the first epoch, or after it, in Python's own words."""
+    """Kills a setting that fails only after training has begun, with an error of Python."""
     vae = model()
     refuses(error, lambda: fit(vae, GOOD, **{"epochs": 1} | settings), word, vae=vae)
 
@@ -480,13 +482,13 @@ BAD_PARTS = [
 
 @pytest.mark.parametrize(("call", "error", "word"), BAD_PARTS, ids=range(len(BAD_PARTS)))
 def test_bad_settings_of_an_estimator_or_an_optimizer(call, error, word):
-    """Kills a setting that only fails once training has begun."""
+    """Kills a setting that fails only after training has started."""
     refuses(error, call, word)
 
 
 @pytest.mark.parametrize("bad", [lambda rows: rows + 1, lambda rows: rows[:, :3]])
 def test_a_transform_is_checked_in_every_batch(bad):
-    """Kills a check of the first batch alone: fives given to a Bernoulli are no error there."""
+    """Kills a check of the first batch only: a later batch has values that are not 0 or 1."""
     calls = []
 
     def spoil_the_second(rows, rng):
@@ -515,7 +517,7 @@ def test_a_transform_is_checked_in_every_batch(bad):
     ids=repr,
 )
 def test_bad_learning_rates(name, rate, error):
-    """Kills training that stands still, and text read as a number."""
+    """Kills a learning rate of 0, and text that is read as a number."""
     refuses(error, lambda: OPTIMIZERS[name](learning_rate=rate), "learning_rate:")
     refuses(error, lambda: make_optimizer(name, rate), "learning_rate:")
 
@@ -539,10 +541,11 @@ def test_bad_number_of_draws(value, error):
     ("seed", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)]
 )
 def test_bad_seeds(seed, error):
-    """Kills draws that nobody can repeat."""
+    """Kills draws that cannot be repeated, unless `sample(n, seed=None)` asks for them."""
     vae = model()
+    if seed is not None:
+        refuses(error, lambda: vae.sample(3, seed=seed), "seed:", vae=vae)
     for call in (
-        lambda: vae.sample(3, seed=seed),
         lambda: importance_log_likelihood(vae, GOOD, 3, seed=seed),
         lambda: mean_terms(vae, GOOD, seed=seed),
         lambda: fit(vae, GOOD, epochs=1, seed=seed),

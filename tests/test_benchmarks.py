@@ -1,4 +1,4 @@
-"""The benchmarks' own plumbing: the same work in each library, turns, tables. Nothing is timed."""
+"""The benchmarks without timing: the same steps in each library, turns, tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpyvae
 import numpyvae.estimators
 
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
-    pytest.skip("needs the repository, which holds the benchmarks", allow_module_level=True)
+    pytest.skip("needs the repository, which contains the benchmarks", allow_module_level=True)
 
-from benchmarks import evaluate, importance, scale
+from benchmarks import evaluate, importance, kills, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -23,7 +23,7 @@ SMALL = [Workload("ELBO", 64, (8,), 2, 5), Workload("L_3", 64, (8, 4), 2, 5, 3)]
 
 @pytest.mark.parametrize("w", SMALL, ids=lambda w: w.name)
 def test_workers_take_turns_and_the_table_names_them(w, tmp_path, monkeypatch, capsys):
-    """Kills objectives of other weights or noise, and a worker that answers out of turn."""
+    """Kills other weights or noise, and a worker that replies in the wrong order."""
     monkeypatch.setattr(benchmark, "BLOCK", 0.001)
     monkeypatch.setattr(benchmark, "PAUSE", 0)
     workers = [benchmark.Worker(name, 2, tmp_path) for name in ("numpyvae", "floor")]
@@ -47,8 +47,8 @@ def test_workers_take_turns_and_the_table_names_them(w, tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("peer", ["autograd", "torch", "jax"])
-def test_peers_do_the_same_work(peer, tmp_path):
-    """Kills another objective, gradient or Adam: the curves part within ten steps."""
+def test_other_libraries_compute_the_same_steps(peer, tmp_path):
+    """Kills another objective, gradient or Adam: the curves differ within ten steps."""
     if importlib.util.find_spec(peer) is None:
         pytest.skip(f"needs {peer}, of the extra bench")
     for w in SMALL:
@@ -60,8 +60,8 @@ def test_peers_do_the_same_work(peer, tmp_path):
         np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
-def test_missing_peers_are_named():
-    """Kills a silent skip."""
+def test_missing_libraries_are_named():
+    """Kills a library that is left out without a message."""
     machine = {
         "processor": "x",
         "cores": 2,
@@ -88,6 +88,7 @@ def test_missing_peers_are_named():
         (importance, ["--epochs", "x"], "--epochs: expected a whole number"),
         (scale, ["--chart", "chart.gif"], "--chart: expected FILE.png, .svg or .pdf"),
         (benchmark, ["--chart", "none/chart.png"], "--chart: expected FILE.png, .svg or .pdf"),
+        (kills, ["--kills", "0"], "--kills: expected a whole number of at least 1, got '0'"),
         (benchmark, ["--rounds", "0"], "--rounds: expected a whole number"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Bounds side by side, and L_k against k, on models whose evidence is known."""
+"""Several bounds together, and L_k against k, for models whose evidence is known."""
 
 import math
 import tracemalloc
@@ -12,7 +12,7 @@ from numpyvae import VAE, bounds
 from numpyvae.bounds import compare_bounds, importance, importance_curve, simulate, streams
 from numpyvae.bounds.compare import KINDS
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature
-from numpyvae.support.streams import Purpose, stream
+from numpyvae.support.streams import Purpose, row_noise
 
 ALL = ("elbo", "iwae", "ais", "eubo", "cubo", "appendix-d", "exact")
 
@@ -42,7 +42,7 @@ def test_the_curve_is_made_of_groups_of_the_same_draws(monkeypatch):
     vae, x = small_vae(), data_for("bernoulli")
     curve = importance_curve(vae, x, 23, seed=4)
     np.testing.assert_array_equal(curve.n_importance, [1, 2, 5, 10, 20, 23])
-    eps = stream(4, Purpose.IMPORTANCE, 0).standard_normal((23, 4, 2))
+    eps = row_noise(4, Purpose.IMPORTANCE, x, 23, 2)
     log_w = bounds.log_weights(vae, x, *vae.encode(x), eps)
     for k, value in zip(*curve):
         groups = [logsumexp(log_w[i : i + k], axis=0) for i in range(0, 23 // k * k, k)]
@@ -54,8 +54,8 @@ def test_the_curve_is_made_of_groups_of_the_same_draws(monkeypatch):
     np.testing.assert_allclose(again.values, curve.values, rtol=1e-12)
 
 
-def test_the_curve_rises_from_the_elbo_to_the_evidence():
-    # kills: a curve that is no bound, that does not rise, or that begins above the ELBO
+def test_the_curve_increases_from_the_elbo_to_the_evidence():
+    # kills: a curve that is not a bound, does not increase, or begins above the ELBO
     vae, model = linear(inflate=2.0)
     x = model.sample(300, seed=1)
     curve = importance_curve(vae, x, 500)
@@ -90,13 +90,13 @@ def test_memory_of_k_5000_is_that_of_its_weights():
 
 
 def test_a_k_whose_weights_do_not_fit_is_refused_before_the_first_draw(monkeypatch):
-    # kills: weights gathered piece by piece, until after hours the memory is full
+    # kills: weights collected piece by piece, so that the memory is full only after hours
     monkeypatch.setattr(importance, "weigh", lambda *_: pytest.fail("a draw was made"))
     with pytest.raises(MemoryError, match="allocate"):
         importance_curve(small_vae(), data_for("bernoulli"), 10**16)
 
 
-# Side by side.
+# Several bounds together.
 
 
 def test_with_the_exact_posterior_as_q_all_agree_to_1e_10():
@@ -112,7 +112,7 @@ def test_with_the_exact_posterior_as_q_all_agree_to_1e_10():
 
 
 def test_bounds_are_ordered_around_the_evidence():
-    # kills: bounds under each other's name, ELBO or L_K of other rows, errors that are not paired
+    # kills: exchanged names of bounds, ELBO or L_K of other rows, errors that are not paired
     vae, model = linear(inflate=8.0)
     x, z = simulate(vae, 120)
     found = compare_bounds(
@@ -145,8 +145,8 @@ def test_exact_by_quadrature_for_two_latents():
     np.testing.assert_allclose(found, Quadrature(vae).log_evidence(x), rtol=1e-12)
 
 
-def test_the_same_seed_the_same_figures_and_no_hidden_order():
-    # kills: a stream that depends on which other bounds are asked for
+def test_a_seed_gives_the_same_values_in_any_order_of_names():
+    # kills: a stream that depends on which other bounds are computed
     vae, x = small_vae(), data_for("bernoulli")
     one = compare_bounds(vae, x, ["iwae", "elbo"], n_importance=10, seed=2).estimates
     two = compare_bounds(vae, x, ["cubo", "iwae"], n_importance=10, seed=2).estimates
@@ -156,7 +156,7 @@ def test_the_same_seed_the_same_figures_and_no_hidden_order():
 
 
 @pytest.mark.parametrize("names", [None, 3])
-def test_names_that_are_no_list_get_one_clear_line(names):
+def test_names_that_are_not_a_list_get_one_clear_line(names):
     # kills: "object is not iterable", which names no argument
     with pytest.raises(TypeError, match=f"^bounds: expected a list of names, got {names}$"):
         compare_bounds(small_vae(), data_for("bernoulli"), names)
@@ -178,8 +178,8 @@ def test_names_that_are_no_list_get_one_clear_line(names):
         (["ais"], {"memory": 1e-5}, "memory: expected at least"),
     ],
 )
-def test_what_cannot_be_had_gets_one_clear_line(names, settings, words):
-    # kills: a bound that is left out without a word
+def test_an_unavailable_bound_gets_one_clear_line(names, settings, words):
+    # kills: a bound that is left out without an error
     vae, x = small_vae(latent_dim=3), data_for("bernoulli")
     with pytest.raises(ValueError, match=words) as caught:
         compare_bounds(vae, x, names, **settings)

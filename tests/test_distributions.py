@@ -308,7 +308,7 @@ def test_log_binomial_coefficient(n, dtype):
 
 
 def test_log_binomial_coefficient_of_the_most_trials():
-    """Kills a wrong recurrence. A table whose every entry is made anew takes minutes here."""
+    """Kills a wrong recurrence. A table computed entry by entry would take minutes here."""
     n = 1 << 16
     k = np.append(np.arange(0, n, 1000), n)
     exact = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
@@ -341,7 +341,7 @@ def check_log_mean_exp_in_pieces():
 
 
 def check_log_mean_exp_of_zero_weights():
-    """Kills NaN from −inf − (−inf), as a column, as a piece or as all there is."""
+    """Kills NaN from −inf − (−inf), in a column, in a piece or in all values."""
     inf = np.inf
     a = np.array([[-inf, -inf, 3.0], [-inf, 5.0, -inf], [-inf, 6.0, -inf]])
     exact = [-inf, np.logaddexp(5, 6) - math.log(3), 3 - math.log(3)]
@@ -351,7 +351,7 @@ def check_log_mean_exp_of_zero_weights():
 
 
 def check_log_mean_exp_of_extremes():
-    """Kills exp of a log weight as it is: one overflows, and the others are all zero."""
+    """Kills exp of an unscaled log weight: one overflows, and the others are all zero."""
     a = np.array([[-2000.0, 900.0, 1e300], [-2000.0, 900.0, -1e300]])
     for pieces in (a, [a[:1], a[1:]]):
         found = log_mean_exp(pieces)
@@ -379,7 +379,7 @@ def test_log_mean_exp_does_not_overflow():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extreme_logits_and_variances_stay_finite(dtype):
-    """Kills exp without a guard: warnings are errors here, so an overflow fails too."""
+    """Kills exp of a large number: warnings are errors here, so an overflow fails, too."""
     logits = np.array([[-1000.0, -800, -90, 90, 800, 1000]], dtype)
     for n, x in product((1, 16), (0.0, 1.0)):
         logp, pull = distributions.binomial_logpmf(np.full(logits.shape, x, dtype), logits, n)

@@ -36,7 +36,7 @@ PACKAGE = Path(numpyvae.__file__).parent
 
 
 def resolve(name):
-    """Return what a dotted name under `numpyvae` stands for."""
+    """Return the object with this dotted name under `numpyvae`."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
@@ -82,7 +82,7 @@ def test_tags_in_the_package_are_numbers_of_the_notes():
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_every_equation_holds(name, seed):
+def test_both_sides_of_every_equation_agree(name, seed):
     for outcome in check_equations(make_case(name, seed)):
         assert outcome.passed, outcome
 
@@ -118,7 +118,7 @@ def shown(name, seed=0):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_numbers_of_the_table_fit_together(name, seed):
-    # Kills: lines of which "equal" ones show unequal numbers, and (7) + (8) that is not (9).
+    # Kills: equal lines with unequal numbers in the table, and (7) + (8) different from (9).
     sides = shown(name, seed)
     log_px, elbo_, kl = sides["9"][0], sides["7"][0], sides["8"][0]
     for n in (2, 9, 10):
@@ -152,7 +152,7 @@ def test_the_largest_difference_is_over_all_datapoints_and_all_z(relation, place
     assert not outcome.passed
 
 
-def test_a_side_that_lies_within_a_bound_makes_no_difference():
+def test_the_difference_is_zero_if_the_inequality_is_true():
     # Kills: |left − right| as the difference of "≥", and a difference below 0.
     sides = np.array([-1.0, -2.0]), np.array([-1.5, -2.0])
     equation = replace(EQUATIONS[9], check=lambda case: sides)
@@ -254,21 +254,21 @@ def test_a_likelihood_of_numbers_above_zero_integrates_to_one():
 
 @pytest.mark.parametrize("family", [stats.poisson, lambda m: stats.geom(1 / (1 + m), loc=-1)])
 @pytest.mark.parametrize("mean", [1e-3, 0.1, 1.0, 10.0, 1e3])
-def test_hardly_any_counts_lie_beyond_the_end_of_the_sum(family, mean):
+def test_the_sum_leaves_out_hardly_any_probability(family, mean):
     # Kills: an end at ten standard deviations, where a geometric distribution still has 1e-5.
     law = family(mean)
     assert law.sf(np.ceil(law.mean() + 30 * law.std() + 30)) < 1e-12
 
 
-def test_the_equations_know_no_likelihood_by_its_class():
-    # Kills: a check that holds for the likelihoods of this package alone.
+def test_the_checks_do_not_depend_on_the_class_of_a_likelihood():
+    # Kills: a check that is correct only for the likelihoods of this package.
     for path in (PACKAGE / "equations").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, (ast.ImportFrom, ast.Import)):
                 assert "likelihoods" not in ast.unparse(node), path.name
 
 
-def test_a_wrong_line_is_told_from_its_neighbors(monkeypatch):
+def test_a_wrong_line_differs_from_its_neighbors(monkeypatch):
     # Each line of the appendices is compared with the one before: a slip in one shows twice.
     right = derivations.line_14
     monkeypatch.setattr(derivations, "line_14", lambda case: -right(case))
@@ -313,7 +313,7 @@ def _rebuilt(equation, n):
         (LinearGaussian, "expected_log_q", lambda f: lambda s, q: -f(s, q), {"7", "12", "18"}),
     ],
 )
-def test_a_planted_bug_fails_the_equations_that_speak_of_it(
+def test_a_planted_bug_fails_the_equations_that_it_affects(
     monkeypatch, owner, attribute, wrong, fails
 ):
     monkeypatch.setattr(owner, attribute, wrong(getattr(owner, attribute)))
@@ -330,7 +330,7 @@ def test_a_planted_bug_fails_the_equations_that_speak_of_it(
         ("reparameterize", lambda f: lambda m, s, e: f(m, 2 * s, e), "K&W §2.3 A"),
     ],
 )
-def test_a_bug_in_the_trained_elbo_is_seen(monkeypatch, attribute, wrong, number):
+def test_a_bug_in_the_trained_elbo_is_detected(monkeypatch, attribute, wrong, number):
     monkeypatch.setattr(elbo, attribute, wrong(getattr(elbo, attribute)))
     equation = next(e for e in KINGMA_WELLING if e.number == number)
     assert not check_equation(equation, make_case("quadrature", 0)).passed

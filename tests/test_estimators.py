@@ -129,7 +129,7 @@ def latent_kl(vae, x):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_terms_are_those_of_the_elbo_whatever_is_ascended(name):
+def test_terms_are_those_of_the_elbo_for_every_objective(name):
     # Kills: the sampled or weighted KL reported as the KL; a sum over samples for a mean.
     vae, x, eps = small_vae(), data_for("bernoulli"), noise(L * K)
     estimator = SGVBB(3.0, 0.5) if name == "sgvb-b" else configured(name)
@@ -151,7 +151,7 @@ def test_objective_is_the_log_of_the_mean_weight(name):
 
 
 def test_sgvb_estimators_are_the_two_forms_of_elbo_py(likelihood):
-    # Kills: two versions of Eq. (7) or Eq. (11) that drift apart.
+    # Kills: two different versions of Eq. (7) or Eq. (11).
     vae, x, eps = small_vae(likelihood), data_for(likelihood), noise(L)
     closed = [term.mean() for term in elbo_terms(vae, x, eps)]
     value, closed_gradient = elbo_and_grad(vae, x, eps)
@@ -204,7 +204,7 @@ def test_the_default_estimator_is_its_formula_to_the_bit(likelihood, dtype, upda
 
 
 def test_one_importance_sample_gives_the_elbo_estimators():
-    # Kills: weights that are not 1 for K = 1; a K that defaults past the argument.
+    # Kills: weights that are not 1 for K = 1; a default K used instead of the argument.
     vae, x, eps = small_vae(), data_for("bernoulli"), noise(L)
     flat = {
         kind: kind(vae, x, eps).gradient.flat
@@ -217,7 +217,7 @@ def test_one_importance_sample_gives_the_elbo_estimators():
 
 
 def test_the_decoder_gradient_of_all_importance_estimators_is_one():
-    # Kills: DReG's squared weights leaking into θ.
+    # Kills: the squared weights of DReG used for θ.
     vae, x, eps = small_vae(), data_for("bernoulli"), noise(L * K)
     iwae, stl, dreg = (cls(K)(vae, x, eps).gradient for cls in IMPORTANCE)
     assert np.array_equal(iwae.theta, dreg.theta)
@@ -240,7 +240,7 @@ def test_l_averages_over_groups_of_k_neighbors(cls):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_update_computes_one_half_and_leaves_the_other_zero(name, likelihood):
-    # Kills: a half that depends on what else is asked for; θ moved by variational inference.
+    # Kills: a half that depends on `update`; θ changed by variational inference.
     vae, x, eps = small_vae(likelihood), data_for(likelihood), noise(L * K)
     both, phi, theta = (configured(name)(vae, x, eps, w) for w in ("both", "phi", "theta"))
     assert np.array_equal(phi.gradient.phi, both.gradient.phi)
@@ -276,7 +276,7 @@ def test_the_decoder_runs_once_over_all_draws(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_float32_stays_float32_on_the_way_back(name, likelihood, monkeypatch):
+def test_float32_stays_float32_in_the_backward_pass(name, likelihood, monkeypatch):
     # Kills: a float64 coefficient that doubles the memory and the time of every product.
     vae = small_vae(likelihood, "float32")
     seen = []
@@ -309,7 +309,7 @@ def test_float32_agrees_with_float64(name, likelihood):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("cls", IMPORTANCE)
-def test_weights_survive_log_weights_of_minus_a_million(cls, dtype):
+def test_weights_are_finite_for_log_weights_of_minus_a_million(cls, dtype):
     # Kills: exp without the maximum taken out (0/0), an overflow, a clipped weight.
     vae = small_vae("gaussian:0.001", dtype, data_dim=3)
     x, eps = data_for("gaussian:0.001").astype(dtype), noise(K).astype(dtype)
@@ -327,7 +327,7 @@ def test_weights_survive_log_weights_of_minus_a_million(cls, dtype):
 
 
 @pytest.mark.parametrize("name", ["sgvb-a", "stl", "iwae", "dreg", "score-loo"])
-def test_a_narrow_posterior_far_from_zero_keeps_its_digits(name):
+def test_a_narrow_posterior_far_from_zero_loses_no_digits(name):
     # Kills: (z − μ)/σ in place of ε. At μ = 8, σ = 1e-5, float32 stores z − μ to 5 % at best.
     single = small_vae("bernoulli", "float32")
     single.parameters["encoder.b1"][:] += np.repeat([8, 2 * np.log(1e-5)], J)
@@ -337,8 +337,8 @@ def test_a_narrow_posterior_far_from_zero_keeps_its_digits(name):
     assert relative_error(found, expected) <= 1e-4
 
 
-def test_free_latents_feel_no_pull_towards_the_prior():
-    # Kills: a floor in the value alone, its gradient left in place.
+def test_free_latents_have_no_gradient_of_the_kl():
+    # Kills: free bits in the value only, and not in the gradient.
     vae, x, eps = small_vae(), data_for("bernoulli"), noise(L)
     free = SGVBB(free_bits=100.0)(vae, x, eps)
     unweighted = SGVBB(beta=0.0)(vae, x, eps)
@@ -370,7 +370,7 @@ def test_a_constant_baseline_is_subtracted_from_the_signal():
 
 
 def test_names_and_settings_make_estimators():
-    # Kills: a setting that is ignored, a name that stands for another estimator.
+    # Kills: a setting that is ignored, a name that gives another estimator.
     assert make_estimator("dreg", n_importance=50) == DReG(n_importance=50)
     assert make_estimator("iwae", n_importance=7, beta=None) == IWAE(7)
     assert make_estimator("stl", n_samples=4) == STL(n_samples=4)

@@ -125,7 +125,7 @@ def z_scores(gradients, expected):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_exact_gradients_are_exact(name):
-    # Kills: a closed form that is wrong, or a rule too coarse to judge the rest.
+    # Kills: a closed form that is wrong, or a quadrature rule that is too coarse.
     vae, x = case(name)
     if name.startswith("linear"):
         rule = exact_gradient(lambda v: quadrature_bound(v, x, 10, 1), vae)
@@ -137,7 +137,7 @@ def test_the_exact_gradients_are_exact(name):
 
 @pytest.mark.parametrize("estimator", [*OF_THE_ELBO, *OF_L_2], ids=repr)
 def test_mean_gradient_is_the_exact_gradient(estimator):
-    # Kills: any bias, however small: a baseline that holds its own draw, w̃ for w̃², a lost score.
+    # Kills: any bias: a baseline that contains its own draw, w̃ for w̃², a lost score.
     vae, _ = case("non-linear J=1")
     mean = mean_by_quadrature(estimator, "non-linear J=1")
     expected = vae.parameters.like(exact("non-linear J=1", estimator.n_importance))
@@ -164,7 +164,7 @@ def test_a_hundred_thousand_draws_agree_with_the_exact_gradient_of_l_2(estimator
 
 
 def test_stl_is_biased_for_two_importance_samples_and_dreg_is_not():
-    # Kills: STL-IWAE sold as unbiased; DReG with STL's weights.
+    # Kills: STL-IWAE declared as unbiased; DReG with the weights of STL.
     vae, x = case("non-linear J=1")
     expected = vae.parameters.like(exact("non-linear J=1", 2))
     stl, dreg = (mean_by_quadrature(e, "non-linear J=1") for e in (STLIWAE(2), DReG(2)))
@@ -204,7 +204,7 @@ def test_variance_vanishes_where_q_is_the_posterior(estimator):
     assert estimator(vae, x, eps).objective == pytest.approx(log_p, abs=1e-10)
 
 
-def test_at_the_posterior_leave_one_out_leaves_nothing_of_the_score():
+def test_at_the_posterior_leave_one_out_gives_a_score_term_of_zero():
     # kills: a baseline over rows in place of draws: log w is the same for all draws of one x
     vae, x, _ = model_with_exact_posterior()
     gradients = replicates(ScoreFunction(LOO, n_samples=2), vae, x, n=100, n_draws=2)
@@ -219,8 +219,8 @@ def test_variance_of_the_other_estimators_does_not(estimator):
     assert gradients[:, : vae.parameters.phi.size].var(axis=0).max() > 1e-3
 
 
-def test_control_variates_cut_the_variance_of_the_score_function():
-    # Kills: a baseline of the wrong sign, or that reaches only some draws. (Its mean: see above.)
+def test_control_variates_reduce_the_variance_of_the_score_function():
+    # Kills: a baseline of the wrong sign, or for some draws only. (For its mean see above.)
     vae, x = case("non-linear J=2")
     n_phi = vae.parameters.phi.size
     eps = np.random.default_rng(1).standard_normal((1000, len(x), vae.latent_dim))

@@ -108,7 +108,7 @@ def test_values_at_z_are_entries_of_the_tables():
         close(model.log_posterior(x, z)[l, b], np.log(model.posterior(x)[b, m]))
 
 
-def test_logits_of_a_thousand_leave_everything_finite():
+def test_logits_of_a_thousand_give_finite_values():
     # kills: probabilities formed before their logarithms, posteriors that underflow to log 0
     model = FiniteMixture([0.5, 0.5], [[1000.0, -1000.0], [-1000.0, 1000.0]])
     x = [[1.0, 0.0], [1.0, 1.0]]
@@ -141,8 +141,8 @@ def test_importance_bound_is_the_sum_over_all_sequences(M, K, zeros):
 
 @given(seeds, st.integers(1, 4), st.booleans())
 @settings(max_examples=50)
-def test_importance_bound_rises_from_the_elbo_and_never_passes_the_evidence(seed, M, zeros):
-    # kills: an L_K that is no bound, or does not gain from more draws
+def test_importance_bound_increases_from_the_elbo_and_stays_below_the_evidence(seed, M, zeros):
+    # kills: an L_K that is not a bound, or does not increase with K
     model, q = random_mixture(seed, M=M), random_q(seed, 2, M, zeros)
     x = model.sample(2, seed % 1000)
     bounds = np.array([model.importance_bound(x, q, K) for K in range(1, 9)])
@@ -170,7 +170,7 @@ def test_at_the_posterior_every_importance_bound_is_the_evidence():
         close(model.importance_bound(x, model.posterior(x), K), model.log_evidence(x))
 
 
-def test_a_long_sum_is_cut_into_blocks_without_a_trace(monkeypatch):
+def test_a_long_sum_does_not_depend_on_its_blocks(monkeypatch):
     # kills: a last block that is lost, or counted twice
     model, q = random_mixture(9), random_q(10, 2, 4)
     x = model.sample(2, 0)
@@ -233,7 +233,7 @@ X, Q = [[0, 1]], [[0.5, 0.5]]
     ],
 )
 def test_bad_input_gets_one_clear_line(call, message):
-    # kills: a traceback from the depths of NumPy, or an answer
+    # kills: an error from inside NumPy, or a result
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -63,7 +63,7 @@ def test_evidence_is_the_density_that_scipy_has_for_the_marginal(model, seed):
     )
 
 
-def test_evidence_keeps_its_digits_when_the_noise_is_tiny():
+def test_evidence_loses_no_digits_when_the_noise_is_tiny():
     # kills: Woodbury's quadratic form as a difference, which loses all digits here
     w, sigma2, along, across = 2.0, 1e-14, 1.5, 2e-7
     u, v = np.array([0.6, 0.8]), np.array([-0.8, 0.6])
@@ -98,7 +98,7 @@ def test_a_thousand_dimensions_need_no_matrix_of_that_size():
 
 @given(models, seeds)
 def test_posterior_density_is_joint_over_evidence_everywhere(model, seed):
-    # kills: a wrong posterior mean or covariance: Eq. (3) holds at any z, not at the mean alone
+    # kills: a wrong posterior mean or covariance: Eq. (3) is true for every z, not just the mean
     x = model.sample(3, seed % 1000)
     z = np.random.default_rng(seed).normal(0, 2, size=(4, 3, model.latent_dim))
     close(model.log_posterior(x, z), model.log_joint(x, z) - model.log_evidence(x))
@@ -161,7 +161,7 @@ def test_expectations_are_averages_over_points_that_integrate_quadratics(model, 
         close(expected, at_points.mean(axis=0))
 
 
-def test_best_diagonal_beats_its_neighbors_and_falls_short_of_the_posterior():
+def test_best_diagonal_is_a_maximum_below_the_evidence():
     # kills: the posterior's marginal variances in place of 1/M_jj
     model = random_model(4, D=5, J=3)
     x = model.sample(4, 0)
@@ -236,7 +236,7 @@ def test_from_vae_refuses_what_is_not_linear_gaussian(settings_):
 # Learning
 
 
-def test_maximum_likelihood_has_no_uphill_direction_left():
+def test_maximum_likelihood_has_a_gradient_of_zero():
     # kills: N − 1 for N, σ² from all eigenvalues, Λ in place of Λ − σ²
     x = random_model(6, D=6, J=2).sample(200, 0)
     model = ppca_maximum_likelihood(x, 2)
@@ -263,7 +263,7 @@ def test_maximum_likelihood_is_a_maximum_and_not_another_stationary_point():
             assert other.log_evidence(x).mean() < best
 
 
-def test_more_dimensions_than_rows_are_no_obstacle():
+def test_maximum_likelihood_with_more_dimensions_than_rows():
     # kills: a division by the number of non-zero eigenvalues instead of D − J
     x = random_model(8, D=40, J=3).sample(10, 0)
     model = ppca_maximum_likelihood(x, 3)
@@ -289,7 +289,7 @@ def test_no_half_step_of_em_lowers_the_bound(kind, e_step):
 
 @pytest.mark.parametrize("kind", ["ppca", "fa"])
 def test_m_step_leaves_no_gradient_in_theta(kind):
-    # kills: the same, sharply, for one step from any diagonal q
+    # kills: the same, to machine precision, for one step from any diagonal q
     x = random_model(11, D=4, J=2).sample(30, 0)
     rng = np.random.default_rng(0)
     mu, logvar = rng.normal(size=(2, 30, 2))
@@ -339,7 +339,7 @@ def test_gaussian_density_and_kl_agree_with_dense_formulas():
         close(q.kl(p)[b], 0.5 * (np.trace(precision @ q.cov[b]) + d @ precision @ d - 3 + dets))
 
 
-def test_gaussian_kl_keeps_its_digits_near_zero():
+def test_gaussian_kl_loses_no_digits_near_zero():
     # kills: the KL as E_q[log q] − E_q[log p], which is noise here
     h = 1e-9
     q, p = Gaussian.diagonal([[h]], [[2 * h]]), Gaussian.standard(1, 1)
@@ -417,7 +417,7 @@ X, Q = np.zeros((2, 3)), Gaussian.standard(2, 2)
     ],
 )
 def test_bad_input_gets_one_clear_line(call, message):
-    # kills: a traceback from the depths of NumPy, or an answer
+    # kills: an error from inside NumPy, or a result
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -1,10 +1,13 @@
-"""What Numba compiles against NumPy: Adam to the bit, tanh and log p within a few roundings."""
+"""The compiled functions against NumPy: Adam to the bit, tanh and log p within rounding."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +29,8 @@ missing = importlib.util.find_spec("numba") is None
 needs_numba = pytest.mark.skipif(missing, reason='needs Numba: pip install "numpyvae[fast]"')
 
 
-def test_without_numba_is_one_clear_line(monkeypatch):
-    """Kills a bare ModuleNotFoundError, and one that comes only in the middle of training."""
+def test_without_numba_there_is_one_clear_line(monkeypatch):
+    """Kills a bare ModuleNotFoundError, and one that is raised only during training."""
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
     monkeypatch.delattr(fast, "kernels", raising=False)
@@ -37,7 +40,7 @@ def test_without_numba_is_one_clear_line(monkeypatch):
             call()
 
 
-def test_what_is_no_vae_of_float32_is_one_clear_line():
+def test_a_model_that_is_not_float32_gets_one_clear_line():
     with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got a VAE of float64$"):
         compiled(VAE(4, 2, dtype="float64"))
     with pytest.raises(TypeError, match=r"^vae: expected .* to compile, got str$"):
@@ -76,7 +79,7 @@ def test_a_step_that_is_not_finite_is_returned_and_not_added():
 
 
 @needs_numba
-def test_a_step_to_what_is_not_finite_is_not_added():
+def test_a_step_to_a_value_that_is_not_finite_is_not_added():
     """Kills parameters that overflow in a sum of finite steps."""
     flat, g = np.array([0, 2e38, -2e38], "float32"), np.array([1, 1, -1], "float32")
     adam = CompiledAdam(3e38)
@@ -98,7 +101,7 @@ def test_a_step_to_what_is_not_finite_is_not_added():
     ],
 )
 def test_adam_refuses_what_does_not_fit(g, flat, name):
-    """Kills a walk beyond the end of an array, and a rate rounded to the integer 0."""
+    """Kills access beyond the end of an array, and a rate rounded to the integer 0."""
     adam = CompiledAdam()
     with pytest.raises(ValueError, match=rf"^{name}: expected a vector of 3 floats, .* got "):
         adam.ascend(flat, g, adam.init(np.zeros(3)))
@@ -108,17 +111,17 @@ def test_adam_refuses_what_does_not_fit(g, flat, name):
 
 @needs_numba
 def test_training_stops_at_a_step_that_is_not_finite():
-    """Kills a failure that `fit` does not hear of, or half a step that is left in place."""
+    """Kills a failure that `fit` does not notice, or half a step that is not undone."""
     vae, x = VAE(4, 2, (3,)), np.zeros((6, 4), "float32")
     start = vae.parameters.flat.copy()
-    with pytest.raises(NonFiniteError, match=r"step 1: .*encoder\.W0"):  # no ink: no gradient
+    with pytest.raises(NonFiniteError, match=r"step 1: .*encoder\.W0"):  # x = 0: no gradient
         fit(compiled(vae), x, epochs=1, optimizer=CompiledAdam(1e-2, eps=1e-60))
     assert np.array_equal(vae.parameters.flat, start)  # the finite steps too are undone
 
 
 @needs_numba
 def test_training_with_compiled_adam_gives_the_same_bits():
-    """Kills a step that only `step` knows: update="theta" hands on slices, a schedule a factor."""
+    """Kills a step that ignores a slice (update="theta") or the factor of a schedule."""
     settings = {"epochs": 2, "batch_size": 7, "schedule": cosine_schedule(3)}
     x = np.random.default_rng(0).integers(0, 2, (20, 6))
     for update in ("both", "phi", "theta"):
@@ -129,8 +132,8 @@ def test_training_with_compiled_adam_gives_the_same_bits():
 
 
 @needs_numba
-def test_where_no_folder_can_be_written_all_compiles_anew():
-    """Kills Numba's RuntimeError for an installation and a home that are read-only."""
+def test_without_a_writable_folder_the_loops_are_compiled_again():
+    """Kills Numba's RuntimeError if the installation and the home folder are read-only."""
 
     def no_place(function):
         raise RuntimeError(f"cannot cache function {function.__name__!r}: no locator available")
@@ -143,6 +146,32 @@ def test_where_no_folder_can_be_written_all_compiles_anew():
     y = np.empty(3, "float32")
     found.tanh(np.float32([-1, 0, 1]), y)
     np.testing.assert_allclose(y, np.tanh([-1, 0, 1]), rtol=3 * EPS)
+
+
+@needs_numba
+def test_a_damaged_file_of_compiled_code_is_compiled_again(tmp_path):
+    """Kills 59 lines of Numba's that end every command until someone clears the cache."""
+    code = """if True:
+        import numpy as np
+        from numpyvae.fast.kernels import tanh
+        y = np.empty(3, "f4")
+        tanh(np.zeros(3, "f4"), y)
+        print(y.sum(), sum(tanh.stats.cache_hits.values()))
+        """
+    places = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(fast.__file__).parents[2])}
+
+    def run():
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
+        assert result.stderr == ""
+        return result.stdout.split()
+
+    assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
+    files = [path for path in tmp_path.rglob("*tanh*") if path.suffix in (".nbi", ".nbc")]
+    assert len(files) == 2
+    for path in files:
+        path.write_bytes(b"damaged")
+        assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
 
 
 # tanh and log p, in units of the last place of float32.
@@ -181,7 +210,7 @@ def test_tanh_is_right_to_three_units_in_the_last_place():
 
 @needs_numba
 def test_pullbacks_broadcast():
-    """Kills a walk beyond the end of an array, and an imaginary part dropped in silence."""
+    """Kills access beyond the end of an array, and an imaginary part that is dropped."""
     rng = np.random.default_rng(0)
     l = rng.standard_normal((3, 4, 50)).astype("float32")
     vae, x = compiled(VAE(50, 2)), rng.integers(0, 2, (4, 50)).astype("float32")
@@ -212,7 +241,7 @@ def test_tanh_of_any_layout(order):
 
 @needs_numba
 def test_values_without_a_number():
-    """Kills e^−87 where NaN went in: training must see it and stop."""
+    """Kills e^−87 for a NaN: the NaN must remain, so that training stops."""
     vae = compiled(VAE(1, 2))
     x = np.array([np.inf, -np.inf, np.nan, 0, -0.0, 200, -200], "float32")
     y, _ = vae.activation(x)
@@ -279,8 +308,8 @@ def test_log_p_sums_over_the_pixels_of_its_own_row(likelihood, D, L):
 
 
 @needs_numba
-def test_x_of_other_rows_is_the_affair_of_numpy():
-    """Kills rows of x that are taken round and round."""
+def test_x_with_other_rows_is_left_to_numpy():
+    """Kills rows of x that are used repeatedly."""
     vae, x = compiled(VAE(4, 2)), np.ones((2, 4), "float32")
     with pytest.raises(ValueError, match="broadcast"):
         log_prob(vae, x, np.zeros((1, 3, 4), "float32"))
@@ -304,7 +333,7 @@ def test_log_p_of_many_pixels():
 @pytest.mark.parametrize("activation", ["tanh", "softplus", "sigmoid"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation):
-    """Kills a piece that is compiled and is another function; without one, bits must agree."""
+    """Kills a compiled function with other values; without one, the bits must agree."""
     vae = small_vae(likelihood, "float32", activation=activation)
     x, eps = data_for(likelihood), noise(3)
     twin = compiled(vae)
@@ -320,8 +349,8 @@ def test_a_compiled_model_has_the_same_elbo_and_gradient(likelihood, activation)
 
 
 @needs_numba
-def test_a_model_of_ones_own_keeps_its_methods():
-    """Kills a twin of the class VAE, which knows nothing of what a subclass does."""
+def test_a_users_model_keeps_its_methods():
+    """Kills a compiled model of the class VAE itself, without the methods of a subclass."""
 
     class Silent(VAE):
         def decoder(self, z):
@@ -354,7 +383,7 @@ def test_a_compiled_model_is_saved_as_the_plain_one(likelihood, tmp_path):
 
 
 @needs_numba
-def test_a_likelihood_of_ones_own_is_asked():
+def test_a_users_likelihood_is_called():
     """Kills the Binomial's log p in place of that of its subclass."""
 
     class Inflated(Binomial):
@@ -369,7 +398,7 @@ def test_a_likelihood_of_ones_own_is_asked():
 
 
 @needs_numba
-def test_other_precisions_go_the_way_of_numpy():
+def test_other_precisions_use_numpy():
     """Kills a kernel that rounds float64 to float32, or drops an imaginary part."""
     vae, x, eps = small_vae(dtype="float32"), data_for("bernoulli"), noise(2)
     for dtype in ("float64", "complex128"):
@@ -387,7 +416,7 @@ def test_other_precisions_go_the_way_of_numpy():
 @needs_numba
 @pytest.mark.parametrize("estimator", [SGVBB(), IWAE(3)])
 def test_training_a_compiled_model_trains_the_model(estimator):
-    """Kills parameters that are a copy, and a run that goes elsewhere."""
+    """Kills parameters that are a copy, and a run with other results."""
     x = np.random.default_rng(0).integers(0, 2, (40, 6)).astype("float32")
     plain, vae = (VAE(6, 2, (5,), seed=1) for _ in range(2))
     histories = [
@@ -400,7 +429,7 @@ def test_training_a_compiled_model_trains_the_model(estimator):
 
 @needs_numba
 def test_log_p_of_a_compiled_model_is_the_same_for_any_number_of_threads():
-    """Kills a kernel that holds something between its calls."""
+    """Kills a kernel that stores something between its calls."""
     vae = small_vae(dtype="float32", data_dim=200)
     x = data_for("bernoulli", 60, 200)
     one, two = (importance_log_likelihood(compiled(vae), x, 30, n_jobs=n) for n in (1, 2))

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import tempfile
 import time
 import tracemalloc
 import zipfile
@@ -512,12 +511,80 @@ def test_a_file_is_closed_after_it_was_refused(tmp_path):
 
 def test_temporary_files_are_neighbors(tmp_path, monkeypatch):
     """Kills a rename across file systems, which is not atomic."""
-    folders = []
-    mkstemp = tempfile.mkstemp
+    folders, replace = [], os.replace
     monkeypatch.setattr(
-        tempfile, "mkstemp", lambda *a, **k: (folders.append(k.get("dir")), mkstemp(*a, **k))[1]
+        os, "replace", lambda a, b: (folders.append(os.path.dirname(a)), replace(a, b))[1]
     )
     monkeypatch.chdir(tmp_path)
     tiny().save("model.npz")
     tiny().save(tmp_path / "again.npz")
     assert [Path(folder).resolve() for folder in folders] == [tmp_path.resolve()] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_does_not_hang(tmp_path):
+    """Kills an open that waits for another process: `load` needs a file, `save` needs a reader."""
+    pipe = tmp_path / "model.npz"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="expected a file, got a pipe"):
+        VAE.load(pipe)
+    with pytest.raises(OSError, match=r"model\.npz"):
+        tiny().save(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with atomic_write(pipe) as file:
+            file.write(b"text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)
+
+
+# What a killed process leaves behind.
+
+
+def killed_while_writing(folder):
+    """Let a process die between the first byte of a file and its rename."""
+    child = os.fork()
+    if child == 0:
+        with atomic_write(folder / "model.npz") as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # BLAS has threads
+def test_the_temporary_file_of_a_killed_process_goes_with_the_next_write(tmp_path):
+    """Kills 150 files `.writing-…` after 200 kills."""
+    for _ in range(3):
+        killed_while_writing(tmp_path)
+        assert len(list(tmp_path.glob(".writing-*"))) == 1
+    (tmp_path / ".writing-folder").mkdir()
+    (tmp_path / "writing-mine").touch()
+    tiny().save(tmp_path / "model.npz")
+    left = {".writing-folder", "writing-mine", "model.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not remove an open file")
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_the_temporary_file_of_a_living_process_stays(moment, tmp_path, monkeypatch):
+    """Kills a removal by name alone, and a lock that ends before the file has its name."""
+    inner = tiny()
+    replace = os.replace
+
+    def replace_later(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        inner.save(tmp_path / "b.npz")
+        replace(source, target)
+
+    if moment == "renaming":
+        monkeypatch.setattr(os, "replace", replace_later)
+    with atomic_write(tmp_path / "a.npz") as file:
+        if moment == "writing":
+            inner.save(tmp_path / "b.npz")
+        file.write(b"whole")
+    assert (tmp_path / "a.npz").read_bytes() == b"whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+    tiny().save(tmp_path / "a.npz")  # and the lock has ended

@@ -26,7 +26,7 @@ def noise(rng, shape):
     return rng.standard_normal(shape), -rng.standard_exponential(shape[:-1])
 
 
-def test_a_trajectory_runs_back_to_where_it_began():
+def test_a_reversed_trajectory_returns_to_its_start():
     """Kills a last kick that is not a half one, and kicks and drifts in another order."""
     rng = np.random.default_rng(1)
     z, v = rng.standard_normal((2, 5, 4, 3))
@@ -52,7 +52,7 @@ def test_the_energy_error_is_of_second_order():
 
 
 @pytest.mark.parametrize("n_leapfrog", [1, 4])
-def test_each_leapfrog_step_asks_the_density_once(n_leapfrog):
+def test_each_leapfrog_step_evaluates_the_density_once(n_leapfrog):
     """Kills a gradient computed again at the start of a move, or at its end."""
     asked = []
 
@@ -68,7 +68,7 @@ def test_each_leapfrog_step_asks_the_density_once(n_leapfrog):
     assert len(asked) == 1 + 5 * n_leapfrog
 
 
-def test_a_point_keeps_what_the_density_said_there():
+def test_a_point_keeps_the_values_of_the_density():
     """Kills a refused proposal whose value, gradient or kept arrays stay, and the reverse."""
     rng = np.random.default_rng(4)
     point = hmc.point_at(gaussian, rng.standard_normal((20, 10, 3)))
@@ -108,8 +108,8 @@ def test_a_move_leaves_the_density_invariant(n_leapfrog):
         assert abs(values.mean() - expected) < 5 * values.std() / np.sqrt(n)
 
 
-def test_a_place_without_a_finite_density_is_refused():
-    """Kills a chain that walks into NaN or infinity and stays there."""
+def test_a_move_to_a_density_that_is_not_finite_is_rejected():
+    """Kills a chain that moves to NaN or infinity and stays there."""
 
     def walled(z):
         with np.errstate(all="ignore"):
@@ -138,7 +138,9 @@ def scaled(z):
 
 
 def draws_for(seed, n_rows=3, n_chains=40, latent_dim=3):
-    return RowStreams(seed, 1, slice(0, n_rows), n_chains, latent_dim, np.dtype(float))
+    return RowStreams(
+        seed, 1, np.arange(n_rows * 1.0)[:, None], n_chains, latent_dim, np.dtype(float)
+    )
 
 
 def test_samples_have_the_moments_of_the_density():
@@ -159,7 +161,7 @@ def test_samples_have_the_moments_of_the_density():
 
 
 def test_the_step_is_frozen_after_the_burn_in():
-    """Kills a step that goes on following the chains."""
+    """Kills a step that is still adapted after the burn-in."""
     start = np.zeros((40, 3, 3))
     few, many = (hmc.sample(scaled, start, n, draws_for(8), n_burn=50) for n in (1, 60))
     np.testing.assert_array_equal(few.step, many.step)
@@ -168,7 +170,7 @@ def test_the_step_is_frozen_after_the_burn_in():
 
 @pytest.mark.parametrize("n_burn", [1, 2, 7, 50])
 def test_the_frozen_step_is_the_mean_of_the_second_half_of_the_burn_in(n_burn, monkeypatch):
-    # kills: the first half among them, where the step has still far to go, or the last step alone
+    # kills: a mean that includes the first half, whose steps are far off, or the last step alone
     log_steps = []
 
     def watched(*args):
@@ -183,7 +185,7 @@ def test_the_frozen_step_is_the_mean_of_the_second_half_of_the_burn_in(n_burn, m
     np.testing.assert_allclose(np.log(samples.step), mean, rtol=1e-12)
 
 
-def test_streams_draw_what_they_say():
+def test_streams_have_the_stated_distributions():
     """Kills draws shared by rows or chains, and a factor or a logarithm of the wrong range."""
     draws = draws_for(10, n_rows=50, n_chains=40)
     normal, jitter, log_u = draws.normal(), draws.jitter(), draws.log_uniform()
@@ -197,5 +199,5 @@ def test_streams_draw_what_they_say():
     assert 0.8 <= jitter.min() < 0.81
     assert 1.19 < jitter.max() <= 1.2
     assert log_u.max() < 0
-    alone = RowStreams(10, 1, slice(20, 21), 40, 3, np.dtype(float))
+    alone = RowStreams(10, 1, np.array([[20.0]]), 40, 3, np.dtype(float))
     np.testing.assert_array_equal(alone.normal(), normal[:, 20:21])

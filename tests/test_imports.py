@@ -57,10 +57,17 @@ THIRD_PARTY = {
     "matplotlib": {"plotting"},
     "tqdm": {"support"},
     "pooch": {"datasets"},
+    "PIL": {"datasets"},
     "numba": {"fast"},
     "threadpoolctl": {"support", "command"},
 }
-IN_A_FUNCTION = {"tqdm", "pooch", "threadpoolctl", "numba"}  # never when the module is imported
+IN_A_FUNCTION = {
+    "tqdm",
+    "pooch",
+    "PIL",
+    "threadpoolctl",
+    "numba",
+}  # never when the module is imported
 # These import Numba at their top, and are themselves imported in functions alone.
 COMPILED = {
     f"fast/{name}.py"
@@ -203,10 +210,10 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "layers": (85, 830),
     "distributions": (85, 1110),
     "likelihoods": (170, 1270),
-    "vae": (165, 1500),
+    "vae": (165, 1520),
     "elbo": (95, 1310),
     "optimizers": (118, 1130),
-    "training": (162, 1240),
+    "training": (163, 1240),
 }
 IN_AN_HOUR = 950, 9000  # lines of code and words of all eight files
 
@@ -238,12 +245,6 @@ def test_the_core_is_read_in_an_hour():
     assert (total <= IN_AN_HOUR).all(), f"the core has {total[0]} lines and {total[1]} words"
 
 
-LONGER = {
-    "exact/integration.py: trapezoidal": 76,
-    "exact/integration.py: panels": 71,
-}  # to be split
-
-
 def functions():
     """Yield (where, function node, its lines of code) for every function of the package."""
     for path in MODULES:
@@ -262,7 +263,7 @@ def test_no_function_is_long_or_has_many_parameters():
         count = len(a.posonlyargs + a.args + a.kwonlyargs) - (
             bool(a.args) and a.args[0].arg == "self"
         )
-        assert code <= LONGER.get(where, 60), f"{where} has {code} lines of code"
+        assert code <= 60, f"{where} has {code} lines of code"
         assert count <= 13, f"{where} has {count} parameters"
 
 
@@ -500,6 +501,8 @@ def test_purposes_keep_their_values():
         "SPLIT": 401,
         "BINARIZE_TEST": 402,
         "TEST_ROWS": 403,
+        "VALIDATION": 404,
+        "BINARIZE_VALIDATION": 405,
         "LINEAR_GAUSSIAN": 501,
         "FINITE_MIXTURE": 502,
         "CLIMBS": 503,

@@ -48,7 +48,7 @@ def test_free_inference_leaves_the_gap_of_the_family_otherwise():
     assert abs(gap - best) < 1e-6
 
 
-def test_amortized_inference_moves_only_phi_and_is_exact_where_it_can_be():
+def test_amortized_inference_changes_only_phi_and_is_exact_if_possible():
     vae = linear_vae(1)  # the posterior mean is linear in x: the encoder can express it
     model = LinearGaussian.from_vae(vae)
     x = model.sample(60, seed=1)
@@ -88,7 +88,7 @@ def test_m_step_reaches_the_closed_form_for_its_q():
 
 
 @pytest.mark.parametrize("q", ["free", "amortized"])
-def test_variational_em_never_falls_and_alternates(q):
+def test_variational_em_never_decreases_the_elbo_and_alternates(q):
     x = LinearGaussian.from_vae(linear_vae(1, seed=5)).sample(60, seed=7)
     seen = []
     _, steps = variational_em(
@@ -108,7 +108,7 @@ def test_variational_em_reaches_probabilistic_pca():
     assert abs(best.log_evidence(x).mean() - evidence) < 1e-6
 
 
-def test_exact_em_never_falls_and_reaches_probabilistic_pca():
+def test_exact_em_never_decreases_the_elbo_and_reaches_probabilistic_pca():
     x = LinearGaussian.from_vae(linear_vae(2, seed=5)).sample(100, seed=7)
     best = ppca_maximum_likelihood(x, 2).log_evidence(x).mean()
     model = LinearGaussian.from_vae(linear_vae(2, seed=6))

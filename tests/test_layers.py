@@ -92,7 +92,7 @@ def check_dense_pullback():
 
 
 def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
-    """Kills a stale dy handed on, an activation after the last layer, layers out of order."""
+    """Kills an old dy passed on, an activation after the last layer, layers out of order."""
     shapes = [s for n_in, n_out in pairwise(widths) for s in ((n_in, n_out), (n_out,))]
 
     def mlp(x, *flat):
@@ -105,7 +105,7 @@ def check_mlp_pullback(name="tanh", widths=(3, 4, 5, 2)):
 
 
 def check_mlp_values(name="tanh"):
-    """Kills an activation on the output layer, which complex steps cannot see."""
+    """Kills an activation on the output layer, which complex steps cannot detect."""
     x, W0, b0, W1, b1 = draw(5, 3), draw(3, 4), draw(4), draw(4, 2), draw(2)
     y, _ = layers.mlp(x, [(W0, b0), (W1, b1)], registry.ACTIVATIONS[name])
     hidden = REFERENCE[name](np.einsum("ri,ij->rj", x, W0) + b0)
@@ -113,7 +113,7 @@ def check_mlp_values(name="tanh"):
 
 
 def check_gradients_are_written():
-    """Kills `dW = …` and `dW += …` in place of a write: what was there means nothing."""
+    """Kills `dW = …` and `dW += …` in place of a write: old values must have no effect."""
     x, W, b, dy = draw(5, 3), draw(3, 2), draw(2), draw(5, 2)
     _, pull = layers.dense(x, W, b)
     into = np.full((3, 2), np.nan), np.full(2, 7.0)
@@ -208,7 +208,7 @@ def test_softplus_and_relu_slope_at_their_corner():
 
 
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 4, 5, 2)])
-def test_unwanted_input_gradient_is_not_computed_and_weights_do_not_care(widths):
+def test_weight_gradients_are_the_same_without_the_input_gradient(widths):
     shapes = list(pairwise(widths))
     weights = [(draw(*s), draw(s[1])) for s in shapes]
     y, pull = layers.mlp(draw(5, 3), weights, layers.tanh)

@@ -133,7 +133,7 @@ def test_bernoulli_is_the_binomial_of_one():
 
 
 @pytest.mark.parametrize("name", [*LIKELIHOODS, "binomial:1", "gaussian:1e-05", "gaussian:12.0"])
-def test_name_reads_back(name):
+def test_a_likelihood_is_found_by_its_name(name):
     found = likelihoods.parse_likelihood(name)
     assert found.name == name
     assert likelihoods.parse_likelihood(found.name) == found

@@ -73,14 +73,14 @@ def check_against_scalar(name):
         kept = gradients.copy()
         steps, _ = run(o, gradients, scales)
         exact = np.array([scalar_steps(o, g, scales) for g in gradients.T.tolist()]).T
-        # Momentum can cancel: its steps are held to the size of the largest before it.
+        # Momentum can cancel: its steps are compared relative to the largest one before.
         size = np.maximum.accumulate(abs(exact))
         assert (abs(steps - exact) <= 1e-12 * size).all()
         assert np.array_equal(gradients, kept)
 
 
 def check_pieces():
-    """Kills, in Adam on long vectors, a piece that is skipped or walked twice."""
+    """Kills, in Adam on long vectors, a piece that is left out or computed twice."""
     o, piece = SETTINGS["adam"], optimizers._PIECE
     for size in (piece - 1, piece, piece + 1, 2 * piece + 3):
         gradients = gradients_for(size, 3)
@@ -190,7 +190,7 @@ def test_step_is_a_new_array(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_first_step_goes_up_and_the_zero_gradient_nowhere(name):
+def test_first_step_increases_the_objective_and_is_zero_for_a_zero_gradient(name):
     """Kills descent, and 0/0 where a parameter has had no gradient yet."""
     o = OPTIMIZERS[name]()
     step = o.step(np.array([2.0, -3.0, 0.0]), o.init(np.zeros(3)))
@@ -219,7 +219,7 @@ def test_make_optimizer_by_name_with_its_own_rate_or_a_given_one():
 
 
 def test_settings_left_out_are_those_of_the_papers():
-    """Kills a default that is changed by the way: every published run here relies on them."""
+    """Kills a changed default: the published results of this package depend on the defaults."""
     defaults = {
         "sgd": SGD(1e-3),
         "momentum": Momentum(1e-3, rho=0.9),

@@ -90,13 +90,13 @@ def test_like_uses_the_vector_given_and_zeros_like_does_not():
 
 @pytest.mark.parametrize(("update", "other"), [("phi", "theta"), ("theta", "phi"), ("both", None)])
 def test_an_empty_gradient_is_zero_where_nothing_is_written(update, other):
-    """Kills a slice that is left out and holds what was in memory, and φ and θ exchanged."""
+    """Kills a slice that is left out and contains old memory, and φ and θ exchanged."""
     p = small_vae().parameters
     gradient = p.empty_gradient(update)
     assert gradient.flat.dtype == p.flat.dtype
     assert not np.shares_memory(gradient.flat, p.flat)
     wanted = gradient.flat if update == "both" else getattr(gradient, update)
-    assert np.isnan(wanted).all()  # of the tests' own doing: see conftest
+    assert np.isnan(wanted).all()  # the tests do this: see conftest
     assert other is None or not getattr(gradient, other).any()
 
 

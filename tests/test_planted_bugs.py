@@ -63,19 +63,19 @@ BUGS = [
     Bug(
         "noise of a hundredth in evaluation",
         "core.training.mean_elbo_terms",
-        [("eps = rng", "eps = 0.01 * rng")],
+        [("eps = row_noise", "eps = 0.01 * row_noise")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation draws from a shared generator",
         "core.training.mean_elbo_terms",
-        [("stream(seed, Purpose.EVALUATION)", "np.random.default_rng()")],
+        [("row_noise(seed,", "row_noise(np.random.default_rng().integers(2**62),")],
         [e.check_evaluation],
     ),
     Bug(
         "evaluation gives every row the same noise",
         "core.training.mean_elbo_terms",
-        [("latent_dim), vae.dtype)", "latent_dim), vae.dtype)[:, :1].repeat(len(block), axis=1)")],
+        [("vae.latent_dim)", "vae.latent_dim)[:, :1].repeat(len(block), axis=1)")],
         [e.check_evaluation],
     ),
     Bug(
@@ -618,7 +618,7 @@ BUGS = [
         [c.check_digits_walks],
     ),
     Bug(
-        "one more walk over all parameters",
+        "one more pass over all parameters",
         "core.training._Run.epoch",
         [("norm = math.sqrt(np.dot(g, g))", "norm = math.sqrt(np.square(g).sum())")],
         [c.check_digits_walks],
@@ -684,7 +684,7 @@ def plant(patch, where, edits=()):
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
-def test_planted_bug_is_seen(bug, monkeypatch):
+def test_planted_bug_is_detected(bug, monkeypatch):
     with monkeypatch.context() as patch:
         plant(patch, bug.where)
         for check in bug.checks:

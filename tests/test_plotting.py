@@ -1,4 +1,4 @@
-"""Pictures show the right numbers in the right places, name their units, and clean up."""
+"""Figures show the right numbers in the right places, name the units, and are closed."""
 
 import itertools
 import struct
@@ -24,7 +24,9 @@ from numpyvae import VAE, History, mean_terms, plotting
 from numpyvae.bounds import Comparison, Estimate, ImportanceCurve
 from numpyvae.diagnostics import RateDistortion
 
-DEFAULTS = dict(matplotlib.rcParams)  # before anything is drawn: a leak shows in any order
+DEFAULTS = dict(
+    matplotlib.rcParams
+)  # before anything is drawn, so that every figure left open is detected
 RNG = np.random.default_rng(7)
 SHAPE = (2, 3)
 X = RNG.integers(0, 2, (30, 6)).astype(float)
@@ -49,7 +51,7 @@ def level(name, mean, curve=None):
 
 
 def comparison(**extra):
-    """ELBO −9, L_k from −9 to −7.2, AIS −7.1, and what else is asked for."""
+    """ELBO −9, L_k from −9 to −7.2, AIS −7.1, and the given others."""
     k = np.array([1, 2, 5, 10])
     curve = ImportanceCurve(k, np.array([-9.0, -8.0, -7.5, -7.2])[:, None] + np.array([-1.0, 1]))
     found = [level("elbo", -9.0), level("iwae", -7.2, curve), level("ais", -7.1)]
@@ -67,6 +69,8 @@ DRAW = {
     "grid": lambda ax=None: plotting.image_grid(X, SHAPE, ax=ax),
     "reconstructions": lambda ax=None: plotting.plot_reconstructions(PLANE, X, SHAPE, ax=ax),
     "samples": lambda ax=None: plotting.plot_samples(PLANE, SHAPE, ax=ax),
+    "rows": lambda ax=None: plotting.plot_rows(PLANE, X[:3], ax=ax),
+    "row samples": lambda ax=None: plotting.plot_row_samples(PLANE, n=20, ax=ax),
     "manifold": lambda ax=None: plotting.plot_manifold(PLANE, SHAPE, ax=ax, n=3),
     "plane": lambda ax=None: plotting.plot_latent_space(PLANE, X, LABELS, ax=ax),
     "values": lambda ax=None: plotting.plot_latent_space(PLANE, X, X @ np.arange(6), ax=ax),
@@ -89,7 +93,7 @@ def legend_texts(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# What every picture keeps to.
+# Rules for every figure.
 
 
 @every_picture
@@ -107,14 +111,14 @@ def test_without_ax_makes_one_figure_that_pyplot_can_show(draw):
 
 
 @every_picture
-def test_changes_no_default_and_obeys_no_layout_default(draw, tmp_path):
+def test_neither_changes_defaults_nor_uses_a_default_layout(draw, tmp_path):
     with matplotlib.rc_context({"figure.autolayout": True}):
         plotting.save_figure(draw(), tmp_path / "picture.png", dpi=30)
         assert dict(matplotlib.rcParams) == DEFAULTS | {"figure.autolayout": True}
 
 
 @every_picture
-def test_words_stay_inside_the_figure(draw):
+def test_all_text_is_inside_the_figure(draw):
     # A margin that is too small cuts off the axis label or the legend.
     ax = draw()
     figure = ax.figure
@@ -139,7 +143,7 @@ def test_words_stay_inside_the_figure(draw):
         ("units", "latent j, largest KL first", "KL, nats per datapoint"),
     ],
 )
-def test_axes_say_what_they_measure_and_in_which_unit(picture, x, y):
+def test_axis_labels_have_a_quantity_and_a_unit(picture, x, y):
     ax = DRAW[picture]()
     assert (ax.get_xlabel(), ax.get_ylabel()) == (x, y)
     assert ax.axison  # an axis that is switched off hides its labels
@@ -194,7 +198,7 @@ def test_history_where_validation_began_later_is_drawn_from_there():
 
 
 def test_history_of_one_epoch_is_visible():
-    # A line through one point has no ink unless the point has a marker.
+    # A line through one point is invisible unless the point has a marker.
     ax = plotting.plot_history(history(1))
     assert all(line.get_marker() == "o" for line in ax.lines[:2])
 
@@ -204,7 +208,7 @@ def test_empty_history_is_refused():
         plotting.plot_history(History())
 
 
-def test_history_shows_what_is_ascended_where_that_is_not_the_elbo():
+def test_history_shows_an_objective_that_is_not_the_elbo():
     # Kills: a weighted objective that a reader takes for the ELBO, or a line drawn twice.
     plain, weighted = history(3, valid=False), history(3, valid=False)
     for row in plain.rows:
@@ -214,7 +218,7 @@ def test_history_shows_what_is_ascended_where_that_is_not_the_elbo():
     assert len(plotting.plot_history(plain).lines) == 2
     ax = plotting.plot_history(weighted)
     np.testing.assert_allclose(ax.lines[-1].get_ydata(), weighted["elbo"] - 1.5)
-    assert "what is ascended" in ax.get_legend().get_texts()[-1].get_text()
+    assert "training objective" in ax.get_legend().get_texts()[-1].get_text()
 
 
 # Tiles.
@@ -226,7 +230,7 @@ def test_history_shows_what_is_ascended_where_that_is_not_the_elbo():
     shape=st.tuples(st.integers(24, 27), st.integers(24, 27)),
     columns=st.integers(1, 13) | st.none(),
 )
-def test_tiles_stand_in_reading_order_and_upright(count, shape, columns):
+def test_tiles_are_in_reading_order_and_upright(count, shape, columns):
     # Kills a transposed image, a swapped height and width, tiles laid column by column.
     h, w = shape
     images = np.arange(count * h * w, dtype=float).reshape(count, -1)
@@ -262,7 +266,7 @@ def test_gaps_are_light_at_any_scale():
     np.testing.assert_allclose(drawn[:, 36], 0.15 * 16)
 
 
-def test_reconstructions_stand_below_their_data():
+def test_reconstructions_are_below_their_data():
     x = RNG.random((5, 24 * 25))
     vae = VAE(24 * 25, 2, hidden=(), dtype="float64")
     drawn = pixels(plotting.plot_reconstructions(vae, x, (24, 25), columns=3))
@@ -275,7 +279,7 @@ def test_reconstructions_stand_below_their_data():
         np.testing.assert_allclose(pair[25:49], means[i].reshape(24, 25), rtol=1e-12)
 
 
-def test_reconstructions_stand_ten_in_a_row():
+def test_reconstructions_are_ten_in_a_row():
     drawn = pixels(plotting.plot_reconstructions(PLANE, X[:12], SHAPE))
     assert drawn.shape == (2 * (2 * 24 + 1) + 2, 10 * (36 + 2) - 2)
     drawn = pixels(plotting.plot_reconstructions(PLANE, X[:3], SHAPE))
@@ -283,7 +287,7 @@ def test_reconstructions_stand_ten_in_a_row():
 
 
 def test_samples_are_means_of_draws_from_the_prior():
-    # Kills a picture of binary draws, and one that ignores n or the seed.
+    # Kills a figure of binary draws, and one that ignores n or the seed.
     vae = VAE(24 * 25, 2, hidden=(), dtype="float64")
     drawn = pixels(plotting.plot_samples(vae, (24, 25), n=2, seed=3))
     means = vae.sample(2, 3, mean=True)
@@ -300,8 +304,9 @@ def test_samples_are_means_of_draws_from_the_prior():
         ("gaussian:head", 255, 255),
     ],
 )
-def test_full_ink_is_the_largest_value_of_the_likelihood(likelihood, maximum, full):
+def test_the_darkest_value_is_the_largest_value_of_the_likelihood(likelihood, maximum, full):
     vae = VAE(6, 2, hidden=(), likelihood=likelihood)
+    vae.parameters.flat[:] = 0  # the means of Gaussians lie in [0, 1]
     for ax in (
         plotting.plot_samples(vae, SHAPE, maximum=maximum),
         plotting.plot_reconstructions(vae, X, SHAPE, maximum=maximum),
@@ -310,7 +315,71 @@ def test_full_ink_is_the_largest_value_of_the_likelihood(likelihood, maximum, fu
         assert ax.images[0].get_clim() == (0, full)
 
 
-def test_ink_is_dark_and_can_be_turned_for_photographs():
+def test_real_numbers_outside_the_unit_interval_are_drawn_over_their_range():
+    # Kills pictures of standardized data whose dark half is white, without a word about it.
+    vae = VAE(6, 2, hidden=(), likelihood="gaussian:0.5")
+    x = 10 * X - 4
+    ax = plotting.plot_reconstructions(vae, x, SHAPE)
+    assert ax.images[0].get_clim() == (x.min(), x.max())
+    assert f"black {x.max():.3g})" in ax.get_title(loc="left")
+    vae.parameters["decoder.b0"][:] = 30
+    low, high = plotting.plot_samples(vae, SHAPE).images[0].get_clim()
+    assert 20 < low < 30 < high < 40
+    drawn = plotting.image_grid(x, SHAPE, minimum=-4, maximum=6)
+    assert drawn.images[0].get_clim() == (-4, 6)
+    with pytest.raises(ValueError, match="minimum: expected a number below the maximum"):
+        plotting.image_grid(x, SHAPE, minimum=6, maximum=6)
+
+
+def test_gray_originals_and_classes_stand_above_the_binary_data():
+    # Kills a picture in which binary data are taken for the originals, and swapped classes.
+    x = np.round(X[:3])
+    ax = plotting.plot_reconstructions(PLANE, x, SHAPE, original=X[:3], labels=["a", "b", "c"])
+    drawn = pixels(ax)
+    for i in range(3):
+        tile = drawn[12:, i * 38 :][:, :36]  # below the rows for the class
+        np.testing.assert_allclose(tile[:24:12, ::12].ravel(), X[i])
+        np.testing.assert_array_equal(tile[25:49:12, ::12].ravel(), x[i])
+        means = PLANE.reconstruct(x[i : i + 1]).ravel()
+        np.testing.assert_allclose(tile[50:74:12, ::12].ravel(), means, rtol=1e-6)
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    at = [text.get_position()[0] for text in ax.texts]
+    assert at == [18, 38 + 18, 76 + 18]
+    with pytest.raises(ValueError, match="original"):
+        plotting.plot_reconstructions(PLANE, x, SHAPE, original=X[:2])
+    with pytest.raises(ValueError, match="labels: expected shape"):
+        plotting.plot_reconstructions(PLANE, x, SHAPE, labels=[1, 2])
+
+
+@pytest.mark.parametrize("D", [5, 40])
+def test_rows_of_tables_are_bars_or_curves(D):
+    # Kills a bar of another row or column, and a table drawn as an image.
+    vae = VAE(D, 2, (4,), likelihood="gaussian:0.5", dtype="float64")
+    x = RNG.normal(size=(3, D))
+    names = [f"c{i}" for i in range(D)]
+    ax = plotting.plot_rows(vae, x, names=names)
+    assert not ax.images
+    means = vae.reconstruct(x)
+    if D == 5:
+        heights = np.reshape([bar.get_height() for bar in ax.patches], (3, 2, D))
+        np.testing.assert_allclose(heights, np.stack([x, means], axis=1))
+        assert [label.get_text() for label in ax.get_xticklabels()] == names
+    else:
+        curves = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == D]
+        bases = [line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2]
+        for i in range(3):
+            np.testing.assert_allclose(curves[2 * i], bases[i] + x[i])
+            np.testing.assert_allclose(curves[2 * i + 1], bases[i] + means[i])
+    drawn = plotting.plot_row_samples(vae, names=names, n=50, seed=3)
+    middle = np.median(vae.sample(50, 3), axis=0)
+    assert any(
+        np.allclose(line.get_ydata(), middle) for line in drawn.lines if len(line.get_ydata()) == D
+    )
+    with pytest.raises(ValueError, match="names: expected"):
+        plotting.plot_rows(vae, x, names=["a"])
+
+
+def test_high_values_are_dark_and_can_be_inverted():
     ax = plotting.image_grid([[0.0, 1.0]], (1, 2))
     shades = ax.images[0].to_rgba(np.array([0.0, 1.0]))[:, 0]
     assert shades.tolist() == [1, 0]
@@ -337,7 +406,7 @@ def test_ink_is_dark_and_can_be_turned_for_photographs():
         ((X, SHAPE), {"maximum": np.nan}, ValueError, "maximum"),
     ],
 )
-def test_grid_refuses_what_does_not_fit_and_opens_nothing(arguments, options, error, match):
+def test_image_grid_refuses_bad_shapes_and_opens_no_figure(arguments, options, error, match):
     with pytest.raises(error, match=match):
         plotting.image_grid(*arguments, **options)
     assert plt.get_fignums() == []
@@ -361,7 +430,7 @@ def test_manifold_decodes_the_quantiles_of_the_prior():
     assert ax.images[0].get_extent() == [0, 1, 0, 1]
 
 
-def test_manifold_ticks_stand_at_the_probability_below_them():
+def test_manifold_ticks_are_at_the_quantiles():
     ax = plotting.plot_manifold(PLANE, SHAPE)
     for axis in (ax.xaxis, ax.yaxis):
         assert [text.get_text() for text in axis.get_ticklabels()] == ["−2", "−1", "0", "1", "2"]
@@ -421,7 +490,7 @@ def test_two_latents_keep_their_order():
 
 
 @pytest.mark.parametrize("kind", [int, str, np.uint8])
-def test_points_wear_the_color_of_their_class_in_the_legend(kind):
+def test_points_have_the_color_of_their_class_in_the_legend(kind):
     labels = np.array([5, 3, 9, 3, 5, 5]).astype(kind)
     ax = plotting.plot_latent_space(linear_encoder([1, 1]), X[:6], labels)
     assert legend_texts(ax) == ["3", "5", "9"]
@@ -440,7 +509,7 @@ def test_a_class_is_named_where_its_points_are():
         np.testing.assert_allclose(places[name], place)
 
 
-def test_names_of_classes_in_one_place_do_not_cover_one_another():
+def test_labels_of_classes_in_one_place_do_not_overlap():
     x = np.zeros((4, 6))
     x[2:, 0] = 0.01
     ax = plotting.plot_latent_space(linear_encoder([1, 1]), x, [1, 1, 2, 2])
@@ -450,7 +519,7 @@ def test_names_of_classes_in_one_place_do_not_cover_one_another():
     assert boxes[0].x1 <= boxes[1].x0
 
 
-def test_circles_hold_half_and_95_percent_of_the_prior():
+def test_circles_contain_half_and_95_percent_of_the_prior():
     ax = plotting.plot_latent_space(PLANE, X)
     radii = [circle.radius for circle in ax.patches]
     np.testing.assert_allclose(stats.chi2(2).cdf(np.square(radii)), [0.5, 0.95])
@@ -466,7 +535,7 @@ def test_many_numbers_share_a_scale():
     assert scale.get_ylabel() == "label"
 
 
-def test_one_latent_has_a_strip_for_each_class():
+def test_one_latent_has_a_row_for_each_class():
     x, labels = RNG.random((6, 6)), np.array([2, 0, 2, 1, 1, 2])
     ax = plotting.plot_latent_space(linear_encoder([1]), x, labels)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["0", "1", "2"]
@@ -512,7 +581,7 @@ def test_labels_that_do_not_fit_are_refused(labels, error, match):
     assert plt.get_fignums() == []
 
 
-# How the three kinds of cone blindness see linear RGB: Machado, Oliveira & Fernandes 2009.
+# Linear RGB as three kinds of color-blind readers see it: Machado, Oliveira & Fernandes 2009.
 VISION = {
     "normal": np.eye(3),
     "protanopia": [
@@ -552,12 +621,12 @@ def closest(colors, vision):
 
 
 @pytest.mark.parametrize("vision", VISION.values(), ids=VISION.keys())
-def test_ten_classes_are_told_apart_by_everybody(vision):
+def test_color_blind_readers_can_distinguish_ten_classes(vision):
     assert closest(plotting.CLASSES, vision) > 15
     assert closest((plotting.BLUE, plotting.VERMILLION), vision) > 15
 
 
-def test_the_measure_of_colors_knows_a_bad_palette():
+def test_the_color_check_rejects_a_bad_palette():
     assert closest(matplotlib.color_sequences["tab10"], VISION["protanopia"]) < 5
 
 
@@ -579,7 +648,7 @@ def test_bars_are_the_kl_of_each_latent_and_add_up_to_the_term_of_the_elbo():
 
 
 @pytest.mark.parametrize(("threshold", "active"), [(0.01, 3), (0.1, 2)])
-def test_collapsed_latents_wear_a_ring(threshold, active):
+def test_collapsed_latents_have_a_ring(threshold, active):
     vae = linear_encoder([0.5, 0, 3, 1])
     ax = plotting.plot_active_units(vae, np.eye(6)[[0, 2, 3] * 9], threshold=threshold)
     assert ax.lines[0].get_xdata().tolist() == list(range(active, 4))
@@ -595,7 +664,7 @@ def test_a_posterior_equal_to_the_prior_draws_no_warning():
     assert legend_texts(ax)[1] == "2 collapsed"
 
 
-def test_numbers_of_many_latents_do_not_run_into_one_another():
+def test_numbers_of_many_latents_do_not_overlap():
     ax = plotting.plot_active_units(VAE(6, 200, hidden=()), X)
     assert 20 <= len(ax.get_xticklabels()) <= 25
     assert len(ax.patches) == 200
@@ -604,7 +673,7 @@ def test_numbers_of_many_latents_do_not_run_into_one_another():
 # Bounds, rate and distortion.
 
 
-def test_bounds_are_drawn_where_they_are_and_named_from_the_top():
+def test_bounds_are_at_their_values_and_in_order_in_the_legend():
     # Kills: a level of another bound, L_k at the wrong k, a legend that names the wrong line.
     ax = plotting.plot_bounds(comparison(reverse_ais=-7.0, exact=-7.05, eubo=3.0))
     drawn = {line.get_label(): line for line in ax.lines}
@@ -631,7 +700,7 @@ def test_bounds_are_drawn_where_they_are_and_named_from_the_top():
 
 
 def test_bounds_of_one_kind_alone_are_drawn():
-    # Kills: a picture that needs L_k, or a lower bound, or more than one row.
+    # Kills: a figure that needs L_k, or a lower bound, or more than one row.
     one = Comparison({"eubo": Estimate("eubo", np.array([2.0]))}, 1, 1, 1)
     ax = plotting.plot_bounds(one)
     assert "1 datapoint" in ax.get_title(loc="left")
@@ -650,7 +719,7 @@ def test_test_and_simulated_data_share_a_scale():
         plotting.plot_comparisons({})
 
 
-def test_rate_and_distortion_stand_on_their_axes_and_lines_join_equal_elbos():
+def test_rate_and_distortion_are_on_their_axes_and_lines_join_equal_elbos():
     # Kills: axes that are swapped, points joined in the order given, lines of another slope.
     ax = plotting.plot_rate_distortion(POINTS, ["a", "b", "c"])
     curve = next(line for line in ax.lines if len(line.get_xdata()) == 3)
@@ -712,7 +781,7 @@ def test_a_path_that_cannot_be_written_leaves_nothing(name, error, match, tmp_pa
     assert plt.get_fignums() == []
 
 
-def test_a_failed_drawing_keeps_the_file_of_before(tmp_path, monkeypatch):
+def test_a_failed_drawing_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "grid.png"
     path.write_bytes(b"before")
 
@@ -732,7 +801,7 @@ def test_only_figures_are_saved(tmp_path):
         plotting.save_figure(3, tmp_path / "three.png")
 
 
-def test_twenty_five_saved_pictures_leave_none_open(tmp_path):
+def test_twenty_five_saved_figures_leave_none_open(tmp_path):
     # matplotlib warns at the 21st open figure.
     with warnings.catch_warnings():
         warnings.simplefilter("error")

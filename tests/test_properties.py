@@ -125,7 +125,7 @@ def test_kl_to_the_prior_is_zero_only_at_the_prior(seed, latent_dim, size):
 
 @EXAMPLES
 @given(SEEDS, st.integers(1, 3), st.integers(1, 6))
-def test_with_the_posterior_as_q_the_gap_closes(seed, latent_dim, data_dim):
+def test_with_the_posterior_as_q_the_gap_is_zero(seed, latent_dim, data_dim):
     _, model, x, _ = linear_case(seed, latent_dim, data_dim)
     posterior, log_px = model.posterior(x), model.log_evidence(x)
     np.testing.assert_allclose(model.elbo_joint_form(x, posterior), log_px, rtol=1e-10, atol=1e-10)

@@ -1,7 +1,8 @@
-"""`fit`: what moves, what is counted, what is drawn, and what a failure leaves behind."""
+"""`fit`: parameters, counts, random draws, and the state after a failure."""
 
 import csv
 import math
+import re
 import sys
 import tracemalloc
 import types
@@ -27,7 +28,7 @@ from numpyvae.datasets import binarize
 from numpyvae.estimators import ESTIMATORS, SGVBA, SGVBB, DReG, make_estimator
 from numpyvae.support.streams import Purpose
 
-STILL = SGD(1e-30)  # a learning rate at which nothing moves
+STILL = SGD(1e-30)  # a learning rate so small that nothing changes
 
 
 def grays(n=60, d=6, seed=0):
@@ -92,7 +93,7 @@ def test_one_step_worked_by_hand():
 
 @pytest.mark.parametrize("estimator", [SGVBB(n_samples=3), SGVBA(n_samples=3)], ids=repr)
 def test_a_step_is_the_gradient_at_the_documented_noise(estimator):
-    """Kills `n_samples` or `estimator` that is not heeded, and noise of another stream."""
+    """Kills `n_samples` or `estimator` that is ignored, and noise of another stream."""
     vae, x = small(), bits(9)
     before = vae.parameters.flat.copy()
     eps = noise_of_epoch(1, 3, 9)
@@ -111,7 +112,7 @@ def noise_of_epoch(epoch, draws, rows):
 @pytest.mark.parametrize("update", ["both", "phi", "theta"])
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_a_step_is_that_of_the_estimator(name, update):
-    """Kills an estimator, K, L, β or λ that is not heeded, and terms that are mixed up."""
+    """Kills an estimator, K, L, β or λ that is ignored, and terms that are exchanged."""
     vae, x, L = small(), bits(9), 2
     settings = {"sgvb-b": {"beta": 2.0, "free_bits": 0.1}}
     settings |= {key: {"n_importance": 3} for key in ("iwae", "stl-iwae", "dreg")}
@@ -126,7 +127,7 @@ def test_a_step_is_that_of_the_estimator(name, update):
 
 
 def test_an_estimator_made_by_name_is_the_object():
-    """Kills a setting that the name loses on its way."""
+    """Kills a setting that `make_estimator` loses."""
     by_name, by_object = small(), small()
     fit(by_name, bits(9), epochs=2, estimator=make_estimator("dreg", n_importance=4))
     fit(by_object, bits(9), epochs=2, estimator=DReG(4))
@@ -134,8 +135,8 @@ def test_an_estimator_made_by_name_is_the_object():
 
 
 @pytest.mark.parametrize("wrong", ["dreg", DReG, ESTIMATORS], ids=["text", "class", "dict"])
-def test_what_is_no_estimator_is_told_where_names_are_looked_up(wrong):
-    """Kills a name that is guessed at, and a class that is called as its object."""
+def test_the_error_for_an_estimator_name_gives_the_remedy(wrong):
+    """Kills a name that is accepted as an estimator, and a class used as its object."""
     with pytest.raises(TypeError, match=r"^estimator: expected an Estimator.*make_estimator"):
         fit(small(), bits(9), epochs=1, estimator=wrong)
 
@@ -162,11 +163,11 @@ def test_warm_up_needs_an_estimator_with_a_weight():
         make_estimator("dreg", kl_warmup=2)
 
 
-# What moves.
+# The parameters that change.
 
 
 @pytest.mark.parametrize("update", ["both", "phi", "theta"])
-def test_update_moves_its_slice_alone(update):
+def test_update_changes_only_its_slice(update):
     """Kills a step on the wrong slice, and a slice that gets another gradient than in `both`."""
     vae, reference, start = small(), small(), small()
     fit(vae, bits(), epochs=1, batch_size=60, optimizer=SGD(0.1), update=update)
@@ -180,7 +181,7 @@ def test_update_moves_its_slice_alone(update):
 
 
 def test_many_steps_in_one_slice_leave_the_other_untouched():
-    """Kills optimizer state of one slice that leaks into the other."""
+    """Kills optimizer state of one slice that changes the other."""
     for update, other in (("phi", "theta"), ("theta", "phi")):
         vae, start = small(), small()
         history = fit(vae, bits(), epochs=3, batch_size=7, update=update)
@@ -191,7 +192,7 @@ def test_many_steps_in_one_slice_leave_the_other_untouched():
         assert history.optimizer_state["m"].shape == moved.shape
 
 
-# What is counted.
+# Averages and counts.
 
 
 def test_short_last_batch_counts_by_its_size():
@@ -204,7 +205,7 @@ def test_short_last_batch_counts_by_its_size():
     assert history["reconstruction"][0] - history["kl"][0] == pytest.approx(rows.mean(), rel=1e-12)
 
 
-def test_each_epoch_sees_each_row_once_in_a_new_order():
+def test_each_epoch_uses_each_row_once_in_a_new_order():
     """Kills draws with replacement, a dropped last batch and one order for all epochs."""
     x = np.arange(23.0)[:, None] * np.ones(6)
     seen = []
@@ -220,12 +221,12 @@ def test_each_epoch_sees_each_row_once_in_a_new_order():
     assert seen[:5] != seen[5:]
 
 
-# What is drawn: a run is a function of its seed.
+# Random draws: a run is determined by its seed.
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_same_seed_same_bytes(dtype, tmp_path):
-    """Kills any draw, order or clock that is not named by the seed."""
+    """Kills any draw or order that is not determined by the seed."""
 
     def run(name, seed):
         vae = small(dtype)
@@ -322,7 +323,7 @@ def test_transform_draws_afresh_in_each_epoch_and_reproducibly():
             return draws[-1]
 
         fit(small(), x, epochs=40, batch_size=50, transform=keep, optimizer=STILL, seed=seed)
-        return np.array(draws)  # (epochs, N, D); one batch holds all rows, in their own order
+        return np.array(draws)  # (epochs, N, D); one batch contains all rows, in their order
 
     draws = run(0)
     assert all(not np.array_equal(a, b) for a, b in pairwise(draws))
@@ -333,7 +334,7 @@ def test_transform_draws_afresh_in_each_epoch_and_reproducibly():
     assert 0.8 < z.var() < 1.2  # and draws of different epochs are independent
 
 
-def test_the_model_sees_what_transform_returns():
+def test_the_model_gets_what_transform_returns():
     """Kills a result that is thrown away, and a transform that shifts the other streams."""
     plain, transformed = small(), small()
     expected = fit(plain, np.ones((30, 6)), epochs=2, batch_size=12)
@@ -360,7 +361,7 @@ def test_transform_in_place_leaves_the_data_alone():
 # The validation set and early stopping.
 
 
-def test_validation_uses_the_same_noise_in_each_epoch_and_touches_nothing():
+def test_validation_uses_the_same_noise_in_each_epoch_and_changes_nothing():
     """Kills fresh validation noise, which hides progress, and validation that moves a stream."""
     still = small()
     history = fit(still, bits(), epochs=4, x_valid=bits(30, seed=1), optimizer=STILL, seed=2)
@@ -378,7 +379,7 @@ def test_validation_uses_the_same_noise_in_each_epoch_and_touches_nothing():
 
 
 def overfit(patience, **settings):
-    """Train on eight rows until other rows suffer; return the model, history and snapshots."""
+    """Train on eight rows until overfitting; return the model, the history and snapshots."""
     vae, snapshots = small(), []
     history = fit(
         vae,
@@ -436,7 +437,7 @@ def test_clip_norm_bounds_the_step_and_keeps_its_direction(update):
     assert norms == pytest.approx([norm] * 3, rel=1e-12)
 
 
-def test_schedule_is_told_the_epochs_done_and_scales_the_learning_rate():
+def test_schedule_gets_the_epochs_done_and_scales_the_learning_rate():
     """Kills a schedule in steps, a count from 1 and a factor that is only recorded."""
     asked = []
 
@@ -454,8 +455,8 @@ def test_schedule_is_told_the_epochs_done_and_scales_the_learning_rate():
     np.testing.assert_allclose(halved.parameters.flat, half.parameters.flat, rtol=1e-14)
 
 
-def test_callbacks_see_each_epoch_and_true_ends_training():
-    """Kills a callback before the row is there, and a stop that skips the other callbacks."""
+def test_callbacks_are_called_in_each_epoch_and_true_ends_training():
+    """Kills a callback before its row exists, and a stop that skips the other callbacks."""
     vae, seen = small(), []
 
     def stop(model, history):
@@ -472,7 +473,7 @@ def test_callbacks_see_each_epoch_and_true_ends_training():
     assert np.array_equal(seen[-1][2], vae.parameters.flat)
 
 
-def test_callback_may_answer_with_a_comparison_of_columns():
+def test_callback_may_return_a_comparison_of_columns():
     """Kills `is True`: history["elbo"][-1] > c is numpy's True."""
     history = fit(small(), bits(), epochs=5, callbacks=[lambda vae, h: h["elbo"][-1] > -1e9])
     assert len(history) == 1
@@ -492,7 +493,7 @@ def test_callbacks_from_an_iterator_are_called_in_every_epoch():
     assert len(calls) == 3
 
 
-# Failures: the error names the place, the model goes back to where its objective was finite.
+# Failures: the error names the step; the model gets the last parameters with a finite ELBO.
 
 
 class Watch:
@@ -610,8 +611,8 @@ def test_where_no_gradient_is_left_the_error_names_the_largest_parameter(update)
         assert error.parameter == moving
 
 
-def test_an_optimizer_of_ones_own_is_asked_for_its_step():
-    """Kills `ascend` that goes around a `step` which a subclass has made its own."""
+def test_the_step_of_a_users_optimizer_is_called():
+    """Kills an `ascend` that does not call a `step` of a subclass."""
 
     class Still(SGD):
         def step(self, gradient, state, scale=1.0):
@@ -623,7 +624,7 @@ def test_an_optimizer_of_ones_own_is_asked_for_its_step():
     assert np.array_equal(vae.parameters.flat, start)
 
 
-# What is legitimate works, and costs no more memory than a batch.
+# All valid forms of data work, with the memory of one batch.
 
 
 def legitimate():
@@ -705,7 +706,7 @@ def test_a_memmap_trains_as_the_array_does(tmp_path):
     assert from_disk.parameters.flat.tobytes() == from_memory.parameters.flat.tobytes()
 
 
-# What is shown and written.
+# Output: progress and CSV.
 
 
 def test_silent_by_default(capfd):
@@ -715,7 +716,7 @@ def test_silent_by_default(capfd):
 
 
 class FakeBar:
-    """Stands for tqdm's bar, and writes a line per update."""
+    """Replaces the progress bar of tqdm, and writes a line for each update."""
 
     def __init__(self, total, file, **_):
         self.total, self.file, self.updates = total, file, 0
@@ -742,7 +743,10 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
         monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=FakeBar))
     else:
         tqdm = pytest.importorskip("tqdm").tqdm
-        monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread that outlives the test
+        monkeypatch.setattr(
+            tqdm, "monitor_interval", 0
+        )  # no thread that runs longer than the test
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Progress(3) as progress:
         fit(small(), bits(), epochs=3, callbacks=[progress])
     out, err = capfd.readouterr()
@@ -751,34 +755,52 @@ def test_progress_goes_to_standard_error_alone(bar, capfd, monkeypatch):
 
 
 def test_progress_line_ends_when_training_fails(capfd, monkeypatch):
-    """Kills an error message that is glued to the progress line."""
+    """Kills an error message on the same line as the progress line."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(NonFiniteError), Progress(50) as progress:
         fit(small(), bits(), epochs=50, optimizer=Adam(1e6), callbacks=[progress])
     assert capfd.readouterr().err.endswith("\n")
 
 
-def test_grays_with_bernoulli_are_told_to_the_caller():
-    """Kills silence about grays, and a warning that points into the package."""
+def test_progress_without_a_terminal_is_a_line_every_ten_seconds(capfd, monkeypatch):
+    """Kills a log file full of bars, one without a word for an hour, and a count from nothing."""
+    clock = iter(range(0, 1000, 4))  # each look at it is 4 seconds later
+    monkeypatch.setattr("numpyvae.support.progress.time.monotonic", lambda: next(clock))
+    first = fit(small(), bits(), epochs=2)
+    with Progress(9, len(first)) as progress:
+        fit(small(), bits(), epochs=7, resume=first, callbacks=[progress])
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert [line.split("  ")[0] for line in lines] == ["epoch 5/9", "epoch 8/9"]
+    assert all(re.fullmatch(r"epoch ./9  ELBO -\d+\.\d\d nats", line) for line in lines)
+
+
+def test_grays_with_bernoulli_warn_the_caller():
+    """Kills a missing warning for grays, and one that names a line of the package."""
     vae, x, eps = small(), grays(), np.zeros((1, 60, 2))
-    doors = [lambda: fit(vae, x, epochs=1), lambda: elbo(vae, x, eps), lambda: mean_terms(vae, x)]
-    for door in doors:
+    functions = [
+        lambda: fit(vae, x, epochs=1),
+        lambda: elbo(vae, x, eps),
+        lambda: mean_terms(vae, x),
+    ]
+    for function in functions:
         with pytest.warns(UserWarning, match="binarize") as caught:
-            door()
+            function()
         assert [(w.filename, w.lineno) for w in caught] == [
-            (__file__, door.__code__.co_firstlineno)
+            (__file__, function.__code__.co_firstlineno)
         ]
     fit(small(), grays(), epochs=1, transform=binarize)  # warnings are errors here
 
 
 def test_history_in_csv_reads_back_exactly(tmp_path):
-    """Kills rounded numbers and a column that is lost."""
+    """Kills rounded numbers, a column that is lost, and True for a number."""
     history = fit(small(), bits(), epochs=3, x_valid=bits(8))
     history.to_csv(tmp_path / "history.csv")
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    numbers = {"True": 1.0, "False": 0.0}  # the column warm_up
-    found = [{k: float(numbers.get(v, v)) for k, v in r.items()} for r in rows]
+    found = [{k: float(v) for k, v in r.items()} for r in rows]
     assert found == history.rows
     assert list(rows[0])[:2] == ["epoch", "elbo"]
     assert list(rows[0])[-1] == "seconds"

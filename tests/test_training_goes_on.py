@@ -1,4 +1,4 @@
-"""`fit` called again: after an end, a cut, an early stop or a failure; with parts of one's own."""
+"""`fit` called again: after its end, an interruption, an early stop or a failure; user's parts."""
 
 import copy
 import math
@@ -85,7 +85,7 @@ def through_a_file(vae, path):
     ids=["nothing", "a file", "a deep copy", "a pickle"],
 )
 def test_ten_calls_of_one_epoch_draw_what_one_call_of_ten_draws(between, tmp_path):
-    """Kills a loop of calls that sees one order, one binarization and one noise ten times."""
+    """Kills a loop of calls that uses the same order, binarization and noise ten times."""
     settings = {"batch_size": B, "transform": binarize, "optimizer": SGD(0.01), "seed": 4}
     whole, vae = small("float32"), small("float32")
     once, often = Watched(), Watched()
@@ -103,7 +103,7 @@ def test_ten_calls_of_one_epoch_draw_what_one_call_of_ten_draws(between, tmp_pat
     assert [row["epoch"] for row in rows] == list(range(1, 11))
 
 
-def test_a_new_model_counts_from_nothing():
+def test_a_new_model_counts_epochs_from_zero():
     """Kills a count that a gradient or a twin with another vector carries on."""
     vae = small()
     fit(vae, bits(), epochs=2)
@@ -117,7 +117,7 @@ def test_a_new_model_counts_from_nothing():
 
 
 def one_bit(n, seed):
-    """Rows that have one bit in common but for noise: what a KL that weighs too much forgets."""
+    """Rows that share one bit apart from noise, which a model with a too large β ignores."""
     rng = np.random.default_rng(seed)
     return (rng.random((n, 1)) < 0.5) ^ (rng.random((n, 6)) < 0.1)
 
@@ -144,7 +144,7 @@ def test_patience_does_not_count_the_epochs_of_a_warm_up(seed, beta):
     values = history["valid_elbo"]
     early = values[:20]
     stop = next(i for i in range(20) if i >= early[: i + 1].argmax() + 3)
-    assert stop < 19  # where the warm-up counted, the run would end within it
+    assert stop < 19  # if the warm-up counted, the run would end within it
     if beta > 1:
         assert values.argmax() < 20  # and would go back to parameters of another objective
     assert history["warm_up"].tolist() == [True] * 20 + [False] * (len(history) - 20)
@@ -154,7 +154,7 @@ def test_patience_does_not_count_the_epochs_of_a_warm_up(seed, beta):
     assert vae.parameters.flat.tobytes() == after[best].tobytes()
 
 
-def test_a_warm_up_that_comes_later_finds_no_best_parameters():
+def test_a_later_warm_up_discards_the_best_parameters():
     """Kills a best epoch that is still the last one to count, and so is taken anew."""
     vae, settings = small(), {"x_valid": bits(40, seed=1), "callbacks": [EarlyStopping(30)]}
     first = fit(vae, bits(), epochs=3, **settings)
@@ -167,7 +167,7 @@ def test_a_warm_up_that_comes_later_finds_no_best_parameters():
 
 @pytest.mark.parametrize("warmup", [0.0, 2.5])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_run_with_early_stopping_may_be_cut_anywhere(seed, warmup, tmp_path):
+def test_a_run_with_early_stopping_can_be_interrupted_anywhere(seed, warmup, tmp_path):
     """Kills a resumed run that goes on from the best parameters, forgets them, counts patience
     anew, or trains on after the stop."""
     epochs = 40
@@ -224,8 +224,8 @@ def objective_is_finite(vae, x):
 
 @pytest.mark.parametrize("optimizer", [Adam(0.01), Momentum(0.001)], ids=["adam", "momentum"])
 @pytest.mark.parametrize("fault", range(1, 11))
-def test_a_run_that_failed_goes_on_as_if_it_had_not(fault, optimizer):
-    """Kills a failure that leaves half an epoch behind: in parameters, state, rows or count."""
+def test_a_failed_run_continues_like_one_without_the_failure(fault, optimizer):
+    """Kills a failure after which half an epoch remains: in parameters, state, rows or count."""
     settings = {"batch_size": B, "optimizer": optimizer, "x_valid": bits(9), "seed": 2}
     vae, safe, whole = small(), small(), small()
     with pytest.raises(NonFiniteError) as caught:
@@ -233,7 +233,7 @@ def test_a_run_that_failed_goes_on_as_if_it_had_not(fault, optimizer):
     error = caught.value
     assert (error.epoch, error.step) == ((fault - 1) // 3 + 1, (fault - 1) % 3 + 1)
     assert error.parameter == "decoder.b1"
-    # A fault in the first step says that the start of this epoch may be at fault: one more back.
+    # After a failure in the first step, the start of this epoch is not used either.
     done = error.epoch - (2 if error.step == 1 else 1)
     assert vae.parameters.epochs == len(error.history) == max(done, 0)
     if done > 0:
@@ -247,7 +247,7 @@ def test_a_run_that_failed_goes_on_as_if_it_had_not(fault, optimizer):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [Adam, SGD, Momentum])
 @pytest.mark.parametrize("rate", [1e3, 1e6])
-def test_after_a_rate_too_high_a_lower_one_goes_on(rate, kind, dtype, batch_size):
+def test_training_continues_with_a_lower_rate_after_a_failure(rate, kind, dtype, batch_size):
     """Kills parameters that are finite and whose objective is not, and a state that is broken."""
     x, vae = bits(), small(dtype, likelihood="gaussian:learned")
     first = fit(vae, x, epochs=2, batch_size=batch_size, optimizer=kind(1e-4))
@@ -305,7 +305,7 @@ def test_a_failure_keeps_the_best_parameters_found_before_it():
     assert vae.parameters.flat.tobytes() == expected.last_parameters.tobytes()
 
 
-# Parts of one's own.
+# User-defined parts.
 
 
 class Signs(Optimizer):
@@ -323,7 +323,7 @@ class Signs(Optimizer):
 
 @dataclass(frozen=True)
 class Antithetic(Estimator):
-    """Eq. (11) with each ε beside its −ε, and a weight of its own."""
+    """Eq. (11) with ε and −ε, and another weight."""
 
     weight: float = 1.0
 
@@ -337,7 +337,7 @@ class Antithetic(Estimator):
 
 
 @pytest.mark.parametrize("update", ["both", "phi", "theta"])
-def test_parts_of_ones_own_train_and_resume_to_the_bit(update):
+def test_user_defined_parts_train_and_resume_to_the_bit(update):
     """Kills a list of known kinds: of optimizers, of slots, of estimators."""
     settings = {
         "batch_size": B,
@@ -361,9 +361,22 @@ def test_parts_of_ones_own_train_and_resume_to_the_bit(update):
         assert_same_run(history, expected, vae, whole)
 
 
-def test_an_optimizer_of_ones_own_is_not_resumed_as_another():
+def test_a_user_defined_optimizer_is_not_resumed_as_another():
     """Kills a state read under another meaning."""
     vae = small()
     history = fit(vae, bits(), epochs=1, optimizer=Signs(1e-3))
     with pytest.raises(ValueError, match=r"^resume: expected an optimizer state with .*'v'"):
         fit(vae, bits(), epochs=1, optimizer=Adam(), resume=history)
+
+
+def test_a_run_that_goes_on_for_no_epochs_ends_where_it_ended(tmp_path):
+    """Kills a finished run that cannot be put back, and one that has its last parameters."""
+    settings = {"x_valid": bits(40, seed=1), "callbacks": [EarlyStopping(3)]}
+    whole, vae = small(), small()
+    expected = fit(whole, bits(), epochs=40, optimizer=Adam(0.05), **settings)
+    assert expected.stopped_early
+    assert expected.best_parameters.tobytes() != expected.last_parameters.tobytes()
+    history = fit(vae, bits(), epochs=0, optimizer=Adam(0.05), resume=expected, **settings)
+    assert_same_run(history, expected, vae, whole)
+    with pytest.raises(ValueError, match="epochs: expected a whole number of at least 1, got 0"):
+        fit(vae, bits(), epochs=0)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import apart
 from scipy.stats import multivariate_normal
 
 from numpyvae import VAE
@@ -106,7 +107,7 @@ def test_eubo_exceeds_the_evidence_by_the_kl_from_the_posterior_to_q():
 
 
 def test_eubo_does_not_depend_on_the_memory():
-    """Kills rows and draws of z that part company where a block ends."""
+    """Kills rows and draws of z that no longer match after the end of a block."""
     vae = wide(linear())
     x, z = simulate(vae, 7)
     draws = z + 0.1 * np.arange(5)[:, None, None]
@@ -147,7 +148,7 @@ def test_cubo_converges_to_its_closed_form():
     """Kills a square that is forgotten, or a half."""
     vae = wide(linear())
     x, _ = simulate(vae, 1)
-    x = np.repeat(x, 400, axis=0)
+    x = apart(np.repeat(x, 400, axis=0))
     exact = exact_cubo(vae, x)
     assert (exact > log_evidence(vae, x) + 0.05).all()
     estimate = cubo(vae, x, 1000)
@@ -157,11 +158,11 @@ def test_cubo_converges_to_its_closed_form():
     assert (exact_cubo(linear(), x) >= log_evidence(linear(), x)).all()
 
 
-def test_cubo_from_few_draws_is_no_upper_bound():
-    """Kills a claim that it is one: at K = 1 it is the ELBO, and it climbs with K."""
+def test_cubo_from_few_draws_is_not_an_upper_bound():
+    """Kills a claim that it is one: at K = 1 it is the ELBO, and it increases with K."""
     vae = wide(linear())
     x, _ = simulate(vae, 1)
-    x = np.repeat(x, 2000, axis=0)
+    x = apart(np.repeat(x, 2000, axis=0))
     exact = log_evidence(vae, x)
     one, ten, many = (cubo(vae, x, K) for K in (1, 10, 100))
     assert standard_errors(one - exact) < -5
@@ -171,7 +172,7 @@ def test_cubo_from_few_draws_is_no_upper_bound():
 
 
 def test_cubo_of_order_one_is_the_importance_weighted_bound(monkeypatch):
-    """Kills a stream that is shared with L_K in earnest, and an order that is not passed on."""
+    """Kills a random stream shared with L_K, and an order that is not passed on."""
     vae = wide(linear())
     x, _ = simulate(vae, 4)
     expected = importance_log_likelihood(vae, x, 50, seed=3)
@@ -197,7 +198,7 @@ def test_the_fitted_estimate_finds_the_evidence():
 
 
 def test_the_fitted_estimate_is_unbiased_on_the_scale_of_one_over_p():
-    """Kills a density fitted to the draws that it is then averaged over: it flatters itself."""
+    """Kills a density fitted to the draws that are averaged, which is biased."""
     vae = linear(1, 3)
     x, _ = simulate(vae, 400)
     result = fitted_log_likelihood(vae, x, 8, 4, n_leapfrog=2, n_burn=40)
@@ -216,7 +217,7 @@ def test_the_fitted_density_is_the_gaussian_of_the_draws():
         np.testing.assert_allclose(found[:, :, b], expected, rtol=1e-10)
 
 
-def test_the_fitted_estimate_does_not_depend_on_company_or_memory():
+def test_the_fitted_estimate_does_not_depend_on_the_other_rows_or_the_memory():
     """Kills draws, steps or fits shared by datapoints."""
     vae = linear()
     x, _ = simulate(vae, 5)
@@ -233,8 +234,8 @@ def test_the_fitted_estimate_does_not_depend_on_company_or_memory():
 # Budgets, progress, and what is refused.
 
 
-def test_the_importance_bound_keeps_to_its_memory():
-    """Kills a budget that is not looked at, in either direction."""
+def test_the_importance_bound_stays_within_its_memory():
+    """Kills a memory limit that is ignored, in both directions."""
     vae = VAE(2000, 3, (50,))
     x, _ = simulate(vae, 20)
     expected = importance_log_likelihood(vae, x, 60)
@@ -251,7 +252,7 @@ def test_the_importance_bound_keeps_to_its_memory():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_fitted_estimate_keeps_to_its_memory(dtype):
+def test_the_fitted_estimate_stays_within_its_memory(dtype):
     # kills: draws that are not counted, or in the model's dtype, while the fit is in float64
     vae = VAE(4, 4, (3,), dtype=dtype)
     x, _ = simulate(vae, 20)
@@ -268,7 +269,7 @@ def test_the_fitted_estimate_keeps_to_its_memory(dtype):
 
 
 class Line:
-    """Stands for the progress line and counts."""
+    """Replaces the progress line and counts."""
 
     def __init__(self, total, unit, shown):
         self.total, self.done = total, 0
@@ -347,7 +348,7 @@ def test_bad_settings_get_one_clear_line(call, error, words):
     assert "\n" not in str(caught.value)
 
 
-def test_chains_that_do_not_move_are_no_sample():
-    """Kills a singular covariance that is inverted all the same."""
+def test_chains_that_do_not_move_are_refused():
+    """Kills the inversion of a singular covariance."""
     with pytest.raises(ValueError, match="hardly moved"):
         appendix_d._fitted_log_density(np.ones((20, 2, 3, 2)), np.ones((5, 2, 3, 2)))

@@ -1,4 +1,4 @@
-"""`VAE`: the names others rely on, what goes in and comes out, where training starts, disk."""
+"""`VAE`: public names, inputs and outputs, initialization, saving and loading."""
 
 import copy
 import inspect
@@ -26,7 +26,7 @@ def spread(vae, scale=0.7, seed=0):
 # The names that others rely on.
 
 
-def test_signatures_that_others_rely_on():
+def test_public_signatures():
     """Kills a renamed, reordered or re-defaulted argument."""
 
     def named(function):
@@ -57,7 +57,7 @@ def test_signatures_that_others_rely_on():
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_the_whole_path_by_the_names_that_others_rely_on(tmp_path):
+def test_the_main_functions_by_their_public_names(tmp_path):
     """Kills a changed return value: order, shape, type."""
     vae = VAE(data_dim=5, latent_dim=2, hidden=(4,), activation="tanh", likelihood="bernoulli")
     P, P_phi = vae.parameters.flat.size, vae.parameters.phi.size
@@ -186,7 +186,7 @@ def test_draws_have_the_moments_of_the_model(likelihood):
         assert set(np.unique(vae.sample(2000))) == set(range(most + 1))
 
 
-def test_sample_is_named_by_its_seed():
+def test_sample_is_determined_by_its_seed():
     """Kills draws from a global generator."""
     vae = VAE(5, 2, (4,), likelihood="gaussian:1")
     assert np.array_equal(vae.sample(4, seed=1), vae.sample(4, seed=1))
@@ -195,7 +195,7 @@ def test_sample_is_named_by_its_seed():
     assert np.unique(vae.sample(50, seed=1), axis=0).shape == (50, 5)
 
 
-# Where training starts.
+# Initialization.
 
 
 def test_glorot_range_counts_each_head_for_itself():
@@ -250,7 +250,7 @@ def shares_one_vector(vae):
     return all(np.shares_memory(p.flat, part) for part in parts)
 
 
-def test_with_flat_looks_into_the_given_vector():
+def test_with_flat_gives_views_of_the_given_vector():
     """Kills a copy, which a finite difference would not move, and a twin that moves its model."""
     vae = VAE(5, 2, (4,), dtype="float64")
     before = vae.parameters.flat.copy()
@@ -267,7 +267,7 @@ def test_with_flat_looks_into_the_given_vector():
 
 
 def test_with_flat_refuses_a_vector_that_does_not_fit():
-    """Kills names that look at the wrong numbers."""
+    """Kills named views of the wrong entries."""
     vae = VAE(5, 2, (4,), dtype="float64")
     P = vae.parameters.flat.size
     for flat in (np.zeros(P - 1), np.zeros((1, P)), np.zeros(2 * P)[::2], [0.0] * P):
@@ -277,7 +277,7 @@ def test_with_flat_refuses_a_vector_that_does_not_fit():
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda vae: pickle.loads(pickle.dumps(vae))])
 def test_a_copied_model_still_has_one_vector(clone):
-    """Kills a copy whose names look at other memory than `flat`: it would train and not move."""
+    """Kills a copy whose named views are not views of `flat`: training would not change it."""
     vae = VAE(5, 2, (4,), dtype="float64")
     twin = clone(vae)
     assert shares_one_vector(twin)
@@ -290,15 +290,15 @@ def test_a_copied_model_still_has_one_vector(clone):
     assert np.array_equal(vae.encode(x)[0], before)
 
 
-def test_repr_tells_the_architecture():
-    """Kills a repr that hides what was built."""
+def test_repr_shows_the_architecture():
+    """Kills a repr without the architecture."""
     vae = VAE(64, 2, (32, 16), "relu", "binomial:16", "float64")
     P = 64 * 32 + 32 + 32 * 16 + 16 + 16 * 4 + 4 + 2 * 16 + 16 + 16 * 32 + 32 + 32 * 64 + 64
     assert repr(vae) == f"VAE(64-32-16-2, relu, binomial:16, float64, {P} parameters)"
     assert repr(VAE(3, 1, ())) == "VAE(3-1, tanh, bernoulli, float32, 14 parameters)"
 
 
-# On disk.
+# Saving and loading.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,8 +1,11 @@
 """The versions that are kept with a result."""
 
+import configparser
 import json
+import re
 import sys
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -47,3 +50,20 @@ def test_train_from_a_checkout_that_is_not_installed(no_metadata, tmp_path, caps
     assert main(["train", "--output", str(tmp_path), *small, "--json"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["versions"]["numpyvae"] == numpyvae.__version__
+
+
+def test_the_oldest_versions_that_are_tried_are_those_that_are_promised():
+    # kills: a minimum in setup.cfg that no run of .ci/run has tried
+    root = Path(numpyvae.__file__).parent.parent
+    if not (root / ".ci").exists():
+        pytest.skip("needs the repository, which contains setup.cfg and .ci/minimum.txt")
+    tried = dict(re.findall(r"^(\w+)==([\d.]+)$", (root / ".ci/minimum.txt").read_text(), re.M))
+    config = configparser.ConfigParser()
+    config.read(root / "setup.cfg", encoding="utf-8")
+    promised = (
+        f"{config['options']['install_requires']}\n{config['options.extras_require']['test']}"
+    )
+    least = dict(re.findall(r"(\w+)>=([\d.]+)", promised))
+    assert {"numpy", "scipy", "matplotlib", "pytest"} <= least.keys()
+    for name, version in least.items():
+        assert f"{tried[name]}.".startswith(f"{version}."), name

@@ -6,7 +6,7 @@ We train a VAE on 3823 scanned digits and examine the result. Sections 3.5 to 3.
 explain each figure: what is learned, what is inferred, and how the two terms of the evidence lower
 bound are traded against each other.
 
-:Aim: train a VAE, and read what its curves and pictures say.
+:Aim: to train a VAE, and to interpret its learning curves and figures.
 :You need: sections 1 and 3.4 of the notes, for the ELBO of Eq. (11).
 :Time: about ten seconds.
 """

@@ -7,7 +7,7 @@ gives the posterior "in theory". With one or two latent variables this also work
 because the evidence can be computed as a sum over a grid. We use a model of digits with one latent
 variable.
 
-:Aim: compute an evidence and a posterior, and know what they are good for.
+:Aim: to compute an evidence and a posterior, and to know what they are used for.
 :You need: Eq. (1) to Eq. (4); tutorial 1 for what a decoder is.
 :Time: about ten seconds.
 """

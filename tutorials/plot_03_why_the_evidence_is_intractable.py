@@ -6,7 +6,7 @@ Section 3.2 of the notes says that the integral of Eq. (2) is not feasible, and 
 not?". There are two simple ways to compute it: a grid, and random draws from the prior. We measure
 how the cost of each increases with the number J of latent variables, for models trained on digits.
 
-:Aim: say why the evidence cannot be computed, with numbers.
+:Aim: to explain with numbers why the evidence cannot be computed.
 :You need: section 3.2 of the notes, for Eq. (2); tutorial 2.
 :Time: about half a minute.
 """

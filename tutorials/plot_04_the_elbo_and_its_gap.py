@@ -6,7 +6,7 @@ Sections 3.3 and 3.4 of the notes show that the KL to the posterior cannot be co
 evidence. The sum of this KL and the ELBO is exactly log p(x), and the ELBO can be computed. For a
 linear-Gaussian model all three terms are known in closed form, so we can check this identity.
 
-:Aim: see the bound, what it misses, and why maximizing it is inference.
+:Aim: to understand the bound, its gap to log p(x), and why maximizing the bound is inference.
 :You need: sections 3.3 and 3.4 of the notes, Eq. (5) to Eq. (11); tutorial 2.
 :Time: a few seconds.
 """

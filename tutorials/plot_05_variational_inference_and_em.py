@@ -7,7 +7,7 @@ the decoder fixed; the *M-step* optimizes the decoder with q fixed. (The notes c
 variational EM; EM alternates the two.) We first run variational inference alone, and then alternate
 it with the M-step.
 
-:Aim: tell variational inference from EM, and run both.
+:Aim: to distinguish variational inference from EM, and to run both.
 :You need: sections 3.5 and 3.6 of the notes, Eq. (5) and Eq. (10); tutorial 4.
 :Time: a few seconds.
 """

@@ -7,7 +7,8 @@ the probabilistic PCA of Tipping and Bishop. We can therefore compare a trained 
 solution. The solution also shows in closed form that the value of σ² determines which latent
 variables collapse (Lucas et al. 2019).
 
-:Aim: hold a trained VAE against a solution in closed form, and predict what collapses.
+:Aim: to compare a trained VAE with a solution in closed form, and to predict which latent variables
+    collapse.
 :You need: section 3.5 of the notes, Eq. (2) and Eq. (10); tutorial 5.
 :Time: about ten seconds.
 """

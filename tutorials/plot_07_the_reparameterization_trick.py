@@ -6,7 +6,8 @@ Section 3.7 ends with a remark: to train the model, one must differentiate throu
 z, and this needs a trick. The trick is one line, z = μ + σ ε. This tutorial explains why the trick is
 needed, checks that it is correct, and measures how much it reduces the noise of the gradient.
 
-:Aim: differentiate an expectation over random draws in two ways, and say which way is better and when.
+:Aim: to differentiate an expectation over random draws in two ways, and to say which way is better
+    in which case.
 :You need: section 3.7 of the notes, Eq. (11); Kingma & Welling 2013, §2.4; tutorial 1.
 :Time: a few seconds.
 """
@@ -33,6 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from numpyvae.core.distributions import reparameterize
+from numpyvae.support.statistics import mean_and_error, plus_minus
 
 rng = np.random.default_rng(0)
 n = 100_000
@@ -52,11 +54,12 @@ for name, path, score, truth in (
 ):
     print(f"{name}: truth {truth.item():.3f}")
     for kind, draws in (("path", path), ("score", score)):
+        mean, error = mean_and_error(draws.ravel())
         print(
-            f"   {kind:5s} {draws.mean():.3f} ± {draws.std() / n**0.5:.3f}, "
+            f"   {kind:5s} {plus_minus(mean, error, 3)}, "
             f"standard deviation of one draw {draws.std():.2f}"
         )
-        assert abs(draws.mean() - truth.item()) < 5 * draws.std() / n**0.5
+        assert abs(mean - truth.item()) < 5 * error
 
 # %%
 # Both estimates have the correct mean. The score-function estimate has a much larger variance.
@@ -125,7 +128,8 @@ assert abs((wrong**2).mean() - (mu**2 + np.exp(2 * logvar)).item()) < 0.05
 z, _ = reparameterize(mu, logvar, eps)
 baseline = (mu**2 + sigma**2).item()
 with_baseline = (z**2 - baseline) * (z - mu) / sigma**2
-assert abs(with_baseline.mean() - 2 * mu.item()) < 5 * with_baseline.std() / n**0.5
+mean, error = mean_and_error(with_baseline.ravel())
+assert abs(mean - 2 * mu.item()) < 5 * error
 assert with_baseline.std() < score_mu.std()
 
 plt.show()

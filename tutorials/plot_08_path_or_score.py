@@ -120,7 +120,7 @@ ax.legend(fontsize=8, ncols=2)
 
 for name, draws in drawn.items():
     deviation = np.linalg.norm(draws.mean(axis=0) - truth)
-    expected = np.sqrt(draws.var(axis=0).sum() / len(draws))  # if the estimate is unbiased
+    expected = np.sqrt(draws.var(axis=0, ddof=1).sum() / len(draws))  # if the estimate is unbiased
     print(f"{name:21s} error of the mean {deviation:7.3f}, expected from noise {expected:7.3f}")
     assert (deviation < 2 * expected) == (name != "baseline with itself")
 
@@ -215,12 +215,12 @@ assert others[0] < 0.5 and others[-1] > 5
 # variances.
 
 at_posterior = ppca_vae(5)
-home = at_posterior.parameters.phi.copy()
-away = np.random.default_rng(1).standard_normal(home.size)
+phi_posterior = at_posterior.parameters.phi.copy()
+direction = np.random.default_rng(1).standard_normal(phi_posterior.size)
 distances = np.array([0, 1e-4, 1e-3, 1e-2, 1e-1])
 landing = {name: [] for name in ("SGVB-B", "SGVB-A", "STL", "score, leave-one-out")}
 for t in distances:
-    at_posterior.parameters.phi[:] = home + t * away
+    at_posterior.parameters.phi[:] = phi_posterior + t * direction
     for name in landing:
         draws = replicates(rules[name], at_posterior, 100, L)
         landing[name].append(L * draws.var(axis=0).sum())
@@ -291,7 +291,7 @@ assert np.array_equal(by_path, by_score)
 # %%
 # 3. If q is the posterior, log w has zero variance. Does the gradient for θ also have zero variance?
 
-at_posterior.parameters.phi[:] = home
+at_posterior.parameters.phi[:] = phi_posterior
 draws = [
     STL()(at_posterior, x, np.random.default_rng(i).standard_normal((1, 20, 5))).gradient.theta
     for i in range(100)

@@ -26,6 +26,7 @@ from numpyvae import Adam, bounds, cosine_schedule, datasets, plotting
 from numpyvae.diagnostics import decompose_gap
 from numpyvae.estimators import IWAE
 from numpyvae.exact import Quadrature
+from numpyvae.support.statistics import mean_and_error, plus_minus
 
 threadpool_limits(1, "blas")  # the matrices are small: a second thread makes the products slower
 digits = datasets.load_digits()
@@ -167,11 +168,10 @@ for ax, values, title in (
 ):
     center = values["annealed, lower"]
     for row, (name, value) in enumerate(values.items()):
-        difference = value - center
-        error = difference.std(ddof=1) / len(difference) ** 0.5
+        mean, error = mean_and_error(value - center)
         above = name in ("annealed, upper", "EUBO")
         ax.errorbar(
-            difference.mean(), row, xerr=error, fmt="<" if above else ">",
+            mean, row, xerr=error, fmt="<" if above else ">",
             color="C1" if above else "C0", capsize=3,
         )  # fmt: skip
     ax.axvline(0, color="0.7", linewidth=1)
@@ -202,10 +202,9 @@ for name, model in (("trained by the ELBO", vae), ("trained by $L_{20}$", second
     print(f"{name} ELBO {scores[name][0].mean():.3f}, L_300 {tight.mean():.3f} nats")
 
 (elbo_1, tight_1), (elbo_2, tight_2) = scores.values()
-difference = tight_2 - tight_1
-error = difference.std() / len(difference) ** 0.5
-print(f"L_300 of the second minus the first: {difference.mean():.3f} ± {error:.3f} nats")
-assert elbo_2.mean() < elbo_1.mean() - 0.3 and difference.mean() > 3 * error
+mean, error = mean_and_error(tight_2 - tight_1)
+print(f"L_300 of the second minus the first: {plus_minus(mean, error, 3)} nats")
+assert elbo_2.mean() < elbo_1.mean() - 0.3 and mean > 3 * error
 
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
 for row, (low, high) in enumerate(scores.values()):

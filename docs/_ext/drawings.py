@@ -41,12 +41,12 @@ class Drawing(SphinxDirective):
         # The box around both pictures is needed: the theme hides a caption that directly follows a
         # picture of the other color scheme.
         pictures = box("drawing-pictures")
-        for look in ("light", "dark"):
-            uri = f"/{(FOLDER / f'{name}-{look}.svg').as_posix()}"
+        for palette in ("light", "dark"):
+            uri = f"/{(FOLDER / f'{name}-{palette}.svg').as_posix()}"
             relative, _ = self.env.relfn2path(uri)
             self.env.note_dependency(relative)
             pictures += nodes.image(
-                uri=f"/{relative}", alt=self.options["alt"], classes=[f"only-{look}"]
+                uri=f"/{relative}", alt=self.options["alt"], classes=[f"only-{palette}"]
             )
         figure += pictures
         if self.content:
@@ -69,7 +69,7 @@ def draw_all(app):
     package = Path(numpyvae.__file__).parent
     newest = max(p.stat().st_mtime for p in (Path(figures.__file__), *package.rglob("*.py")))
     for name in figures.DRAWINGS:
-        paths = [folder / f"{name}-{look}.svg" for look in ("light", "dark")]
+        paths = [folder / f"{name}-{palette}.svg" for palette in ("light", "dark")]
         if not all(path.exists() and path.stat().st_mtime > newest for path in paths):
             log.info("drawing %s", name)
             figures.draw(name, folder)

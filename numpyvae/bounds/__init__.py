@@ -12,7 +12,28 @@
 | `compare_bounds` | several of them on the same datapoints | `compare` |
 
 All values are in nats per datapoint. The bounds are bounds in expectation: the value from a finite
-number of draws can lie on the wrong side.
+number of draws can be on the wrong side of log p(x).
+
+The functions share these parameters:
+
+- `vae : VAE`
+- `x : (N, D) array_like`, the datapoints
+- `n_temperatures : int`, the number of intermediate distributions of annealing; more of them make
+  the bounds tighter
+- `n_chains : int`, C, the number of chains for each datapoint and each direction
+- `seed : int`, the seed of the random streams. The draws of a datapoint depend on the seed and on
+  its values, not on the other rows or their order: to rounding, the figures of a row are those of
+  the row alone. Rounding is about 1e-6 of a figure in float32 and 1e-12 in float64; chains enlarge
+  it. Equal rows have the same draws, so that a standard error over rows that repeat is too small.
+- `memory : float, optional`, the megabytes for the arrays of the decoder and its gradient, for
+  each worker. The datapoints are processed in blocks of that size. With None a block fits into the
+  processor's cache, which is fastest. The result depends on it only by rounding.
+- `n_jobs : int, optional`, the number of workers, each on one core; by default the number of BLAS
+  threads. The result does not depend on it, to the last bit.
+- `progress : bool`, whether to show a progress line on standard error
+
+They raise a TypeError or a ValueError if `x` or a setting is not valid for the model, or if the
+memory is too small for one datapoint.
 
 Examples
 --------

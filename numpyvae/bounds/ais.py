@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..core.vae import VAE
+from ..support.blocks import in_decoder_blocks
 from ..support.checks import (
     check_choice,
     check_count,
@@ -36,7 +37,8 @@ from ..support.checks import (
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
-from ..support.streams import Purpose, stream
+from ..support.statistics import mean_and_error, plus_minus
+from ..support.streams import Purpose, Seed, generator
 from .annealing import (
     PILOT_CHAINS,
     anneal,
@@ -46,7 +48,7 @@ from .annealing import (
     tune,
 )
 from .path import Path
-from .streams import RowStreams, mean_and_error, row_slices
+from .streams import RowStreams, row_slices
 
 __all__ = ["AnnealedBounds", "annealed_log_likelihood", "sandwich", "simulate"]
 
@@ -112,10 +114,10 @@ class AnnealedBounds:
             f"{self.n_chains} chains, acceptance {self.acceptance.mean():.2f}, "
             f"{self.seconds:.1f} s"
         )
-        lower = "{:.3f} ± {:.3f}".format(*self.lower)
+        lower = plus_minus(*self.lower, 3)
         if self.log_upper is None:
-            return f"log p(x) ≥ {lower} nats per datapoint, a lower bound alone ({how})"
-        upper, gap = ("{:.3f} ± {:.3f}".format(*pair) for pair in (self.upper, self.gap))
+            return f"log p(x) ≥ {lower} nats per datapoint, no upper bound ({how})"
+        upper, gap = (plus_minus(*pair, 3) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
 
 
@@ -136,15 +138,10 @@ def annealed_log_likelihood(
 ) -> AnnealedBounds:
     """Bound log p(x) from below by annealed importance sampling, and from above if possible.
 
+    The intermediate distributions are spaced as in Wu et al. 2016.
+
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
-    n_temperatures : int
-        The number of intermediate distributions, spaced as in Wu et al. 2016. More of them make
-        the bounds tighter.
-    n_chains : int
-        C, the number of chains for each datapoint and each direction.
     temperatures : sequence of float, optional
         Increasing inverse temperatures from 0 to 1, used in place of `n_temperatures`.
     n_leapfrog : int
@@ -154,16 +151,6 @@ def annealed_log_likelihood(
         does not depend on the quality of the encoder. The bounds are valid for both.
     posterior : (N, J) array_like, optional
         An exact draw from p(z|x) for each row, where the reverse chains start.
-    seed : int
-    memory : float, optional
-        Megabytes for the arrays of the decoder and its gradient, for each worker; the datapoints
-        are processed in blocks of that size. By default a block fits into the processor's cache,
-        which is fastest. The result depends on it only by rounding.
-    n_jobs : int, optional
-        The number of workers, each on one core; by default the number of BLAS threads. The result
-        does not depend on it, to the last bit.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
@@ -171,8 +158,6 @@ def annealed_log_likelihood(
 
     Raises
     ------
-    TypeError, ValueError
-        If `x` or a setting is not valid for the model, or the memory is too small.
     FloatingPointError
         If log p(x, z) is not finite at the start of the chains.
 
@@ -201,10 +186,12 @@ def annealed_log_likelihood(
     pilot_moves, moves = n_moves(betas)
 
     def work(rows, advance):
-        def streams(purpose, n):
-            return RowStreams(seed, purpose, rows, n, vae.latent_dim, vae.dtype)
+        block = x[rows].astype(vae.dtype)
 
-        path = Path(vae, x[rows].astype(vae.dtype), initial)
+        def streams(purpose, n):
+            return RowStreams(seed, purpose, block, n, vae.latent_dim, vae.dtype)
+
+        path = Path(vae, block, initial)
         steps = None
         if moves:
             steps = tune(
@@ -244,14 +231,8 @@ def sandwich(
 
     Parameters
     ----------
-    vae : VAE
     n : int
         The number of datapoints to simulate.
-    n_temperatures : int
-        The number of intermediate distributions.
-    n_chains : int
-        C, the number of chains for each datapoint and each direction.
-    seed : int
     **settings : dict
         Further arguments of `annealed_log_likelihood`.
 
@@ -272,27 +253,22 @@ def sandwich(
     )
 
 
-def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def simulate(vae: VAE, n: int, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw data together with the latents that generated them.
 
     z ~ p(z), x ~ p_θ(x|z): so (x, z) ~ p_θ(x, z) of Eq. (1), and z is an exact draw from p_θ(z|x).
 
     Parameters
     ----------
-    vae : VAE
     n : int
         The number of rows.
-    seed : int
+    seed : int, numpy.random.Generator or None
+        A number gives the same draws in each call, a generator goes on, None draws anew.
 
     Returns
     -------
     x : (n, D) array
     z : (n, J) array
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `vae` is not a VAE, or `n` or `seed` is not a whole number in range.
 
     Examples
     --------
@@ -302,7 +278,7 @@ def simulate(vae: VAE, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     check_vae(vae)
     n = check_count("n", n)
-    rng = stream(check_seed(seed), Purpose.SIMULATE)
-    z = rng.standard_normal((1, n, vae.latent_dim), vae.dtype)
-    out, _ = vae.decoder(z)
-    return vae.likelihood.draw(out[0], vae.parameters, rng), z[0]
+    rng = generator(seed, Purpose.SIMULATE)
+    z = rng.standard_normal((n, vae.latent_dim), vae.dtype)
+    x = in_decoder_blocks(vae, lambda out: vae.likelihood.draw(out, vae.parameters, rng), z)
+    return x, z

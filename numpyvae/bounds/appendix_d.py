@@ -80,8 +80,6 @@ def fitted_log_likelihood(
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     n_samples : int
         The number of draws of each chain.
     n_chains : int
@@ -90,11 +88,6 @@ def fitted_log_likelihood(
         The number of leapfrog steps in a Hamiltonian move; 4 in the paper.
     n_burn : int
         The number of moves before the first draw; the step size is adapted only during them.
-    seed : int
-    memory : float
-        Megabytes for the arrays of the decoder and its gradient.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
@@ -103,8 +96,7 @@ def fitted_log_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not valid for the model, the memory is too small, or there are too
-        few draws to fit a Gaussian.
+        Also if there are too few draws to fit a Gaussian.
     FloatingPointError
         If log p(x, z) is not finite at the start of the chains.
 
@@ -131,8 +123,9 @@ def fitted_log_likelihood(
     blocks = row_slices(vae, len(x), C, memory, kept=4 * n_samples * C * (vae.latent_dim + 1))
     with progress_line(len(blocks) * (n_burn + n_samples), "move", progress) as advance:
         for rows in blocks:
-            path = Path(vae, x[rows].astype(vae.dtype), "encoder")
-            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, rows, C, vae.latent_dim, vae.dtype)
+            block = x[rows].astype(vae.dtype)
+            path = Path(vae, block, "encoder")
+            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, block, C, vae.latent_dim, vae.dtype)
             point = path.start(1.0, path.draw(draws.normal()))
             samples = sample(
                 path.density(1.0),

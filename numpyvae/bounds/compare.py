@@ -17,11 +17,11 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, shown
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 from .ais import annealed_log_likelihood
 from .appendix_d import fitted_log_likelihood
 from .importance import ImportanceCurve, importance_curve
-from .streams import mean_and_error
 from .terms import row_terms
 from .upper import cubo, eubo
 
@@ -140,8 +140,6 @@ def compare_bounds(
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     names : iterable of str
         "elbo" (Eq. (7), 100 draws in pairs ±ε), "iwae" (L_k up to K), "ais", "eubo", "cubo",
         "appendix-d", "exact" (see `numpyvae.exact.exact_model`).
@@ -150,13 +148,8 @@ def compare_bounds(
         bound "reverse-ais"; "eubo" requires it.
     n_importance : int
         K of "iwae" and "cubo".
-    n_temperatures, n_chains : int
-        T and C of "ais".
-    seed : int
     memory : float, optional
-        Megabytes for the arrays of the decoder; by default each bound has its own default.
-    progress : bool
-        Show progress lines on standard error.
+        By default each bound has its own default.
 
     Returns
     -------
@@ -165,8 +158,7 @@ def compare_bounds(
     Raises
     ------
     TypeError, ValueError
-        If a name is unknown or not available for the model, or `x` or a setting is not valid for
-        it.
+        Also if a name is unknown, or its bound is not available for the model.
 
     Examples
     --------

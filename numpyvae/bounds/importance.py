@@ -21,12 +21,12 @@ from ..support.checks import check_count, check_data, check_noise, check_rows, c
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, row_normals, row_streams
 from .streams import decoder_megabytes, how_many, rows_in_cache
 
 __all__ = ["ImportanceCurve", "importance_curve", "importance_log_likelihood", "log_weights"]
 
-_ROWS = 20  # datapoints that share a stream; another number would change their draws
+_ROWS = 20  # datapoints in a block
 
 
 class ImportanceCurve(NamedTuple):
@@ -69,29 +69,13 @@ def importance_log_likelihood(
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     n_importance : int
         K, the number of draws per datapoint.
-    seed : int
-    memory : float, optional
-        Megabytes for the arrays of the decoder, for each worker. By default they fit into the
-        processor's cache, which is fastest. The result depends on it only by rounding.
-    n_jobs : int, optional
-        The number of workers, each on one core; by default the number of BLAS threads. The result
-        does not depend on it, to the last bit.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
     log_likelihood : (N,) array of float64
         Nats per datapoint: a lower bound on log p(x) in expectation.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -119,27 +103,18 @@ def importance_curve(
     """Estimate L_k for k = 1, 2, 5, 10, … up to K, all from the same K draws.
 
     The draws are split into K // k groups of k, and the estimates of L_k from all groups are
-    averaged, so that the noise is small for small k too. The last value is that of
-    `importance_log_likelihood`.
+    averaged, so that the noise is small for small k, too. The last value is that of
+    `importance_log_likelihood`. In addition to `memory`, it needs memory for the K weights of 20
+    datapoints.
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     n_importance : int
-        K.
-    seed, memory, n_jobs, progress : int, float, int, bool
-        As in `importance_log_likelihood`. The K weights of 20 datapoints need memory in addition
-        to `memory`.
+        K, the number of draws per datapoint.
 
     Returns
     -------
     curve : ImportanceCurve
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -209,9 +184,10 @@ def _for_each_block(
     blocks = range(-(-x.shape[0] // _ROWS))
 
     def work_on(block, advance):
-        rng = stream(seed, purpose, block)
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
-        work(rows, _pieces(vae, np.asarray(x[rows], vae.dtype), K, rng, most, advance))
+        values = np.asarray(x[rows], vae.dtype)
+        streams = row_streams(seed, purpose, values)
+        work(rows, _pieces(vae, values, K, streams, most, advance))
 
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
         over_cores(work_on, blocks, n_jobs, advance)
@@ -221,14 +197,14 @@ def _pieces(
     vae: VAE,
     x: np.ndarray,
     K: int,
-    rng: np.random.Generator,
+    streams: list[np.random.Generator],
     most: int,
     advance: Callable[[str], None],
 ) -> Iterator[np.ndarray]:
     """Yield the log weights of K draws for each row of x, at most `most` draws at a time."""
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
-        eps = rng.standard_normal((min(most, K - done), *mu.shape), vae.dtype)
+        eps = row_normals(streams, min(most, K - done), vae.latent_dim, vae.dtype)
         yield weigh(vae, x, mu, logvar, eps).log_w.astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
 
@@ -238,16 +214,14 @@ def log_weights(vae: VAE, x: Any, mu: Any, logvar: Any, eps: Any) -> np.ndarray:
 
     Parameters
     ----------
-    vae : VAE
-    x : (B, D) array_like
-    mu, logvar : (B, J) array_like
+    mu, logvar : (N, J) array_like
         The parameters of q for each row of x, as from `vae.encode`.
-    eps : (L, B, J) array_like
+    eps : (L, N, J) array_like
         Standard normal noise.
 
     Returns
     -------
-    log_w : (L, B) array
+    log_w : (L, N) array
         Nats, in the dtype of the model.
 
     Raises

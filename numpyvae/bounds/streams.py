@@ -1,24 +1,23 @@
 """Random streams for each datapoint, and the number of datapoints that fit into memory.
 
 A bound processes the datapoints in blocks. A result must not depend on the size of a block, so
-each datapoint has random streams of its own, and the block is as large as the memory allows.
+each datapoint has random streams of its own, identified by its values (see
+`support.streams.row_streams`), and the block is as large as the memory allows.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..core.vae import VAE
+from ..support.blocks import widest_layer
 from ..support.checks import check_positive
-from ..support.streams import stream
+from ..support.streams import row_normals, row_streams
 
 __all__ = [
     "RowStreams",
     "decoder_megabytes",
     "how_many",
-    "mean_and_error",
     "row_slices",
     "rows_in_cache",
 ]
@@ -30,14 +29,14 @@ _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStr
 class RowStreams:
     """Draws for C chains on each of B datapoints, from one random stream per datapoint.
 
-    The draws of a datapoint depend only on the seed, the purpose and its index in the data, not
-    on the other datapoints in its block.
+    The draws of a datapoint depend only on the seed, the purpose and its values, not on the other
+    datapoints or its place among them.
 
     Parameters
     ----------
     seed, purpose : int
-    rows : slice
-        The indices of the B datapoints.
+    x : (B, D) array
+        The datapoints, in the dtype of the model.
     n_chains, latent_dim : int
         C and J.
     dtype : numpy.dtype
@@ -48,19 +47,18 @@ class RowStreams:
         self,
         seed: int,
         purpose: int,
-        rows: slice,
+        x: np.ndarray,
         n_chains: int,
         latent_dim: int,
         dtype: np.dtype,
     ) -> None:
-        self._generators = [stream(seed, purpose, row) for row in range(rows.start, rows.stop)]
+        self._generators = row_streams(seed, purpose, x)
         self._shape = n_chains, latent_dim
         self._dtype = dtype
 
     def normal(self) -> np.ndarray:
         """Return standard normal noise, (C, B, J)."""
-        draws = [g.standard_normal(self._shape, self._dtype) for g in self._generators]
-        return np.stack(draws, axis=1)
+        return row_normals(self._generators, *self._shape, self._dtype)
 
     def log_uniform(self) -> np.ndarray:
         """Return logarithms of uniform draws, (C, B), as negative exponential draws."""
@@ -113,9 +111,7 @@ def rows_in_cache(vae: VAE) -> int:
 
     Larger arrays do not fit into the second-level cache; smaller matrix products are slower.
     """
-    a = vae.architecture
-    widest = max(vae.likelihood.heads * a.data_dim, *a.hidden, a.latent_dim)
-    return max(1, _CACHE // (widest * vae.dtype.itemsize))
+    return max(1, _CACHE // (widest_layer(vae) * vae.dtype.itemsize))
 
 
 def row_slices(
@@ -138,10 +134,3 @@ def row_slices(
         needed = n_chains * decoder_megabytes(vae) + kept * 8e-6
         most = how_many(memory, needed, f"one datapoint and its {n_chains} draws or chains")
     return [slice(i, min(i + most, n_rows)) for i in range(0, n_rows, most)]
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over the datapoints and its standard error, NaN for a single value."""
-    n = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return float(values.mean()), error

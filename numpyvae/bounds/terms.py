@@ -28,11 +28,12 @@ def row_terms(
 ) -> list[Terms]:
     """Return reconstruction and KL of each datapoint, (N,), for each given q = N(μ, σ²).
 
-    Each datapoint has independent draws, so that the standard error of a mean over datapoints
-    includes the noise of the draws. All q use the same draws, so that most of the noise cancels in
-    their differences. The draws come in pairs ±ε, which removes all odd powers of ε. The ELBO is
-    that of Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies with z if q is
-    near the posterior; the KL is in closed form, and the reconstruction is ELBO + KL.
+    Datapoints with different values have independent draws, so that the standard error of a mean
+    over datapoints includes the noise of the draws. All q use the same draws, so that most of the
+    noise cancels in their differences. The draws come in pairs ±ε, which removes all odd powers of
+    ε. The ELBO is that of Eq. (7), the mean of log p_θ(x, z) − log q_φ(z|x), which hardly varies
+    with z if q is near the posterior; the KL is in closed form, and the reconstruction is
+    ELBO + KL.
 
     Parameters
     ----------
@@ -50,9 +51,9 @@ def row_terms(
     pairs = -(-n_samples // 2)
     result = [Terms(*np.empty((2, len(x)))) for _ in qs]
     for rows in row_slices(vae, len(x), 2 * pairs, memory):
-        half = RowStreams(seed, purpose, rows, pairs, vae.latent_dim, vae.dtype).normal()
-        eps = np.concatenate([half, -half])
         block = x[rows].astype(vae.dtype, copy=False)
+        half = RowStreams(seed, purpose, block, pairs, vae.latent_dim, vae.dtype).normal()
+        eps = np.concatenate([half, -half])
         for terms, (mu, logvar) in zip(result, qs):
             kl, _ = gaussian_kl(mu[rows], logvar[rows])
             log_w = weigh(vae, block, mu[rows], logvar[rows], eps).log_w

@@ -40,25 +40,14 @@ def eubo(
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     posterior : (N, J) or (L, N, J) array_like
         Exact draws from p_θ(z|x), as `simulate` returns them with x. With other draws, from q or
         from a chain that has not converged, the result is not a bound.
-    memory : float
-        Megabytes for the arrays of the decoder.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
     eubo : (N,) array of float64
         Nats per datapoint; at least log p(x) in expectation. The value from one draw can be lower.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or `posterior` is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -117,32 +106,20 @@ def cubo(
     expectation, and most of E_q[w²] comes from rare draws, where q is small and p(x, z) is not.
     The estimate increases with K and tends to the bound, but often needs far more draws than are
     possible; at K = 1 it is the ELBO, a lower bound. Use it as a diagnostic of q: if it still
-    increases with K, q misses part of the posterior. `sandwich` gives an upper bound
-    with any settings.
+    increases with K, q misses part of the posterior. `sandwich` gives an upper bound with any
+    settings.
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     n_importance : int
         K, the number of draws per datapoint.
     order : float
         n, at least 1. A larger n gives a looser bound, which is harder to estimate.
-    seed : int
-    memory, n_jobs : optional
-        As in `importance_log_likelihood`.
-    progress : bool
-        Show a progress line on standard error.
 
     Returns
     -------
     cubo : (N,) array of float64
         Nats per datapoint.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Is this VAE right? At present: are its gradients right?"""
+"""Checks of a VAE. At present they check its gradients."""
 
 from .gradcheck import (
     Check,

@@ -1,11 +1,12 @@
-"""Is a hand-written gradient right? Two ways to find out, applied to the whole package.
+"""Two methods to check a hand-written gradient, applied to the whole package.
 
 *Complex step* (Squire & Trapp 1998): for a real analytic f,
 
     f(x + ih) = f(x) + ih f′(x) − ½ h² f″(x) − …   ⇒   f′(x) = Im f(x + ih)/h + O(h²)
 
-Nothing is subtracted, so h = 1e-30 is as good as exact: the error is that of f itself, 1e-16.
-*Central differences* need no complex arithmetic, (f(x+h) − f(x−h))/2h, and stop at about 1e-10.
+There is no difference of close numbers, so h can be 1e-30, and the error is only the rounding
+error of f, about 1e-16. *Central differences*, (f(x+h) − f(x−h))/2h, need no complex arithmetic,
+but their error is at least about 1e-10.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ COMPLEX_TOLERANCE, CENTRAL_TOLERANCE = 1e-12, 1e-7
 
 
 def complex_step(f: Callable, x: np.ndarray, h: float = 1e-30) -> np.ndarray:
-    """Gradient of a real-analytic scalar function, to machine precision.
+    """Return the gradient of a real-analytic scalar function, to machine precision.
 
     ∂f/∂x_i = Im f(x + ih e_i)/h
 
     Parameters
     ----------
     f : callable
-        Takes an array like `x`, of complex numbers, to a number. It must be analytic where it
-        is evaluated: `abs`, comparisons of complex numbers and `.real` break the method.
+        A function from an array like `x`, of complex numbers, to a number. It must be analytic at
+        `x`: with `abs`, comparisons of complex numbers or `.real` the result is wrong.
     x : (...) array of float
     h : float
-        So small that h² vanishes beside 1.
+        The step. h² must be negligible compared with 1.
 
     Returns
     -------
@@ -79,17 +80,17 @@ def complex_step(f: Callable, x: np.ndarray, h: float = 1e-30) -> np.ndarray:
 
 
 def central_difference(f: Callable, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
-    """Gradient of a scalar function by central differences.
+    """Return the gradient of a scalar function by central differences.
 
     ∂f/∂x_i ≈ (f(x + h e_i) − f(x − h e_i))/2h, with an error of h² f‴/6 + |f| 1e-16/h
 
     Parameters
     ----------
     f : callable
-        Takes an array like `x` to a number.
+        A function from an array like `x` to a number.
     x : (...) array of float
     h : float
-        1e-5 is near the best for float64, where the two errors meet.
+        The step. For float64, 1e-5 is close to the best one, at which the two errors are equal.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def central_difference(f: Callable, x: np.ndarray, h: float = 1e-5) -> np.ndarra
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Norm-relative error ‖found − expected‖ / ‖expected‖; absolute where expected is 0.
+    """Return ‖found − expected‖ / ‖expected‖, or ‖found‖ if expected is 0.
 
     Parameters
     ----------
@@ -133,15 +134,16 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 class Check(NamedTuple):
-    """One gradient put to the complex step and to central differences.
+    """The result of comparing one gradient with the complex step and with central differences.
 
     Attributes
     ----------
     name : str
     size : int
-        Inputs or parameters whose derivative was compared.
+        The number of derivatives that were compared.
     complex_error, central_error : float
-        Norm-relative distance from the complex step and from central differences.
+        The norm of the difference from the complex step and from central differences, relative to
+        the norm of the gradient.
 
     Examples
     --------
@@ -156,7 +158,7 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether both errors are within tolerance; NaN is not."""
+        """Whether both errors are within their tolerances; False if one is NaN."""
         return self.complex_error <= COMPLEX_TOLERANCE and self.central_error <= CENTRAL_TOLERANCE
 
 
@@ -168,9 +170,9 @@ def check_gradient(name: str, f: Callable, x: np.ndarray, gradient: np.ndarray) 
     name : str
         Name of the check.
     f : callable
-        Takes an array like `x`, also a complex one, to a number.
+        A function from an array like `x`, which can be complex, to a number.
     x, gradient : (...) array of float
-        The point, and the derivative of `f` there to be checked.
+        The point, and the gradient of `f` at this point, which is checked.
 
     Returns
     -------
@@ -191,18 +193,18 @@ def check_gradient(name: str, f: Callable, x: np.ndarray, gradient: np.ndarray) 
 
 
 def check_pullback(name: str, f: Callable, *inputs: np.ndarray, seed: int = 0) -> Check:
-    """Check `f(*inputs) -> (y, pull)` in all inputs at once, along a random ∂ELBO/∂y.
+    """Check the pullback of `f(*inputs) -> (y, pull)` for all inputs together.
 
-    With a random w, Σ w·f is a scalar whose gradient must be `pull(w)`.
+    For a random w, Σ w·f is a scalar function, and its gradient must be `pull(w)`.
 
     Parameters
     ----------
     name : str
         Name of the check.
     f : callable
-        `y, pull = f(*inputs)`; it must run on complex arrays.
+        `y, pull = f(*inputs)`; it must accept complex arrays.
     *inputs : (...) array of float
-        `pull(w)` returns a gradient for each.
+        `pull(w)` returns one gradient for each input.
     seed : int
         The seed of w.
 
@@ -242,12 +244,12 @@ def check_all(seed: int = 0) -> Iterator[Check]:
     Parameters
     ----------
     seed : int
-        Of the random cases.
+        The seed of the random cases.
 
     Yields
     ------
     check : Check
-        As soon as it is done.
+        One result for each case, as soon as it has been computed.
 
     Raises
     ------
@@ -300,13 +302,13 @@ def check_all(seed: int = 0) -> Iterator[Check]:
 
 
 def _example(pattern: str) -> str:
-    """Return the name of one likelihood of a registered pattern: binomial:16 for binomial:N."""
+    """Return a likelihood's name for a registered pattern: binomial:16 for binomial:N."""
     family, _, number = pattern.partition(":")
     return f"{family}:{ {'N': 16, 'SIGMA': 0.3}.get(number, 3) }" if number.isupper() else pattern
 
 
 def _dense_in_all(x, W, b):
-    """`dense` with the gradients in x, W and b returned together."""
+    """Return `dense` with a pullback that returns the gradients in x, W and b together."""
     y, pull = dense(x, W, b)
 
     def pull_all(dy):
@@ -317,7 +319,7 @@ def _dense_in_all(x, W, b):
 
 
 def _mlp_in_all(activation: Callable) -> Callable:
-    """`mlp` of two layers, with the gradients in x and all weights returned together."""
+    """Return `mlp` with a pullback that returns the gradients in x and all weights together."""
 
     def f(x, *flat):
         weights = list(zip(flat[::2], flat[1::2]))

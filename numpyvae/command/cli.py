@@ -1,12 +1,11 @@
 """The command `numpyvae`: what each of its commands does, and its exit codes.
 
 Results go to standard output; progress, notes and errors go to standard error. Exit codes: 0 done,
-1 failed at work, 2 wrong usage, 130 interrupted. An error is one line.
+1 failed at work, 2 wrong usage, 130 interrupted, 143 terminated. An error is one line.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -14,15 +13,17 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ..clinic import gradcheck
 from ..core.vae import VAE
-from ..support.files import atomic_write
-from . import jobs, measuring, reports
-from .parser import parse
-from .preparation import Prepared, prepare
+from ..support.blas import blas_threads
+from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
+from . import jobs, measuring, plan, reports, runs, saved
+from .parser import DEFAULT_RUN, parse
+from .preparation import Prepared
+from .reapply import data_for, request_of
+from .sampling import write_samples
 from .settings import OPTIONS, flag, make_settings
 from .usage import UsageError
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 done, 1 failed at work, 2 wrong usage, 130 interrupted.
+        0 done, 1 failed at work, 2 wrong usage, 130 interrupted, 143 terminated by SIGTERM.
 
     Raises
     ------
@@ -55,16 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> code
     0
     """
+    prepare_streams()
     args = parse(argv)
     try:
-        with warnings.catch_warnings():
+        with sigterm_interrupts(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
             code = _RUN[args.command](args)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        word = "terminated" if terminated else "interrupted"
+        _say(f"{word}; {stop}" if str(stop) else word)
+        return 143 if terminated else 130
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -82,44 +86,46 @@ def _say(text: str) -> None:
 
 def _train(args: Namespace) -> int:
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
-    summary = jobs.train(make_settings(given), args.output, progress=sys.stderr.isatty())
-    if args.json:
-        print(json.dumps(summary))
+    if "hidden" in given:
+        given["hidden"] = tuple(given["hidden"])
+    if args.resume is not None:
+        output, summary = args.resume, _resume(args, given)
     else:
+        output = args.output or DEFAULT_RUN
+        earlier = {} if args.settings is None else saved.settings_from(args.settings)
+        settings = make_settings(earlier | given)
+        summary = jobs.train(settings, output, progress=True, overwrite=args.overwrite)
+    if summary is None:
+        _say(f"{output}: the run is finished; there is nothing to do")
+        summary = runs.read_json(output / "summary.json") if args.json else {}
+    if args.json:
+        print(reports.to_json(summary))
+    elif summary:
         print(reports.report(summary))
-        suffixes = (".npz", ".csv", ".json", ".png")
-        names = sorted(p.name for p in args.output.iterdir() if p.suffix in suffixes)
-        print(f"Written to {args.output}: {', '.join(names)}")
+        print(f"Written to {output}: {', '.join(runs.RunFolder(output).written())}")
     return 0
 
 
-def _model_file(path: Path) -> Path:
-    """Return the file of a model, which is `model.npz` in a run folder."""
-    if not path.is_dir():
-        return path
-    file = path / "model.npz"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{path}: expected a run folder with model.npz, found none; train --output {path} "
-            "writes one"
-        )
-    return file
+def _resume(args: Namespace, given: dict[str, Any]) -> dict[str, Any] | None:
+    """Continue a run and return its summary; None if it is finished."""
+    others = {"--output": args.output, "--settings": args.settings, "--overwrite": args.overwrite}
+    for name, value in others.items():
+        if value not in (None, False):
+            raise UsageError(f"{name}: expected it without --resume, got both; leave one out")
+    return jobs.resume(args.resume, given, progress=True)
 
 
 def _evaluate(args: Namespace) -> int:
-    from threadpoolctl import threadpool_limits  # here, to keep the start short
-
-    with threadpool_limits(args.n_jobs, "blas"):  # the bounds take as many workers
-        path = _model_file(args.model)
+    named = hasattr(args, "dataset")
+    run, before = saved.take_settings_of_run(args)
+    with blas_threads(args.n_jobs):  # the bounds take as many workers
+        path = saved.model_file(args.model)
         vae = VAE.load(path)
-        data = prepare(args.dataset, vae.likelihood, args.maximum, args.folder)
-        if data.x_test.shape[1] != vae.data_dim:
-            raise UsageError(
-                f"--dataset: expected rows of {vae.data_dim} values, as {path} was trained on, "
-                f"got {data.x_test.shape[1]} in {args.dataset}"
-            )
+        data = data_for(vae, request_of(args), run, named)
         _note_untrained(vae, path)
-        vae = jobs.accelerated(vae, args.accelerator)
+        if saved.changed_data(before, data):
+            _say(f"note: {data.name}: the data have changed: the test rows are not the run's")
+        vae = plan.accelerated(vae, args.accelerator)
         return (_measure if args.bounds is None else _compare)(args, vae, data)
 
 
@@ -134,9 +140,11 @@ def _measure(args: Namespace, vae: VAE, data: Prepared) -> int:
         raise UsageError(
             f"{flag(useless[0])}: expected it together with --bounds, got no --bounds"
         )
-    summary = measuring.evaluate(vae, data, args.n_importance, args.seed, args.test_rows)
+    summary = measuring.evaluate(
+        vae, data, args.eval_importance, args.seed, args.test_rows, progress=True
+    )
     summary["accelerator"] = args.accelerator
-    print(json.dumps(summary) if args.json else reports.report(summary))
+    print(reports.to_json(summary) if args.json else reports.report(summary))
     return 0
 
 
@@ -151,12 +159,12 @@ def _compare(args: Namespace, vae: VAE, data: Prepared) -> int:
         test_rows=args.test_rows,
         output=args.output,
         seed=args.seed,
-        n_importance=args.n_importance,
-        progress=sys.stderr.isatty(),
+        n_importance=args.eval_importance,
+        progress=True,
         **{name: getattr(args, name) for name in _EFFORT if hasattr(args, name)},
     )
     summary["accelerator"] = args.accelerator
-    print(json.dumps(summary) if args.json else reports.comparison(summary))
+    print(reports.to_json(summary) if args.json else reports.comparison(summary))
     if args.output is not None:
         _say(f"the bounds are drawn in {args.output}")
     return 0
@@ -183,33 +191,22 @@ def _note_untrained(vae: VAE, path: Path) -> None:
         _say(f"note: {path}: all biases are zero, as before training; is this the trained model?")
 
 
-def _sample(args: Namespace) -> int:
-    vae = VAE.load(_model_file(args.model))
-    _check_output(args.output, ".npy", ".png")
-    x = vae.sample(args.n, args.seed, mean=args.mean)
-    if args.output.suffix == ".npy":
-        with atomic_write(args.output) as file:
-            np.save(file, x)
-    else:
-        from .. import plotting
+def _encode(args: Namespace) -> int:
+    from .encode import encode
 
-        shape = args.image_shape or _square(vae.data_dim)
-        highest = vae.likelihood.support[1]
-        if not np.isfinite(highest):  # counts without an end, or real numbers
-            highest = max(1.0, float(x.max())) if vae.likelihood.integers else 1.0
-        plotting.save_figure(plotting.image_grid(x, shape, maximum=highest), args.output)
-    _say(f"{args.n} samples written to {args.output}")
+    vae = VAE.load(saved.model_file(args.model))
+    _check_output(args.output, ".csv", ".npy")
+    rows = encode(vae, request_of(args), args.output)
+    _say(f"the codes of {rows} rows written to {args.output}")
     return 0
 
 
-def _square(data_dim: int) -> tuple[int, int]:
-    side = int(data_dim**0.5 + 0.5)
-    if side * side != data_dim:
-        raise UsageError(
-            f"--image-shape: expected it for {data_dim} values that are not a square image, got "
-            "none; give it as HEIGHTxWIDTH, or write --output FILE.npy"
-        )
-    return side, side
+def _sample(args: Namespace) -> int:
+    vae = VAE.load(saved.model_file(args.model))
+    _check_output(args.output, ".npy", ".png")
+    write_samples(vae, args.output, args.n, args.seed, args.mean, args.image_shape)
+    _say(f"{args.n} samples written to {args.output}")
+    return 0
 
 
 def _gradcheck(args: Namespace) -> int:
@@ -223,7 +220,7 @@ def _gradcheck(args: Namespace) -> int:
     failed = [c.name for c in checks if not c.passed]
     if args.json:
         rows = [c._asdict() | {"passed": c.passed} for c in checks]
-        print(json.dumps({"checks": rows, "failed": failed}))
+        print(reports.to_json({"checks": rows, "failed": failed}))
     else:
         print(reports.gradient_total(len(checks) - len(failed), len(checks)))
     return 1 if failed else 0
@@ -235,7 +232,7 @@ def _equations(args: Namespace) -> int:
     outcomes = equations.check_equations(equations.make_case(args.model, args.seed))
     if args.json:
         rows = reports.equation_rows(outcomes)
-        print(json.dumps({"model": args.model, "seed": args.seed, "equations": rows}))
+        print(reports.to_json({"model": args.model, "seed": args.seed, "equations": rows}))
     else:
         print(reports.equations_table(outcomes, args.model))
     return 0 if all(o.passed for o in outcomes) else 1
@@ -244,6 +241,7 @@ def _equations(args: Namespace) -> int:
 _RUN: dict[str, Callable[[Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "encode": _encode,
     "sample": _sample,
     "gradcheck": _gradcheck,
     "equations": _equations,

@@ -14,7 +14,9 @@ from ..bounds import importance_log_likelihood
 from ..core.vae import VAE
 from ..diagnostics import active_units
 from ..estimators.evaluation import mean_terms
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose, stream
+from .advice import log_density, unit
 from .preparation import Prepared
 from .usage import UsageError
 
@@ -25,12 +27,18 @@ __all__ = ["SLOW_ROWS", "compare", "evaluate"]
 
 
 def evaluate(
-    vae: VAE, data: Prepared, n_importance: int, seed: int, test_rows: int | None = None
+    vae: VAE,
+    data: Prepared,
+    n_importance: int,
+    seed: int,
+    test_rows: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on the test set: the ELBO and its terms, log p(x), active units.
 
     The ELBO averages 10 draws of z for each row. All are means over the same rows, in nats per
-    datapoint; `…_se` is the standard error over the rows.
+    datapoint; `…_se` is the standard error over the rows. One row has no standard error and no
+    variance over rows, so that `…_se` and `active_units` are then None.
 
     Parameters
     ----------
@@ -42,6 +50,8 @@ def evaluate(
         The seed of the noise.
     test_rows : int, optional
         The number of rows of the test set that are used, always the same ones; all if left out.
+    progress : bool
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -57,8 +67,8 @@ def evaluate(
     """
     x = _pick(data.x_test, test_rows)
     terms = mean_terms(vae, x, n_samples=10, seed=seed)
-    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed)
-    mean = float(log_likelihood.mean())
+    log_likelihood = importance_log_likelihood(vae, x, n_importance, seed=seed, progress=progress)
+    mean, error = mean_and_error(log_likelihood)
     return {
         **_names(vae, data),
         "test_rows": len(x),
@@ -66,10 +76,11 @@ def evaluate(
         "reconstruction": terms.reconstruction,
         "kl": terms.kl,
         "test_log_likelihood": mean,
-        "test_log_likelihood_se": float(log_likelihood.std() / math.sqrt(len(x))),
+        "test_log_likelihood_se": None if math.isnan(error) else error,
         "n_importance": n_importance,
         "gap_to_log_likelihood": mean - terms.elbo,
-        "active_units": int(active_units(vae, x).sum()),
+        "active_units": int(active_units(vae, x).sum()) if len(x) > 1 else None,
+        **log_density(mean, vae.data_dim, data.preparation),
         "seed": seed,
     }
 
@@ -177,6 +188,7 @@ def compare(
     return {
         **_names(vae, data),
         **{part: _as_dict(parts[part]) if part in parts else None for part in _PARTS},
+        "unit": unit(data.preparation),
         "n_importance": made.n_importance,
         "n_temperatures": made.n_temperatures,
         "n_chains": made.n_chains,

@@ -19,7 +19,12 @@ from .preparation import DATASETS
 from .settings import OPTIONS, default_text, flag
 from .usage import BOUNDS, Check, bound_names, choice, image_shape, positive, suggest, whole
 
-__all__ = ["parse"]
+__all__ = ["DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse"]
+
+DEFAULT_RUN = Path("runs/vae")
+# The settings of a run with which `evaluate` measures it, with `eval_importance`.
+OF_DATA = ("dataset", "folder", "maximum", "label_column", "delimiter", "test_rows")
+OF_RUN = (*OF_DATA, "seed", "accelerator")
 
 _EXACT_MODELS = ("linear-gaussian", "quadrature", "discrete")
 
@@ -89,15 +94,17 @@ class _Parser(argparse.ArgumentParser):
             settings["type"] = _typed(name, check)
         self.add_argument(name, help=help, **settings)
 
-    def add_setting(self, setting: str, name: str | None = None, **settings: Any) -> None:
-        """Add an option that `Settings` declares, perhaps under another name.
+    def add_setting(self, setting: str, of_run: bool = False, **settings: Any) -> None:
+        """Add an option that `Settings` declares; it is absent unless it is given.
 
-        A keyword `default` takes the place of the defaults for each data set.
+        With `of_run` its default is the setting of the run that is evaluated.
         """
-        option, name = OPTIONS[setting].metadata, name or setting
+        option, name = OPTIONS[setting].metadata, settings.pop("name", setting)
         if option["many"]:
             settings["nargs"] = "*"
-        default = default_text(setting, per_dataset="default" not in settings)
+        default = default_text(setting, per_dataset=not of_run)
+        if of_run:
+            default = f"that of the run; for a model file {default}"
         self.add_argument(
             flag(name),
             type=_typed(flag(name), option["check"]),
@@ -136,20 +143,37 @@ def _add_train(command: _Parser) -> None:
         command.add_setting(name)
     command.add(
         "--output",
-        "folder to write the model, the figures and the pictures into",
+        f"folder to write the model, the figures and the pictures into (default: {DEFAULT_RUN})",
         type=Path,
-        default=Path("runs/vae"),
         metavar="DIR",
+    )
+    command.add(
+        "--overwrite",
+        "replace the run that is in the folder; its results stay until the new ones are complete",
+        action="store_true",
+    )
+    command.add(
+        "--resume",
+        "run folder of a run that was stopped; it goes on as if it had not been",
+        type=Path,
+        metavar="RUN",
+    )
+    command.add(
+        "--settings",
+        "settings.json or run folder of an earlier run, whose settings are taken; other options "
+        "change single ones",
+        type=Path,
+        metavar="FILE",
     )
     command.add("--json", "print the summary alone, as JSON", action="store_true")
 
 
 def _add_evaluate(command: _Parser) -> None:
     command.add("model", _MODEL, type=Path, metavar="RUN")
-    for name in ("dataset", "folder", "maximum", "seed", "test_rows", "accelerator"):
-        command.add_setting(name, default=OPTIONS[name].default)
-    K = OPTIONS["eval_importance"].default
-    command.add_setting("eval_importance", "n_importance", default=K, dest="n_importance")
+    for name in OF_RUN:
+        command.add_setting(name, of_run=True)
+    more = {"name": "n_importance", "dest": "eval_importance"}
+    command.add_setting("eval_importance", of_run=True, **more)
     command.add(
         "--n-jobs",
         "number of cores to work on; the figures are the same to the bit for any number "
@@ -195,16 +219,37 @@ def _add_evaluate(command: _Parser) -> None:
     command.add("--json", "print the summary alone, as JSON", action="store_true")
 
 
+def _add_encode(command: _Parser) -> None:
+    command.add("model", _MODEL, type=Path, metavar="RUN")
+    option = OPTIONS["dataset"].metadata
+    command.add("--dataset", option["help"], option["check"], metavar="NAME", required=True)
+    for name in OF_DATA[1:-1]:
+        command.add_setting(name, default=None)
+    command.add(
+        "--output",
+        "file to write: a table .csv, or a structured array .npy",
+        type=Path,
+        default=Path("codes.csv"),
+        metavar="FILE",
+    )
+
+
 def _add_sample(command: _Parser) -> None:
     command.add("model", _MODEL, type=Path, metavar="RUN")
     command.add("-n", "number of samples", whole(), default=64, metavar="N")
-    command.add("--seed", "seed of the draws", whole(0), default=0, metavar="SEED")
+    command.add(
+        "--seed",
+        "seed of the draws: the same number gives the same samples, another one new samples",
+        whole(0),
+        default=0,
+        metavar="SEED",
+    )
     command.add(
         "--mean", "write the mean of p(x|z) for each z, not a draw of x", action="store_true"
     )
     command.add(
         "--image-shape",
-        "height and width of an image (default: a square)",
+        "height and width of an image (default: that of the training data, or a square)",
         image_shape,
         metavar="HxW",
     )
@@ -243,6 +288,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         _add_train,
     ),
     "evaluate": ("Measure a saved model on a test set.", _add_evaluate),
+    "encode": ("Write the mean and the deviation of q(z|x) of each row of a file.", _add_encode),
     "sample": ("Draw x from a saved model.", _add_sample),
     "gradcheck": ("Check every hand-written gradient, and print its error.", _add_gradcheck),
     "equations": ("Check every equation of the notes on an exact model.", _add_equations),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from ..clinic import gradcheck
+from ..support.statistics import plus_minus
 
 __all__ = [
     "GRADIENT_HEAD",
@@ -15,27 +18,80 @@ __all__ = [
     "gradient_line",
     "gradient_total",
     "report",
+    "to_json",
 ]
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return `value` as strict JSON: null for NaN and infinity, which JSON lacks.
+
+    Examples
+    --------
+    >>> to_json({"kl": 1.5, "se": [math.nan]})
+    '{"kl": 1.5, "se": [null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report(s: dict[str, Any]) -> str:
     """Return a summary as sentences and a column of figures."""
     log_p, se = s["test_log_likelihood"], s["test_log_likelihood_se"]
+    error = "" if se is None else f" ± {se:.2f}"
     return "\n".join(
         [
             f"{s['model']} on {s['dataset']}",
-            f"{s['test_rows']} test rows, nats per datapoint:",
-            f"  log p(x)        {log_p:9.2f} ± {se:.2f}"
+            f"{_rows(s['test_rows'], _TEST)}, {s['unit']}:",
+            f"  log p(x)        {log_p:9.2f}{error}"
             f"   importance-weighted bound, K = {s['n_importance']}",
             f"  ELBO            {s['test_elbo']:9.2f}          reconstruction − KL, Eq. (11)",
             f"    reconstruction{s['reconstruction']:9.2f}",
             f"    KL            {s['kl']:9.2f}",
             f"  gap             {s['gap_to_log_likelihood']:9.2f}          log p(x) − ELBO",
+            *_other_units(s),
             *_weighted(s),
-            f"Active latents: {s['active_units']} of {s['latent_dim']}."
+            *_validated(s),
+            f"{_active(s)}."
             + (f" {s['epochs']} epochs, {s['seconds']:.1f} s in all." if "epochs" in s else ""),
+            *s.get("advice", []),
         ]
     )
+
+
+_TEST = "{} test {}"
+_SIMULATED = "{} {} simulated from the model, where exact posterior draws are known"
+
+
+def _rows(n: int, what: str) -> str:
+    """Return how many rows were measured, and that one row has no standard error."""
+    if n == 1:
+        return f"{what.format(1, 'row')} (one row: no standard error)"
+    return what.format(n, "rows")
+
+
+def _active(s: dict[str, Any]) -> str:
+    """Return how many latents are active."""
+    if s["active_units"] is None:
+        return "Active latents: one row does not tell"
+    return f"Active latents: {s['active_units']} of {s['latent_dim']}"
+
+
+def _other_units(s: dict[str, Any]) -> list[str]:
+    """Return log p in bits for each dimension, and the density of the raw data if it differs."""
+    raw = s["raw_log_likelihood"]
+    whose = "x" if raw is None else "the raw data"
+    lines = [f"  bits/dimension  {s['bits_per_dimension']:9.3f}          of {whose}"]
+    if raw is not None and raw != s["test_log_likelihood"]:
+        note = "log p(x) + Σ log |dx/draw|"
+        lines.insert(0, f"  log p(raw)      {raw:9.2f}          {note}")
+    return lines
 
 
 def _weighted(s: dict[str, Any]) -> list[str]:
@@ -52,28 +108,37 @@ def _weighted(s: dict[str, Any]) -> list[str]:
     ]
 
 
+def _validated(s: dict[str, Any]) -> list[str]:
+    """Return a sentence about the validation set, if there was one."""
+    if s.get("validation_elbo") is None:
+        return []
+    how = "stopped early; the model is that of" if s["stopped_early"] else "the model is that of"
+    return [f"Validation ELBO {s['validation_elbo']:.2f}: {how} epoch {s['best_epoch']}."]
+
+
 _NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objective is the ELBO
 
 
 def comparison(s: dict[str, Any]) -> str:
     """Return a comparison of bounds as a table for each kind of data."""
-    lines = [f"{s['model']} on {s['dataset']}", "Nats per datapoint, mean ± standard error:"]
-    title = {
-        "test": "{} test rows",
-        "simulated": "{} rows simulated from the model, where exact posterior draws are known",
-    }
+    lines = [
+        f"{s['model']} on {s['dataset']}",
+        f"{s['unit'].replace('nats', 'Nats', 1)}, mean ± standard error:",
+    ]
+    title = {"test": _TEST, "simulated": _SIMULATED}
     for part in title:
         if s[part] is None:
             continue
-        lines.append(title[part].format(s[part]["rows"]))
+        lines.append(_rows(s[part]["rows"], title[part]))
         bounds = s[part]["bounds"]
         lines += [_line(name, row, "elbo" in bounds, s) for name, row in bounds.items()]
     gap = (s["simulated"] or {}).get("gap")
     if gap is not None:
         lines += [
             "On simulated rows log p(x) lies between AIS and reverse AIS in expectation:",
-            f"reverse AIS − AIS = {_pair(gap, 3)}. On test rows AIS is only a lower bound; this",
-            "gap is its error there, as far as test rows resemble simulated ones.",
+            f"reverse AIS − AIS = {plus_minus(gap['mean'], gap['se'], 3)}.",
+            "On test rows AIS is only a lower bound; this gap is its error there, as far as test",
+            "rows resemble simulated ones.",
         ]
     return "\n".join([*lines, f"{s['seconds']:.1f} s in all."])
 
@@ -101,7 +166,7 @@ def _line(name: str, row: dict[str, Any], paired: bool, s: dict[str, Any]) -> st
 
 
 def _pair(row: dict[str, Any], digits: int) -> str:
-    """Return a mean with its standard error, which a single row does not have."""
+    """Return a mean with its standard error, which one row does not have: the title says so."""
     error = "" if row["se"] is None else f" ± {row['se']:.{digits}f}"
     return f"{row['mean']:.{digits}f}{error}"
 

@@ -15,9 +15,20 @@ from typing import Any
 from ..core.elbo import Estimator
 from ..core.optimizers import OPTIMIZERS
 from ..estimators import ESTIMATORS, make_estimator
+from ..support.preparation import SCALES
 from ..support.registry import ACTIVATIONS
 from .preparation import check_source
-from .usage import Check, UsageError, check_likelihood, choice, positive, weight, whole
+from .usage import (
+    Check,
+    UsageError,
+    check_likelihood,
+    choice,
+    fraction,
+    positive,
+    suggest,
+    weight,
+    whole,
+)
 
 __all__ = [
     "DEFAULTS",
@@ -28,6 +39,7 @@ __all__ = [
     "flag",
     "make_settings",
     "options_table",
+    "read_settings",
 ]
 
 
@@ -94,7 +106,8 @@ class Settings:
 
     dataset: str = _option(
         "digits",
-        "data set: digits, mnist, fashion, or the path of a .npy or .npz file",
+        "data set: digits, mnist, fashion, or the path of a .npy, .npz, .csv or IDX file or of a "
+        "folder with PNG images",
         check_source,
         value="NAME",
     )
@@ -111,6 +124,32 @@ class Settings:
         positive,
         value="MAX",
         unset="1 for a file; a named data set has its own",
+    )
+    scale: str | None = _option(
+        None,
+        "how real numbers (gaussian) are scaled: not at all, divided by the maximum, or each "
+        "column to mean 0 and standard deviation 1",
+        choices=SCALES,
+        unset="maximum if it is known, else none",
+    )
+    columns: str | None = _option(
+        None,
+        "columns of a file that are used: names of the header or numbers from 1, as in 1,3-5; or "
+        "varying, for all that are not constant",
+        value="NAMES",
+        unset="all",
+    )
+    label_column: str | None = _option(
+        None,
+        "column of a file with the classes, by name or number",
+        value="NAME",
+        unset="none",
+    )
+    delimiter: str | None = _option(
+        None,
+        "character between the cells of a text file, or tab or space",
+        value="CHAR",
+        unset="recognized from the first lines",
     )
     latent_dim: int = _option(10, "number of latent variables (J)", whole(), value="J")
     hidden: tuple[int, ...] = _option(
@@ -186,6 +225,22 @@ class Settings:
         unset="no limit",
     )
     epochs: int = _option(100, "number of passes over the training data", whole(), value="N")
+    validation: float | None = _option(
+        None,
+        "fraction of the training rows that is held out, always the same rows; its ELBO is "
+        "recorded after each epoch",
+        fraction,
+        value="FRACTION",
+        unset="none",
+    )
+    patience: int | None = _option(
+        None,
+        "number of epochs without a better validation ELBO after which training ends, with the "
+        "best parameters; it needs --validation or a validation part",
+        whole(),
+        value="EPOCHS",
+        unset="no early stop",
+    )
     batch_size: int | None = _option(
         None,
         "number of rows per minibatch (B)",
@@ -236,6 +291,50 @@ def make_settings(given: dict[str, Any]) -> Settings:
     if "hidden" in given:
         given = given | {"hidden": tuple(given["hidden"])}
     return Settings(**{**DEFAULTS.get(given.get("dataset", ""), {}), **given})
+
+
+def read_settings(saved: Any, source: Any) -> dict[str, Any]:
+    """Return the settings that a file has, each after the check of its option.
+
+    Parameters
+    ----------
+    saved : Any
+        What the file has under "settings".
+    source : path
+        The file, for messages.
+
+    Raises
+    ------
+    ValueError
+        If it is not a dict of settings that this version has.
+
+    Examples
+    --------
+    >>> read_settings({"epochs": 20, "hidden": [50, 20], "beta": None}, "settings.json")
+    {'epochs': 20, 'hidden': (50, 20), 'beta': None}
+    """
+    if not isinstance(saved, dict):
+        raise ValueError(
+            f"{source}: expected the settings of a run, got none; choose another file"
+        )
+    found: dict[str, Any] = {}
+    for name, value in saved.items():
+        if name not in OPTIONS:
+            raise ValueError(
+                f"{source}: expected settings of train, got {name!r}{suggest(name, OPTIONS)}; "
+                "correct its name, or remove it"
+            )
+        option = OPTIONS[name].metadata
+        try:
+            if option["many"]:
+                found[name] = tuple(option["check"](name, str(part)) for part in value)
+            else:
+                found[name] = None if value is None else option["check"](name, str(value))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from None
+        if found[name] is None and option["unset"] == "":
+            raise ValueError(f"{source}: {name}: expected a value, got null; remove the line")
+    return found
 
 
 def flag(name: str) -> str:

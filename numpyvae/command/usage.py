@@ -20,6 +20,7 @@ __all__ = [
     "bound_names",
     "check_likelihood",
     "choice",
+    "fraction",
     "image_shape",
     "positive",
     "suggest",
@@ -82,6 +83,20 @@ def positive(name: str, text: str) -> float:
 def weight(name: str, text: str) -> float:
     """Return the number, if it is finite and at least 0."""
     return check_weight(name, _number(text))
+
+
+def fraction(name: str, text: str) -> float:
+    """Return the number, if it is above 0 and below 1.
+
+    Examples
+    --------
+    >>> fraction("--validation", "0.1")
+    0.1
+    """
+    value = positive(name, text)
+    if value >= 1:
+        raise ValueError(f"{name}: expected a number above 0 and below 1, got {text}")
+    return value
 
 
 def _number(text: str) -> Any:

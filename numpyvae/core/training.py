@@ -31,7 +31,7 @@ from ..support.fit_checks import (
 )
 from ..support.history import History, NonFiniteError, Snapshot, worst_parameter
 from ..support.memory import keep_freed_memory
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, row_noise, stream
 from .elbo import Estimator, Terms, evidence_lower_bound
 from .optimizers import Optimizer, make_optimizer
 from .vae import VAE
@@ -92,7 +92,7 @@ def fit(
         The same seed gives the same parameters, on the same machine and library versions. Each
         epoch of a model has draws of its own: another call goes on where the last one stopped.
     resume : History, optional
-        Continue that run.
+        Continue that run, by 0 epochs at least.
 
     Returns
     -------
@@ -121,7 +121,8 @@ def fit(
     """
     x, x_valid = check_fit_data(vae, x, x_valid, transform)
     check_functions(schedule=schedule, transform=transform)
-    epochs, callbacks = check_count("epochs", epochs), check_callbacks(callbacks, x_valid)
+    epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
+    callbacks = check_callbacks(callbacks, x_valid)
     run = _Run(
         vae,
         x,
@@ -250,10 +251,10 @@ class _Run:
 
 def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms:
     """Average the two terms of Eq. (11) over a data set (N, D), in blocks of rows."""
-    rng, totals = stream(seed, Purpose.EVALUATION), np.zeros(2)
+    totals = np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):
         block = np.asarray(x[start : start + _ROWS], vae.dtype)
-        eps = rng.standard_normal((n_samples, len(block), vae.latent_dim), vae.dtype)
+        eps = row_noise(seed, Purpose.EVALUATION, block, n_samples, vae.latent_dim)
         terms, _ = evidence_lower_bound(vae, block, eps)
         totals += [term.sum(dtype=float) for term in terms]
     return Terms(*map(float, totals / x.shape[0]))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..support.blocks import in_blocks, in_decoder_blocks
 from ..support.checks import (
     check_count,
     check_dtype,
@@ -29,7 +30,7 @@ from ..support.checks import (
 )
 from ..support.model_file import ModelFile, write_model
 from ..support.registry import check_findable, find_activation, name_of
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, Seed, generator, stream
 from .layers import mlp
 from .likelihoods import Likelihood, parse_likelihood
 from .parameters import Parameters, glorot_uniform
@@ -39,7 +40,7 @@ __all__ = ["VAE"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a VAE: all that is needed, beside its parameters, to compute with it.
+    """The shape of a VAE: all that it needs, beside its parameters, to compute.
 
     The fields are the first parameters of `VAE`, where their forms are explained.
 
@@ -140,6 +141,8 @@ class VAE:
     architecture : Architecture
     parameters : Parameters
         `.flat`, `.phi`, `.theta`, and views by name, as in `vae.parameters["decoder.W0"]`.
+    preparation : Preparation, optional
+        How data became x.
 
     Raises
     ------
@@ -154,6 +157,8 @@ class VAE:
     >>> vae.sample(3, seed=0).shape
     (3, 64)
     """
+
+    preparation = None
 
     def __init__(
         self,
@@ -179,7 +184,7 @@ class VAE:
         return twin
 
     def with_flat(self, flat: np.ndarray) -> VAE:
-        """Return a model with another parameter vector (P,), which is not copied.
+        """Return a model with another parameter vector (P,), not copied.
 
         It may be of any dtype: float64 for a check, complex for the complex step.
         """
@@ -276,8 +281,9 @@ class VAE:
         -------
         mu, logvar : (B, J) arrays
         """
-        x = check_rows(x, self.data_dim, dtype=self.dtype).astype(self.dtype, copy=False)
-        return self.encoder(x)[0]
+        x = check_rows(x, self.data_dim, dtype=self.dtype)
+        both = in_blocks(self, lambda rows: np.hstack(self.encoder(rows)[0]), x)
+        return both[:, : self.latent_dim].copy(), both[:, self.latent_dim :].copy()
 
     def decode(self, z: Any) -> np.ndarray:
         """Return the mean of p_θ(x|z).
@@ -289,15 +295,13 @@ class VAE:
         Returns
         -------
         mean : (B, D) array
-            Probabilities for Bernoulli, expected counts for Binomial and Poisson, μ for Gaussians.
+            Probabilities, expected counts, or μ.
         """
-        z = check_rows(z, self.latent_dim, "z", self.dtype).astype(self.dtype, copy=False)
-        return self.likelihood.mean(self.decoder(z[None])[0][0])
+        z = check_rows(z, self.latent_dim, "z", self.dtype)
+        return in_decoder_blocks(self, self.likelihood.mean, z)
 
     def reconstruct(self, x: Any) -> np.ndarray:
-        """Return the mean of p_θ(x|z) at z = μ(x).
-
-        It shows what z keeps of x.
+        """Return the mean of p_θ(x|z) at z = μ(x): what z keeps of x.
 
         Parameters
         ----------
@@ -310,13 +314,14 @@ class VAE:
         mu, _ = self.encode(x)
         return self.decode(mu)
 
-    def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0, *, mean: bool = False) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p_θ(x|z).
 
         Parameters
         ----------
         n : int
-        seed : int
+        seed : int, numpy.random.Generator or None
+            A number repeats its draws; None draws anew.
         mean : bool
             Return the mean of p_θ(x|z) in place of a draw of x, as papers print it.
 
@@ -324,28 +329,24 @@ class VAE:
         -------
         x : (n, D) array
         """
-        n = check_count("n", n)
-        rng = stream(check_count("seed", seed, minimum=0), Purpose.SAMPLE)
-        z = rng.standard_normal((1, n, self.latent_dim), self.dtype)
-        out, _ = self.decoder(z)
-        if mean:
-            return self.likelihood.mean(out[0])
-        return self.likelihood.draw(out[0], self.parameters, rng)
-
-    # On disk: an npz file of the named arrays and one JSON text, without pickle.
+        rng = generator(seed, Purpose.SAMPLE)
+        z = rng.standard_normal((check_count("n", n), self.latent_dim), self.dtype)
+        likelihood, parameters = self.likelihood, self.parameters
+        read = likelihood.mean if mean else lambda out: likelihood.draw(out, parameters, rng)
+        return in_decoder_blocks(self, read, z)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the model to `path` as npz; the file is replaced as a whole or not at all.
+        """Write the model as npz; the file is replaced as a whole or not at all.
 
         Raises
         ------
         OSError
             If the folder does not exist or cannot be written.
         ValueError
-            If `load` would refuse the file: a parameter is not finite, or a part has no name.
+            If a parameter is not finite, or a part has no name.
         """
         header = self.architecture.to_dict() | {"epochs": self.parameters.epochs}
-        write_model(path, header, self.parameters)
+        write_model(path, header, self.parameters, self.preparation)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VAE:
@@ -356,13 +357,13 @@ class VAE:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not such a model, or is damaged.
+            If it is another or a damaged file.
         """
         with ModelFile(path) as file:
-            architecture, epochs = file.header(Architecture)
+            architecture, epochs, preparation = file.header(Architecture)
             phi, theta = architecture.shapes()
             flat = file.vector(phi | theta)
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
-        vae.parameters.epochs = epochs
+        vae.parameters.epochs, vae.preparation = epochs, preparation
         return vae

@@ -82,7 +82,12 @@ def _cache_folder() -> Path:
 
 
 def _find(file: str, folders: list[Path]) -> Path | None:
-    candidates = (folder / (file + suffix) for folder in folders for suffix in ("", ".gz"))
+    # Many servers and tools write a dot in place of the last hyphen but one.
+    names = (file, file.replace("-idx", ".idx"))
+    suffixes = ("", ".gz")
+    candidates = (
+        folder / (n + suffix) for folder in folders for n in names for suffix in suffixes
+    )
     return next((path for path in candidates if path.is_file()), None)
 
 

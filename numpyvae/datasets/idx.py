@@ -4,7 +4,8 @@ An IDX file is four bytes `0 0 type ndim`, then `ndim` sizes (unsigned, 32 bits)
 values in row-major order, all big-endian. It mostly comes gzipped.
 
 A header is a claim. The values are read piece by piece until the claim is met or the file
-ends, so that memory grows with what the file holds, never with what its header says.
+ends, so that memory grows with what the file contains, never with what its header says. A gzip
+file that declares far more than its size is not unpacked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import struct
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from ..support.limits import allowed, refusal
 
 __all__ = ["read_idx"]
 
@@ -61,8 +64,9 @@ def read_idx(path: str | os.PathLike[str], *, digest: Any = None) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-            data, dtype, shape = _read(gzip.GzipFile(fileobj=file) if gzipped else file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            packed = os.fstat(file.fileno()).st_size if gzipped else None
+            data, dtype, shape = _read(gzip.GzipFile(fileobj=file) if gzipped else file, packed)
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise ValueError(
             f"{path}: expected a whole gzip file, got a cut or damaged one ({error}); "
             "fetch the file again"
@@ -80,8 +84,11 @@ def read_idx(path: str | os.PathLike[str], *, digest: Any = None) -> np.ndarray:
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(stream: BinaryIO) -> tuple[bytearray, np.dtype, tuple[int, ...]]:
-    """Return the whole file, header and values, with the dtype and shape of its header."""
+def _read(stream: BinaryIO, packed: int | None) -> tuple[bytearray, np.dtype, tuple[int, ...]]:
+    """Return the whole file, header and values, with the dtype and shape of its header.
+
+    `packed` is the size of a gzip file; None for a plain file.
+    """
     data = bytearray()
     _fill(data, stream, 4)
     if not data:
@@ -107,6 +114,12 @@ def _read(stream: BinaryIO) -> tuple[bytearray, np.dtype, tuple[int, ...]]:
     if 0 in shape:
         raise ValueError(f"expected values, got a header that declares none: shape {shape}")
     size = math.prod(shape) * dtype.itemsize
+    if packed is not None and size > allowed(packed):  # then no more than a piece is unpacked
+        _fill(data, stream, start + _PIECE)
+        if len(data) == start + _PIECE:
+            raise ValueError(
+                f"{refusal(packed, size)}; if you trust the file, unpack it with gunzip"
+            )
     _fill(data, stream, start + size + 1)  # one more, to see whether the file ends there
     if len(data) != start + size:
         found = len(data) - start

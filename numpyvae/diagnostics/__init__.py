@@ -1,13 +1,13 @@
-"""Where the bound loses, and what the latents are used for.
+"""The causes of the gap between log p(x) and the ELBO, and the use of the latents.
 
-| function | the question it answers | source |
+| function | question | source |
 |---|---|---|
-| `decompose_gap` | is log p(x) − ELBO the family's fault, or the encoder's? | Cremer et al. 2018 |
-| `elbo_surgery` | does the KL carry information, or miss the prior? | Hoffman & Johnson 2016 |
-| `rate_distortion` | how many nats does the code cost, and what does it buy? | Alemi et al. 2018 |
-| `active_units` | which latents move with x at all? | Burda et al. 2015 |
+| `decompose_gap` | is the gap caused by the family of q, or by the encoder? | Cremer et al. 2018 |
+| `elbo_surgery` | which part of the KL is information about x? | Hoffman & Johnson 2016 |
+| `rate_distortion` | how large are the two terms of the ELBO? | Alemi et al. 2018 |
+| `active_units` | which latents depend on x? | Burda et al. 2015 |
 
-All are in nats per datapoint.
+All values are in nats per datapoint.
 """
 
 from .gap import GapDecomposition, decompose_gap

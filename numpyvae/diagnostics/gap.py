@@ -1,17 +1,17 @@
-"""Why the bound is not tight: the family of q, or the encoder (Cremer, Li & Duvenaud 2018).
+"""The two causes of a loose bound: the family of q, and the encoder (Cremer, Li & Duvenaud 2018).
 
-    log p(x) − ELBO(q_φ)  =  log p(x) − ELBO(q*)     approximation gap: no diagonal Gaussian is
-                                                      the posterior
-                          +  ELBO(q*) − ELBO(q_φ)     amortization gap: one encoder for all x does
-                                                      not find the best one
+    log p(x) − ELBO(q_φ)  =  log p(x) − ELBO(q*)     approximation gap: the posterior is not a
+                                                      diagonal Gaussian
+                          +  ELBO(q*) − ELBO(q_φ)     amortization gap: the encoder does not give
+                                                      the best q for each x
 
-q* is the best diagonal Gaussian of each datapoint, argmin_q KL(q ‖ p_θ(z|x)) of Eq. (5). By
-Eq. (8) the first gap is KL(q* ‖ p_θ(z|x)), and both are at least 0.
+q* is the best diagonal Gaussian for each datapoint, argmin_q KL(q ‖ p_θ(z|x)) of Eq. (5). By
+Eq. (8) the approximation gap is KL(q* ‖ p_θ(z|x)). Both gaps are at least 0.
 
-**q* is found on one set of draws and measured on another.** On the draws that it was fitted to a
-q looks better than it is: it has adjusted to them. Fresh draws make ELBO(q*) fair for the q that
-was found. That q may fall short of the best: then the amortization gap comes out too small, and
-the approximation gap too large by as much.
+**q* is fitted with one set of draws and evaluated with another.** With the draws of the fit its
+ELBO would be too high, because q* is adapted to them. With new draws the estimate of ELBO(q*) is
+unbiased for the q that was found. If the search does not reach the best q, the amortization gap is
+too small, and the approximation gap is too large by the same amount.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bounds.streams import mean_and_error, row_slices
+from ..bounds.streams import row_slices
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
 from ..support.progress import progress_line
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose
 
 if TYPE_CHECKING:
@@ -36,18 +37,18 @@ __all__ = ["GapDecomposition", "decompose_gap"]
 
 @dataclass(frozen=True)
 class GapDecomposition:
-    """What `decompose_gap` returns (Cremer et al. 2018); nats per datapoint.
+    """The result of `decompose_gap` (Cremer et al. 2018), in nats per datapoint.
 
     Attributes
     ----------
     log_likelihood : (N,) array
-        log p(x), or the estimate that stands for it.
+        log p(x), or an estimate of it.
     best_elbo, elbo : (N,) arrays
-        ELBO of q* and of the encoder's q_φ, on the same fresh draws.
+        The ELBO of q* and of the encoder's q_φ, from the same new draws.
     mu, logvar : (N, J) arrays
-        q*.
+        μ and log σ² of q*.
     source : str
-        Where `log_likelihood` comes from.
+        The source of `log_likelihood`, in words.
 
     Examples
     --------
@@ -81,8 +82,7 @@ class GapDecomposition:
 
     def __str__(self) -> str:
         total, approximation, amortization = (
-            "{:.3f} ± {:.3f}".format(*pair)
-            for pair in (self.total, self.approximation, self.amortization)
+            plus_minus(*pair, 3) for pair in (self.total, self.approximation, self.amortization)
         )
         return (
             f"log p(x) − ELBO {total} = approximation {approximation} + amortization "
@@ -112,24 +112,25 @@ def decompose_gap(
     vae : VAE
     x : (N, D) array_like
     log_likelihood : ExactModel or (N,) array_like, optional
-        log p(x): a model that knows it, as `numpyvae.exact.exact_model` finds, or its values. By
-        default `annealed_log_likelihood`, a lower bound: the approximation gap is then too small
-        by what that bound lacks, which `sandwich` tells.
+        log p(x): an exact model that computes it, as `numpyvae.exact.exact_model` returns, or its
+        values. By default it is estimated by `annealed_log_likelihood`, a lower bound. The
+        approximation gap is then too small by the error of this bound, which `sandwich` estimates.
     n_samples : int
-        Fresh draws of z for each datapoint, on which both ELBOs are measured; an odd number is
-        rounded up.
+        The number of new draws of z for each datapoint, from which both ELBOs are estimated; an
+        odd number is rounded up.
     n_nodes : int, optional
-        Of `noise_nodes`, on which q* is found: by default 16 to an axis for J ≤ 2, and 4 J pairs
-        of draws for larger J.
+        n of `noise_nodes`, for the search for q*: by default 16 for J ≤ 2, and 4 for larger J.
     max_iterations : int
-        Of each quasi-Newton search over (μ, log σ²), which begins at the encoder's.
+        The largest number of iterations of each quasi-Newton search over (μ, log σ²). It starts at
+        the q of the encoder. One search serves a block of rows, so that ELBO(q*) of a row depends
+        on the others by what the search leaves open, some 1e-4 nats in float32.
     n_temperatures, n_chains : int
-        As `annealed_log_likelihood` takes them; unused if `log_likelihood` is given.
+        Settings of `annealed_log_likelihood`; not used if `log_likelihood` is given.
     seed : int
     memory : float
-        Megabytes for what the decoder and its gradient need at a time.
+        Megabytes for the arrays of the decoder and its gradient.
     progress : bool
-        Show a line on standard error.
+        Show progress lines on standard error.
 
     Returns
     -------
@@ -138,8 +139,8 @@ def decompose_gap(
     Raises
     ------
     TypeError, ValueError
-        If `x`, `log_likelihood` or a setting is not what the model can take, or the memory is
-        too small.
+        If `x`, `log_likelihood` or a setting is not valid for the model, or the memory is too
+        small.
 
     Examples
     --------
@@ -151,12 +152,12 @@ def decompose_gap(
     >>> bool(abs(gaps.total[0] - gaps.approximation[0] - gaps.amortization[0]) < 1e-12)
     True
     """
-    from ..inference.procedures import (  # here, since it brings SciPy
+    from ..inference.procedures import (  # here, since it imports SciPy
         noise_nodes,
         variational_inference,
     )
 
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     n_samples, seed = check_count("n_samples", n_samples), check_seed(seed)
     max_iterations = check_count("max_iterations", max_iterations)
     if n_nodes is None:
@@ -164,7 +165,7 @@ def decompose_gap(
     nodes = noise_nodes(vae.latent_dim, check_count("n_nodes", n_nodes, minimum=2), seed=seed)
     blocks = row_slices(vae, len(x), len(nodes[1]), memory)
     n_samples += n_samples % 2
-    row_slices(vae, len(x), n_samples, memory)  # what does not fit is refused before the work
+    row_slices(vae, len(x), n_samples, memory)  # raises if one datapoint does not fit
     log_p, source = _log_likelihood(
         vae, x, log_likelihood, n_temperatures, n_chains, seed, memory, progress
     )
@@ -184,14 +185,14 @@ def decompose_gap(
 def _log_likelihood(
     vae, x, given, n_temperatures, n_chains, seed, memory, progress
 ) -> tuple[np.ndarray, str]:
-    """Return log p(x), (N,), and where it comes from."""
+    """Return log p(x), (N,), and its source in words."""
     if given is None:
         from ..bounds.ais import annealed_log_likelihood
 
         bounds = annealed_log_likelihood(
             vae, x, n_temperatures, n_chains, seed=seed, memory=memory, progress=progress
         )
-        return bounds.log_lower, "from below by AIS"
+        return bounds.log_lower, "from AIS, a lower bound"
     if hasattr(given, "log_evidence"):
         return given.log_evidence(x), f"of {type(given).__name__}"
     try:

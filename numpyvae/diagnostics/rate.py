@@ -1,11 +1,11 @@
-"""A VAE as a code: the rate that z costs, and the distortion that is left (Alemi et al. 2018).
+"""The two terms of the ELBO, seen as the rate and the distortion of a code (Alemi et al. 2018).
 
     −ELBO = rate + distortion,   rate = KL(q_φ(z|x) ‖ p(z)),   distortion = −E_q[log p_θ(x|z)]
 
-the two terms of Eq. (11). Models of equal ELBO lie on a line of slope −1; training with another
-weight of the KL, `fit(beta=…)`, moves a model along it, and where the curve of all β has slope −1
-lies the best ELBO. The rate bounds the mutual information of x and z under q from above: see
-`elbo_surgery`.
+These are the two terms of Eq. (11). In a plot of distortion against rate, models of equal ELBO lie
+on a line of slope −1. Training with another weight β of the KL, `SGVBB(beta=…)`, gives another
+point. The points of all β form a curve; the best ELBO is where its slope is −1. The rate is an
+upper bound on the mutual information of x and z under q: see `elbo_surgery`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..bounds.streams import mean_and_error
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 
 __all__ = ["RateDistortion", "rate_distortion"]
@@ -24,7 +24,7 @@ __all__ = ["RateDistortion", "rate_distortion"]
 
 @dataclass(frozen=True)
 class RateDistortion:
-    """What `rate_distortion` returns: means over the datapoints with their standard errors.
+    """The result of `rate_distortion`: means over the datapoints with their standard errors.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class RateDistortion:
 def rate_distortion(
     vae: VAE, x: Any, *, n_samples: int = 10, seed: int = 0, memory: float = 32.0
 ) -> RateDistortion:
-    """Measure the rate and the distortion of a model: one point of a rate–distortion curve.
+    """Estimate the rate and the distortion of a model: one point of a rate–distortion curve.
 
     ELBO = −(rate + distortion), Eq. (11)   (Alemi et al. 2018)
 
@@ -55,10 +55,10 @@ def rate_distortion(
     vae : VAE
     x : (N, D) array_like
     n_samples : int
-        Draws of z for each datapoint; an odd number is rounded up.
+        The number of draws of z for each datapoint; an odd number is rounded up.
     seed : int
     memory : float
-        Megabytes for what the decoder needs at a time.
+        Megabytes for the arrays of the decoder.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def rate_distortion(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def rate_distortion(
     >>> bool(abs(point.elbo[0] + point.rate[0] + point.distortion[0]) < 1e-12)
     True
     """
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x)
     (terms,) = row_terms(
         vae,
         x,

@@ -1,30 +1,30 @@
-"""ELBO surgery: what the KL term is made of (Hoffman & Johnson 2016).
+"""ELBO surgery: the two parts of the KL term (Hoffman & Johnson 2016).
 
 With the aggregate posterior of N datapoints, q(z) = (1/N) Σ_n q_φ(z|x_n),
 
     (1/N) Σ_n KL(q_φ(z|x_n) ‖ p(z))  =  I_q(n; z)  +  KL(q(z) ‖ p(z))
 
-    I_q(n; z)        = E[log q(z|x_n) − log q(z)]   which datapoint z came from; at most log N
-    KL(q(z) ‖ p(z))  = E[log q(z) − log p(z)]       how far codes are from the prior samples use
+    I_q(n; z)        = E[log q(z|x_n) − log q(z)]   information in z about n; at most log N
+    KL(q(z) ‖ p(z))  = E[log q(z) − log p(z)]       distance of the codes from the prior
 
-over n uniform and z ~ q_φ(z|x_n). Only the first part is paid for information; the second is lost
-by a prior that does not fit. Both are at least 0.
+where n is uniform and z ~ q_φ(z|x_n). Only the first part is information about the datapoint. The
+second part is positive if the prior does not fit the codes. Both are at least 0.
 
-The sampled log q(z|x_n) − log p(z) differs from the closed-form KL by noise of known mean, zero.
-That noise is taken out of the first average by regression, and the second is what the KL leaves:
-so the identity holds to rounding, and each part has less noise than its plain average.
+The estimate of log q(z|x_n) − log p(z) from draws differs from the closed-form KL by noise with
+mean 0. The noise is removed from the first part by regression (a control variate), and the second
+part is the KL minus the first. So the identity is exact up to rounding, and both parts have less
+noise than plain averages.
 
-What is biased, and how. log q(z) is the sum over all N components, z's own among them, so both
-parts are fair estimates for these N rows, but for the regression, whose bias is of the order of
-one over the number of draws. As estimates for the distribution that the rows come from they are
-not: I_q(n; z) cannot exceed log N and grows with N towards I_q(x; z), and KL(q(z) ‖ p(z)) falls
-by as much. Where I_q comes near log N it says that the codes of these rows do not overlap, and
-nothing more.
+Bias. log q(z) is computed from all N components, including the one from which z is drawn. So both
+estimates are unbiased for these N rows, apart from the regression, whose bias is of the order of 1
+over the number of draws. They are biased for the distribution from which the rows come: I_q(n; z)
+is at most log N and increases with N towards I_q(x; z), and KL(q(z) ‖ p(z)) decreases by the same
+amount. If I_q is close to log N, this shows only that the codes of these rows do not overlap.
 
-The standard errors take the rows as a sample, and hold the noise of the draws. That all rows
-share q(z) adds nothing to first order: where one row more changes it by δq, the log q(z) of the
-others changes by δq/q, whose mean under q is ∫ δq dz = 0. For these N rows alone the standard
-errors are too large.
+Standard errors. They treat the rows as a random sample, and include the noise of the draws. All
+rows share q(z), but to first order this adds nothing: if one more row changes q(z) by δq, the
+log q(z) of the others changes by δq/q, and the mean of δq/q under q is ∫ δq dz = 0. As errors for
+these N rows alone they are too large.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds.streams import RowStreams, how_many, mean_and_error
+from ..bounds.streams import RowStreams, how_many
 from ..core.distributions import gaussian_kl
 from ..core.vae import VAE
-from ..support.checks import check_count, check_data, check_seed
+from ..support.checks import check_count, check_data, check_seed, row_blocks
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
+from ..support.statistics import mean_and_error, plus_minus
 from ..support.streams import Purpose
 
 __all__ = ["ElboSurgery", "elbo_surgery"]
@@ -50,14 +51,14 @@ _TINY = np.finfo(float).tiny
 
 @dataclass(frozen=True)
 class ElboSurgery:
-    """What `elbo_surgery` returns (Hoffman & Johnson 2016); nats per datapoint.
+    """The result of `elbo_surgery` (Hoffman & Johnson 2016), in nats per datapoint.
 
     Attributes
     ----------
     kl : (N,) array
         KL(q_φ(z|x_n) ‖ p(z)) in closed form.
     mutual_information : (N,) array
-        The share of each datapoint in I_q(n; z), its mean.
+        The contribution of each datapoint; the mean over the datapoints is I_q(n; z).
 
     Examples
     --------
@@ -71,7 +72,7 @@ class ElboSurgery:
 
     @property
     def marginal_kl(self) -> np.ndarray:
-        """The share of each datapoint in KL(q(z) ‖ p(z)), (N,)."""
+        """The contribution of each datapoint to KL(q(z) ‖ p(z)), (N,)."""
         return self.kl - self.mutual_information
 
     @property
@@ -86,12 +87,12 @@ class ElboSurgery:
 
     @property
     def most(self) -> float:
-        """log N, the largest information that N datapoints can show."""
+        """log N, the largest possible value of I_q(n; z)."""
         return math.log(len(self.kl))
 
     def __str__(self) -> str:
         information, mismatch = (
-            "{:.3f} ± {:.3f}".format(*p) for p in (self.information, self.mismatch)
+            plus_minus(*pair, 3) for pair in (self.information, self.mismatch)
         )
         return (
             f"KL {self.kl.mean():.3f} = information {information} (at most log N = "
@@ -111,20 +112,20 @@ def elbo_surgery(
 ) -> ElboSurgery:
     """Split the KL of Eq. (11) into information and the mismatch of the aggregate posterior.
 
-    Time grows as N²: a second or two for N = 10,000. Memory does not.
+    The time is proportional to N²: one or two seconds for N = 10,000. The memory is limited.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
-        All rows that make up q(z).
+        The rows whose mean of q_φ(z|x_n) is q(z).
     n_samples : int
-        Draws of z from each q_φ(z|x_n).
+        The number of draws of z from each q_φ(z|x_n).
     seed : int
     memory : float
-        Megabytes for the densities that are looked at together.
+        Megabytes for the densities that are computed at the same time.
     progress : bool
-        Show a line on standard error.
+        Show a progress line on standard error.
 
     Returns
     -------
@@ -133,13 +134,13 @@ def elbo_surgery(
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take, or the memory is too small.
+        If `x` or a setting is not valid for the model, or the memory is too small.
 
     Examples
     --------
     >>> import numpy as np
     >>> vae = VAE(data_dim=4, latent_dim=2, hidden=(3,))
-    >>> parts = elbo_surgery(vae, np.eye(4))
+    >>> parts = elbo_surgery(vae, np.eye(4), n_samples=100)
     >>> parts.information[0] <= parts.most
     True
     """
@@ -147,9 +148,15 @@ def elbo_surgery(
     S, seed = check_count("n_samples", n_samples), check_seed(seed)
     mu, logvar = (part.astype(float) for part in vae.encode(x))
     N, J = mu.shape
-    eps = RowStreams(seed, Purpose.SURGERY, slice(0, N), S, J, np.dtype(float)).normal()
+    eps = np.concatenate(
+        [
+            RowStreams(seed, Purpose.SURGERY, rows, S, J, np.dtype(float)).normal()
+            for rows in (block.astype(vae.dtype, copy=False) for block in row_blocks(x))
+        ],
+        axis=1,
+    )
     z = mu + np.exp(0.5 * logvar) * eps
-    log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without the constant of 2π
+    log_own = -0.5 * (eps * eps + logvar).sum(axis=-1)  # (S, N), without log (2π)^(−J/2)
     log_prior = -0.5 * (z * z).sum(axis=-1)  # likewise
     log_q = np.empty((S, N))
     mixture = _Mixture(mu, logvar)
@@ -169,12 +176,12 @@ def elbo_surgery(
 class _Mixture:
     """q(z) = (1/N) Σ_m N(z; μ_m, σ_m²), without the constant (2π)^(−J/2).
 
-    Σ_j (z_j − μ_j)²/σ_j² = [z², z] · [1/σ², −2μ/σ²] + Σ_j μ_j²/σ_j², one matrix product for all
-    pairs of z and component.
+    Σ_j (z_j − μ_j)²/σ_j² = [z², z] · [1/σ², −2μ/σ²] + Σ_j μ_j²/σ_j², which is one matrix product
+    for all pairs of z and component.
     """
 
     def __init__(self, mu: np.ndarray, logvar: np.ndarray) -> None:
-        self.center = mu.mean(axis=0)  # of all: the smaller z and μ, the less cancels
+        self.center = mu.mean(axis=0)  # smaller z and μ lose fewer digits in the difference
         mu, precision = mu - self.center, np.exp(-logvar)
         self.factors = np.concatenate([precision, -2 * mu * precision], axis=1).T  # (2J, N)
         self.squares = (mu * mu * precision).sum(axis=1)
@@ -183,8 +190,8 @@ class _Mixture:
     def log_density(self, z: np.ndarray, log_own: np.ndarray, first: int) -> np.ndarray:
         """Return log q(z), (B,), for draws from the components `first`, `first` + 1, …
 
-        The log density of z in its own component is known without the difference of squares, so
-        q(z) ≥ q(z|x_n)/N holds to rounding, and I_q ≤ log N.
+        The log density of z in its own component is known from the noise, without a difference of
+        squares. So q(z) ≥ q(z|x_n)/N is true up to rounding, and I_q ≤ log N.
         """
         z = z - self.center
         log_q = np.concatenate([z * z, z], axis=1) @ self.factors

@@ -1,4 +1,4 @@
-"""Which latent variables are used at all."""
+"""Which latent variables the model uses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ __all__ = ["active_units"]
 
 
 def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
-    """Tell which latents carry information: Var_x(E_q[z_j|x]) > 0.01 (Burda et al. 2015, §5.2).
+    """Return which latents depend on x: Var_x(E_q[z_j|x]) > 0.01 (Burda et al. 2015, §5.2).
 
-    A latent whose posterior mean does not move with x has collapsed onto the prior.
+    A latent whose posterior mean is the same for every x has collapsed to the prior. The variance
+    over the rows divides by N − 1.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
+        At least two rows.
     threshold : float
-        Not below 0.
+        The smallest variance of an active latent; at least 0.
 
     Returns
     -------
@@ -31,7 +33,8 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `x` or `threshold` is not what the model can take.
+        If `x` does not fit the model or has one row alone, or `threshold` is not a number of at
+        least 0.
 
     Examples
     --------
@@ -43,5 +46,10 @@ def active_units(vae: VAE, x: Any, threshold: float = 0.01) -> np.ndarray:
     """
     threshold = check_weight("threshold", threshold)
     x = check_data(vae, x)
+    if len(x) < 2:
+        raise ValueError(
+            "x: expected at least two rows, got 1, which does not tell how much a latent moves "
+            "with x; give more rows"
+        )
     mu, _ = vae.encode(x)
-    return mu.var(axis=0) > threshold
+    return mu.var(axis=0, ddof=1) > threshold

@@ -1,12 +1,13 @@
-"""Gradient estimators of the ELBO and of L_K, with one signature.
+"""Estimators of the gradient of the ELBO and of L_K. All have the same signature:
 
     estimate = estimator(vae, x, eps, update="both")     ε (L·K, B, J)
     estimate.objective, .reconstruction, .kl          nats per datapoint
-    estimate.gradient                                 `Parameters`; ascend it
+    estimate.gradient                                 the gradient of the objective
 
-All are for φ and θ at once, and unbiased but for `STLIWAE` with K > 1. Start with `sampled`,
-whose head has them in one formula and one table; `closed` has the one with the closed-form KL,
-its β and its free bits; `score` the one that needs no reparameterization.
+Each gives the gradient in φ and θ together. All are unbiased except `STLIWAE` with K > 1. Start
+with the file `sampled`: its docstring has one formula and one table for all estimators with a
+sampled KL. `closed` has the estimator with the closed-form KL, its weight β and free bits. `score`
+has the estimator that needs no reparameterization.
 """
 
 from .choose import ESTIMATORS, make_estimator

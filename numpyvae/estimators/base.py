@@ -1,4 +1,4 @@
-"""The way back that all estimators with sampled terms share.
+"""The forward pass and the backward pass that several estimators share.
 
 Symbols: L averages over K draws each; ε (L·K, B, J), whose entry l·K + k is draw k of average l.
 """
@@ -17,9 +17,9 @@ __all__ = ["Pass"]
 
 
 class Pass:
-    """x → (μ, log σ²) → z → log w, with what the way back needs.
+    """The forward pass x → (μ, log σ²) → z → log w, with the pullbacks of its steps.
 
-    All L·K draws go through the decoder as rows of one matrix product per layer.
+    All L·K draws are rows of one matrix, so each layer of the decoder is one matrix product.
 
     Attributes
     ----------
@@ -42,22 +42,22 @@ class Pass:
         direct: Callable[[], tuple],
         path: np.ndarray | float | None = 1.0,
     ) -> Parameters:
-        """Take ∂objective/∂log p_θ(x|z) back to the parameters.
+        """Compute the gradient in the parameters from ∂objective/∂log p_θ(x|z): the backward pass.
 
-        Each draw is a row of its own, and a pullback is linear in it: dz scaled row by row is
-        what scaled `dlog_px` would have given. So θ and φ may weight the draws differently, and
-        one pass back through the decoder serves both.
+        Each draw is a row, and the pullback of the decoder is linear in each row. So a row of dz
+        multiplied by a factor is the dz of `dlog_px` multiplied by this factor. Therefore the
+        draws can have different weights for θ and for φ with one backward pass of the decoder.
 
         Parameters
         ----------
         update : {"both", "phi", "theta"}
         dlog_px : (L·K, B) array
-            For θ.
+            The derivative for θ.
         direct : callable
-            `direct() -> (dz, dmu, dlogvar)`: the derivatives in z, μ and log σ² that do not come
-            through log p_θ(x|z). Called only if φ is wanted.
+            `direct() -> (dz, dmu, dlogvar)`: the derivatives in z, μ and log σ² of all terms
+            except log p_θ(x|z). It is called only if the gradient in φ is needed.
         path : (L·K, B, 1) array or float, optional
-            For φ, dz is multiplied by this; with None no gradient goes through z.
+            The factor of dz for φ; with None the gradient through z is left out.
 
         Returns
         -------

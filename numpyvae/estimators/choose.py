@@ -1,4 +1,4 @@
-"""Estimators by name, as a command line asks for them."""
+"""Estimators by name, as the command line needs them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def make_estimator(name: str, **settings: Any) -> Estimator:
     name : str
         A key of `ESTIMATORS`.
     **settings : Any
-        Fields of its class, such as `n_samples`, `n_importance`, `beta`; None is the default.
+        Fields of its class, such as `n_samples`, `n_importance`, `beta`. None stands for the
+        default.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def make_estimator(name: str, **settings: Any) -> Estimator:
     Raises
     ------
     TypeError, ValueError
-        For another name, a setting that this estimator does not have, or a value out of range.
+        If the name is unknown, the estimator does not have a setting, or a value is out of range.
 
     Examples
     --------

@@ -5,12 +5,12 @@ With KL_bj the divergence of latent j at datapoint b, the weighted objective is
     (1/B) Σ_b E_q[log p_θ(x_b|z)] − β Σ_j max(λ, (1/B) Σ_b KL_bj)
 
 β is the weight of the KL (Higgins et al. 2017). λ nats of each latent are free (Kingma et al.
-2016, with each latent a group of its own): where the KL of a latent, averaged over the minibatch,
-is below λ, its gradient is zero. β = 1, λ = 0 is the ELBO. For β ≥ 1 the objective is a lower
-bound on log p(x), looser than the ELBO; for β < 1 it is not a bound.
+2016, with one latent per group): if the KL of a latent, averaged over the minibatch, is below λ,
+its gradient is zero. With β = 1 and λ = 0 the objective is the ELBO. For β ≥ 1 it is a lower bound
+on log p(x), at most the ELBO; for β < 1 it is not a bound.
 
-With a warm-up, β rises linearly from 0 (Bowman et al. 2016; Sønderby et al. 2016), so that the
-decoder can learn to use a latent before the KL pulls that latent to the prior.
+With a warm-up, β increases linearly from 0 (Bowman et al. 2016; Sønderby et al. 2016), so that the
+decoder can learn to use a latent before the KL moves that latent to the prior.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ __all__ = ["SGVBB"]
 class SGVBB(Estimator):
     """Closed-form KL, Eq. (11): estimator B of Kingma & Welling 2013, §2.3. Pathwise, unbiased.
 
-    With `free_bits` the maximum is of a minibatch mean: the gradient is that of the minibatch's
-    objective, whose mean over minibatches is not quite the objective of the whole data set.
+    With `free_bits` the maximum is taken of a mean over the minibatch. The gradient is that of the
+    objective of the minibatch, and the mean of this objective over minibatches differs slightly
+    from the objective of the whole data set.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class SGVBB(Estimator):
     free_bits : float
         λ ≥ 0, the number of nats of KL that are free for each latent.
     kl_warmup : float
-        The number of epochs in which the weight of the KL rises linearly from 0 to β.
+        The number of epochs in which the weight of the KL increases linearly from 0 to β.
     n_samples : int
         L, the number of averages over draws of z for each datapoint.
 
@@ -76,7 +77,7 @@ class SGVBB(Estimator):
         if self.beta == 1 and self.free_bits == 0:  # the ELBO itself
             return super().estimate(vae, x, eps, update)
         run = Pass(vae, x, eps)
-        # A last axis of length 1 keeps the latents apart: KL_bj, (B, J).
+        # With a last axis of length 1 the KL is not summed over latents: KL_bj, (B, J).
         kl, pull_kl = gaussian_kl(run.mu[..., None], run.logvar[..., None])
         kl_latent = kl.mean(axis=0)  # (1/B) Σ_b KL_bj
         charged = kl_latent >= self.free_bits  # where the derivative of max(λ, ·) is 1
@@ -87,7 +88,7 @@ class SGVBB(Estimator):
             return 0, dmu[..., 0], dlogvar[..., 0]
 
         log_px = run.log_px
-        dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # of a mean
+        dlog_px = np.full(log_px.shape, 1 / log_px.size, log_px.dtype)  # derivative of the mean
         gradient = run.pull(update, dlog_px, direct)
         reconstruction = float(log_px.mean())
         penalty = self.beta * float(np.maximum(kl_latent, self.free_bits).sum())

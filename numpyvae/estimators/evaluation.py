@@ -15,14 +15,15 @@ __all__ = ["mean_terms"]
 def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
     """Average the two terms of Eq. (11) over a data set, in blocks of rows.
 
-    The noise depends on `seed` alone, so that two models are compared with the same draws.
+    The noise of a row depends only on `seed` and its values, so two models are compared with the
+    same draws.
 
     Parameters
     ----------
     vae : VAE
     x : (N, D) array_like
     n_samples : int
-        L, draws of z per datapoint.
+        L, the number of draws of z for each datapoint.
     seed : int
 
     Returns
@@ -33,7 +34,7 @@ def mean_terms(vae: VAE, x: Any, *, n_samples: int = 1, seed: int = 0) -> Terms:
     Raises
     ------
     TypeError, ValueError
-        If `x` or a setting is not what the model can take.
+        If `x` or a setting is not valid for the model.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Estimators in which every term is sampled: one formula, six rules for its coefficients.
+"""Estimators in which every term is sampled: one formula with six rules for its coefficients.
 
 With log w = log p_θ(x, z) − log q_φ(z|x) and z = μ + σ ε, the objective is L_K,
 
@@ -9,22 +9,27 @@ and each estimator of its gradient is the average, over L samples and the batch,
     Σ_k a_k ∂_θ log p_θ(x|z_k)                                            for θ
     Σ_k r_k a_k (∂log w_k/∂z_k) ∂z_k/∂φ + s_k ∂_φ log q_φ(z|x)|z=z_k      for φ
 
-A `Rule` has the coefficients: a; the path's factor r; the score's s. The estimators differ in
-nothing else. `w̃_k = w_k/Σ w` are the normalized weights:
+A rule contains the coefficients a, r (the factor of the path) and s (the factor of the score).
+The estimators differ only in these. w̃_k = w_k/Σ w are the normalized weights:
 
     | estimator     | K   | a  | r | s                    | estimates          |
     | SGVBA         | 1   | 1  | 1 | −1                   | ∇ELBO              |
     | STL           | 1   | 1  | 1 | 0                    | ∇ELBO              |
     | ScoreFunction | 1   | 1  | – | log w − baseline     | ∇ELBO              |
     | IWAE          | any | w̃  | 1 | −w̃                   | ∇L_K               |
-    | STLIWAE       | any | w̃  | 1 | 0                    | ∇L_K, but for φ biased if K > 1 |
+    | STLIWAE       | any | w̃  | 1 | 0                    | ∇L_K; biased for φ if K > 1 |
     | DReG          | any | w̃  | w̃ | 0                    | ∇L_K               |
 
-The score ∂_φ log q has mean zero under q, so for K = 1 any s that does not depend on the draw may
-be added: −1, 0 and a baseline are choices of variance, not of mean. For K > 1, w̃_k depends on the
-draw, and dropping s = −w̃ costs a bias; DReG replaces it by reparameterizing a second time.
+The score ∂_φ log q has mean zero under q. So for K = 1, adding to s a number that does not depend
+on the draw changes the variance of the estimate, but not its mean. For K > 1, w̃_k depends on the
+draw, and leaving out s = −w̃ makes the estimate biased. DReG replaces this term by reparameterizing
+it a second time.
+
+The estimators share these parameters:
 
 - `n_samples : int`, L, the number of averages over draws of z for each datapoint
+- `n_importance : int`, K, the number of weights in each logarithm. With K = 1, IWAE is SGVBA, and
+  STLIWAE and DReG are STL.
 """
 
 from __future__ import annotations
@@ -44,16 +49,16 @@ __all__ = ["IWAE", "SGVBA", "STL", "STLIWAE", "DReG", "Rule", "normalized_weight
 
 
 class Rule(NamedTuple):
-    """Coefficients of the draws in the formula at the head of this module.
+    """The coefficients of the draws in the formula of the module's docstring.
 
     Attributes
     ----------
     theta : (L, K, B) array
-        a, of ∂_θ log p_θ(x|z).
+        a, the factor of ∂_θ log p_θ(x|z).
     path : (L, K, B) array, optional
-        r: the path's weight is r a. None: nothing flows through z.
+        r; the factor of the path is r a. With None there is no gradient through z.
     score : (L, K, B) array
-        s, of the score ∂_φ log q_φ(z|x) at fixed z.
+        s, the factor of the score ∂_φ log q_φ(z|x) at fixed z.
     """
 
     theta: np.ndarray
@@ -62,12 +67,13 @@ class Rule(NamedTuple):
 
 
 def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithm of the mean weight, and the weights' shares, over the second axis.
+    """Return the logarithm of the mean weight, and the normalized weights, over the second axis.
 
     log (1/K) Σ_k w_k = m + log (1/K) Σ_k e^(log w_k − m),  w̃_k = e^(log w_k − m)/Σ e^(…)
 
-    With m the largest log w_k, the largest exponential is 1: nothing overflows, and the sum is
-    never 0. The mean is of the weights, not of their logarithms.
+    If m is the largest log w_k, the largest exponential is 1, so nothing overflows and the sum is
+    not 0. The mean is that of the weights, not of their logarithms. `log_mean_exp` does the first
+    part in float64; here the dtype is that of the model.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ def normalized_weights(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class SampledEstimator(Estimator):
-    """The formula at the head of this module; a subclass gives its `rule`."""
+    """The formula of the module's docstring; each subclass defines its `rule`."""
 
     def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         """Return the coefficients, from log w and w̃, both (L, K, B)."""
@@ -98,7 +104,7 @@ class SampledEstimator(Estimator):
         run = Pass(vae, x, eps)
         log_w = run.log_w.reshape(-1, self.n_importance, len(x))  # (L·K, B) → (L, K, B)
         objective, share = normalized_weights(log_w)
-        # Coefficients as rows (L·K, B); a and s take up the mean over L and B.
+        # Coefficients as rows (L·K, B); a and s are divided by L·B for the mean.
         a, r, s = self.rule(log_w, share)
         a, s = (c.reshape(-1, len(x)) / objective.size for c in (a, s))
         r = None if r is None else r.reshape(-1, len(x))
@@ -111,16 +117,17 @@ class SampledEstimator(Estimator):
 
 
 def _direct(run: Pass, a: np.ndarray, r: np.ndarray | None, s: np.ndarray) -> tuple:
-    """What reaches z, μ and log σ² from log p(z) and log q_φ(z|x); coefficients (L·K, B).
+    """Return the derivatives of log p(z) and log q_φ(z|x) in z, μ and log σ².
 
-    The prior reaches z as −a z. The rest is q, by path and by score, with c = r a + s:
+    The coefficients are (L·K, B). The derivative of the prior in z is −a z. The derivatives of
+    log q come from the path and from the score; with c = r a + s:
 
-    by path,  −r a ∂log q/∂z = r a ε/σ:  dμ = Σ r a ε/σ,  d log σ² = ½ Σ r a ε²
-    by score,  s ∂_φ log q:              dμ = Σ s ε/σ,    d log σ² = ½ Σ s (ε² − 1)
-    together:                            dμ = Σ c ε/σ,    d log σ² = ½ Σ (c ε² − s)
+    path,  −r a ∂log q/∂z = r a ε/σ:  dμ = Σ r a ε/σ,  d log σ² = ½ Σ r a ε²
+    score,  s ∂_φ log q:              dμ = Σ s ε/σ,    d log σ² = ½ Σ s (ε² − 1)
+    sum:                              dμ = Σ c ε/σ,    d log σ² = ½ Σ (c ε² − s)
 
-    Added before they meet 1/σ, path and score of the total derivatives (SGVBA, IWAE) cancel to
-    c = 0 exactly, however narrow q is.
+    r a and s are added before the division by σ. For the total derivatives (SGVBA, IWAE) they
+    cancel exactly, c = 0, for every σ.
     """
     eps = run.eps
     c = (s if r is None else r * a + s)[..., None]
@@ -133,7 +140,7 @@ def _direct(run: Pass, a: np.ndarray, r: np.ndarray | None, s: np.ndarray) -> tu
 class SGVBA(SampledEstimator):
     """Every term sampled, Eq. (7): estimator A of Kingma & Welling 2013, §2.3. Unbiased.
 
-    The total derivative of log w along the path, score of q included.
+    It uses the total derivative of log w in φ, which includes the score of q.
 
     Examples
     --------
@@ -152,8 +159,8 @@ class SGVBA(SampledEstimator):
 class STL(SampledEstimator):
     """Sticking the landing (Roeder, Wu & Duvenaud 2017): SGVB-A without the score. Unbiased.
 
-    The score −∂_φ log q that is left out has mean zero. What remains is ∂log w/∂z. Where q is the
-    posterior, log w does not depend on z, and every draw gives 0 for φ.
+    The score −∂_φ log q, which is left out, has mean zero. The rest is ∂log w/∂z · ∂z/∂φ. If q is
+    the posterior, log w does not depend on z, and the gradient in φ is 0 for every draw.
 
     Examples
     --------
@@ -170,13 +177,7 @@ class STL(SampledEstimator):
 
 @dataclass(frozen=True)
 class _Importance(SampledEstimator):
-    """An estimator of ∇L_K with K draws in the logarithm.
-
-    Parameters
-    ----------
-    n_importance : int
-        K.
-    """
+    """An estimator of ∇L_K, with the mean of K weights inside the logarithm."""
 
     n_importance: int = 5
 
@@ -190,13 +191,8 @@ class _Importance(SampledEstimator):
 class IWAE(_Importance):
     """Gradient of the importance-weighted bound (Burda et al. 2015, §3). Unbiased.
 
-    The total derivative of log (1/K) Σ w_k. As K grows the noise of its φ part grows
-    beyond the signal: the signal-to-noise ratio falls as 1/√K (Rainforth et al. 2018).
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `SGVBA`.
+    It uses the total derivative of log (1/K) Σ w_k. For φ its signal-to-noise ratio decreases as
+    1/√K (Rainforth et al. 2018).
 
     Examples
     --------
@@ -214,12 +210,7 @@ class IWAE(_Importance):
 class STLIWAE(_Importance):
     """IWAE without its score term (Roeder et al. 2017). Biased in φ for K > 1.
 
-    Little noise, and a mean that is not ∇_φ L_K (Tucker et al. 2018); for θ it is `IWAE`.
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `STL`.
+    It has little noise, but its mean is not ∇_φ L_K (Tucker et al. 2018). For θ it is `IWAE`.
 
     Examples
     --------
@@ -237,15 +228,10 @@ class STLIWAE(_Importance):
 class DReG(_Importance):
     """Doubly reparameterized gradient of L_K (Tucker et al. 2018). Unbiased.
 
-    The mean of IWAE's score term w̃_k ∂_φ log q can be reparameterized once more; together with
-    the path that leaves w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. Where the weights have a finite fourth moment,
-    its signal-to-noise ratio grows as √K; a q that is narrower than the posterior often has none
-    (tutorial 10). For θ it is `IWAE`.
-
-    Parameters
-    ----------
-    n_importance : int
-        K; with K = 1 this is `STL`.
+    The score term w̃_k ∂_φ log q of IWAE is reparameterized, too. Its sum with the path term is
+    w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ. If the weights have a finite fourth moment, the signal-to-noise
+    ratio grows as √K. If q is narrower than the posterior, they often do not (tutorial 10). For θ
+    it is `IWAE`.
 
     Examples
     --------

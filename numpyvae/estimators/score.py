@@ -1,15 +1,15 @@
-"""The score function estimator (REINFORCE, Williams 1992): no path through z at all.
+"""The score function estimator (REINFORCE, Williams 1992), without a gradient through z.
 
     ∇_φ ELBO = E_q[(log w − b) ∂_φ log q_φ(z|x)],   log w = log p_θ(x, z) − log q_φ(z|x)
 
-It asks only that log q can be differentiated in φ, so z could be discrete; it pays in variance.
-The control variate is b ∂_φ log q. Its mean is zero, since E_q[∂_φ log q] = ∂_φ ∫ q = 0, *as long
-as b does not depend on this draw of z*. Two that do not:
+It needs only the derivative of log q in φ, so z could be discrete; but its variance is large. The
+control variate is b ∂_φ log q. Its mean is zero, since E_q[∂_φ log q] = ∂_φ ∫ q = 0, *if the
+baseline b does not depend on this draw of z*. Two such baselines:
 
-- a constant, for instance the objective of the step before;
+- a constant, for example the objective of the previous step;
 - leave-one-out: for draw l the mean of log w over the other L − 1 draws, which are independent of
-  it given x (Mnih & Rezende 2016; Kool et al. 2019). The mean over all L draws would not do: it
-  holds the draw itself, and shrinks the gradient by (L − 1)/L.
+  draw l given x (Mnih & Rezende 2016; Kool et al. 2019). The mean over all L draws contains
+  draw l, and multiplies the mean gradient by (L − 1)/L.
 
 - `n_samples : int`, L, the number of averages over draws of z for each datapoint
 """
@@ -32,19 +32,20 @@ LEAVE_ONE_OUT = "leave-one-out"
 class ScoreFunction(SampledEstimator):
     """Score function estimator of ∇ELBO, with or without a control variate. Unbiased.
 
-    For θ it is `SGVBA`: the decoder's gradient needs no score.
+    For θ it is `SGVBA`, because the gradient of the decoder needs no score.
 
     ∇_φ ELBO = E_q[(log w − b) ∂_φ log q_φ(z|x)]   (Williams 1992)
 
     Parameters
     ----------
     baseline : {"leave-one-out"} or float
-        b, nats per datapoint: taken from the other draws (L ≥ 2), or a constant; 0 for none.
+        b in nats per datapoint: computed from the other draws (L ≥ 2), or a constant. With 0 there
+        is no control variate.
 
     Raises
     ------
     ValueError
-        If `baseline` is anything else.
+        If `baseline` is not one of these, or there are too few draws for it.
 
     Examples
     --------

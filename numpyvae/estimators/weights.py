@@ -18,19 +18,19 @@ __all__ = ["Weights", "sampled_kl", "weigh"]
 
 
 def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """Log ratio log q_φ(z|x) − log p(z) at z = μ + σ ε, whose mean under q is the KL, Eq. (21).
+    """Return log q_φ(z|x) − log p(z) at z = μ + σ ε; its mean under q is the KL, Eq. (21).
 
     log q_φ(z|x) − log p(z) = ½ Σ_j (z_j² − ε_j² − log σ_j²),  since (z − μ)/σ = ε
 
-    The difference z − μ would lose its digits where σ is small beside μ; ε does not. For fixed ε,
-    log q depends on φ through −½ Σ log σ² alone.
+    If σ is much smaller than μ, rounding errors make the difference z − μ inaccurate; ε is exact.
+    For fixed ε, log q depends on φ only through −½ Σ log σ².
 
     Parameters
     ----------
     z : (L, B, J) array
     logvar : (B, J) array
     eps : (L, B, J) array
-        The noise from which `reparameterize` made z.
+        The noise from which `reparameterize` computed z.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def sampled_kl(z: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> tuple[np.n
 
 
 class Weights(NamedTuple):
-    """Draws z from a q with their log importance weights, as `weigh` returns them, Eq. (7).
+    """The result of `weigh`: draws z from q and their log importance weights, Eq. (7).
 
     Attributes
     ----------
@@ -83,15 +83,19 @@ class Weights(NamedTuple):
 
 
 def weigh(vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> Weights:
-    """Draw z = μ + σ ε from any q and weigh it: log w = log p_θ(x|z) + log p(z) − log q(z|x).
+    """Return z = μ + σ ε for any q, and log w = log p_θ(x|z) + log p(z) − log q(z|x).
 
     The mean of log w is the ELBO of Eq. (7); the log of the mean of w is the importance-weighted
-    bound (Burda et al. 2015). Nothing is checked here.
+    bound (Burda et al. 2015). The arguments are not checked.
 
     Parameters
     ----------
+    vae : VAE
+    x : (B, D) array
     mu, logvar : (B, J) array
         The parameters of q.
+    eps : (L, B, J) array
+        Standard normal noise.
 
     Returns
     -------

@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import gammaln, logsumexp, xlogy  # independent of our log_mean_exp
 
 from ..core.likelihoods import Likelihood, parse_likelihood
-from ..support.checks import check_count, check_rows, check_seed
-from ..support.streams import Purpose, stream
+from ..support.checks import check_count, check_rows
+from ..support.streams import Purpose, Seed, generator
 from .model import ExactModel
 
 __all__ = ["FiniteMixture"]
@@ -233,20 +233,20 @@ class FiniteMixture(ExactModel):
                 bound[b] += chance @ mean_w
         return bound
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p(x|z).
 
         Parameters
         ----------
         n : int
-        seed : int
+        seed : int, numpy.random.Generator or None
+            A number gives the same draws in each call, a generator goes on, None draws anew.
 
         Returns
         -------
         x : (n, D) array
         """
-        n, seed = check_count("n", n), check_seed(seed)
-        rng = stream(seed, Purpose.FINITE_MIXTURE)
+        n, rng = check_count("n", n), generator(seed, Purpose.FINITE_MIXTURE)
         z = rng.choice(self.n_components, size=n, p=self.weights)
         return self.likelihood.draw(self.outputs[z], {}, rng)
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -230,39 +230,31 @@ def trapezoidal(
         node to node below 20 nats.
     """
     R, half = len(rows), _HALF[dim]
-    grid = Grid(dim, half)
-    least = np.broadcast_to(least, R)
+    grid, least, level = Grid(dim, half), np.broadcast_to(least, R), 0
 
     def at(key):
         return evaluated(f, rows[grid.row(key)], (grid.u(key) + shift) / half)
 
-    axis = np.arange(-half, half + 1)
-    first = np.array(list(itertools.product(axis, repeat=dim)))  # (G, J)
+    first = _product(np.arange(-half, half + 1), dim)  # (G, J)
     key = grid.keys(np.repeat(np.arange(R), len(first)), np.tile(first, (R, 1)))
     log_w, g = at(key)
     log_scale, value = np.full(R, -np.inf), np.zeros((R, g.shape[1]))
     change, open_, cells = np.full(R, np.inf), np.ones(R, bool), {}
-    level = 0
     while True:
         row = grid.row(key)
         top = np.where(open_, highest(row, log_w, R), log_scale)
         check_top(top, rows)
         w = np.exp(log_w - top[row])[:, None] / (half**dim * 2.0**level)
-        new, size = _summed(row, w * g, R), _summed(row, w * (1 + np.abs(g)), R)
-        before, coarse = change, value * np.exp(log_scale - top)[:, None]
-        change = (np.abs(new - coarse) / np.where(size > 0, size, 1)).max(axis=1)
+        coarse, before = value * np.exp(log_scale - top)[:, None], change
+        new, change = _sums(row, w, g, coarse)
         log_scale, value = top, np.where(open_[:, None], new, value)
 
-        leap = grid.leaps(key, log_w)
         across = 2 * half * 2 ** (level / dim)  # cells along an axis
         fine = across >= least
-        near = log_w + leap > top[row] - NEGLIGIBLE
-        steep = highest(row[near], leap[near], R) > STEEP
-        settled = (change <= tolerance) & fine & ~steep & (not kinks)
-        if dim == 2:
-            settled &= before <= math.sqrt(tolerance)
+        near, steep = _leaping(row, log_w, grid.leaps(key, log_w), top)
+        steady = dim == 1 or before <= math.sqrt(tolerance)
+        open_ = open_ & ~((change <= tolerance) & steady & fine & ~steep & (not kinks))
         nodes = np.bincount(row, minlength=R)
-        open_ = open_ & ~settled
         if (kinks or dim == 2) and level % dim == 0:  # every other grid is turned by 45°
             ready = (across * 2 * order >= least) & (~steep if kinks else level >= 2 * dim)
             for i in set(np.flatnonzero(open_ & ready)) - set(cells):
@@ -270,32 +262,55 @@ def trapezoidal(
                 cells[i] = np.full(len(u), rows[i]), u, np.full(len(u), 1 / across)
         for i in set(np.flatnonzero(open_)) & set(cells):
             if kinks or (dim == 2 and nodes[i] > _MANY):
-                some = slice(i, i + 1)
-                limits = order, tolerance, max_nodes, kinks
-                part = panels(f, rows[some], top[some], *cells[i], *limits)
-                log_scale[some], value[some], open_[i] = *part, False
-        if (late := open_ & (nodes > max_nodes)).any():
-            worst = int(late.argmax())
-            raise _not_converged(rows[worst], change[worst], nodes[worst], tolerance)
-        if not open_.any():
-            return Integral(log_scale, value)
-        if nodes[open_].sum() > _TOGETHER and R > 1:
-            settings = {"kinks": kinks, "order": order, "shift": shift}
+                one = f, rows[i : i + 1], top[i : i + 1], *cells[i]
+                part = panels(*one, order, tolerance, max_nodes, kinks)
+                log_scale[i], value[i], open_[i] = part.log_scale[0], part.value[0], False
+        _check_nodes(open_ & (nodes > max_nodes), rows, change, nodes, tolerance)
+        if open_.any() and nodes[open_].sum() > _TOGETHER and R > 1:
+            alone = partial(trapezoidal, kinks=kinks, order=order, shift=shift)
             for i in np.flatnonzero(open_):
-                alone = trapezoidal(
-                    f, rows[i : i + 1], dim, tolerance, max_nodes, least=least[i], **settings
-                )
-                log_scale[i], value[i] = alone.log_scale[0], alone.value[0]
+                part = alone(f, rows[i : i + 1], dim, tolerance, max_nodes, least=least[i])
+                log_scale[i], value[i], open_[i] = part.log_scale[0], part.value[0], False
+        if not open_.any():
             return Integral(log_scale, value)
         kept = open_[row]
         added = grid.centers(key[kept & (near | ~fine[row])])
-        more_w, more_g = at(added)
-        key = np.concatenate([key[kept], added])
+        more = zip((key, log_w, g), (added, *at(added)))
+        key, log_w, g = (np.concatenate([old[kept], new]) for old, new in more)
         sort = np.argsort(key)
-        key = key[sort]
-        log_w = np.concatenate([log_w[kept], more_w])[sort]
-        g = np.concatenate([g[kept], more_g])[sort]
+        key, log_w, g = key[sort], log_w[sort], g[sort]
         level += 1
+
+
+def _product(axis: np.ndarray, dim: int) -> np.ndarray:
+    """Return all points whose coordinates are on the axis, (n^J, J)."""
+    return np.array(list(itertools.product(axis, repeat=dim)))
+
+
+def _sums(
+    row: np.ndarray, w: np.ndarray, g: np.ndarray, coarse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Σ w g of each row, (R, k), and its change from the `coarse` sum, (R,)."""
+    R = len(coarse)
+    new, size = _summed(row, w * g, R), _summed(row, w * (1 + np.abs(g)), R)
+    return new, (np.abs(new - coarse) / np.where(size > 0, size, 1)).max(axis=1)
+
+
+def _leaping(
+    row: np.ndarray, log_w: np.ndarray, leap: np.ndarray, top: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which nodes may matter, (N,), and which rows have steps too large to trust, (R,)."""
+    near = log_w + leap > top[row] - NEGLIGIBLE
+    return near, highest(row[near], leap[near], len(top)) > STEEP
+
+
+def _check_nodes(
+    late: np.ndarray, rows: np.ndarray, left: np.ndarray, nodes: np.ndarray, tolerance: float
+) -> None:
+    """Raise for the first row that is late, with the error that is left."""
+    if late.any():
+        worst = int(late.argmax())
+        raise _not_converged(rows[worst], left[worst], nodes[worst], tolerance)
 
 
 def _not_converged(row: int, left: float, nodes: int, tolerance: float) -> QuadratureError:
@@ -360,32 +375,14 @@ def panels(
         If a row needs more than `max_nodes` nodes.
     """
     R, dim = len(rows), center.shape[1]
-    axis, axis_weights = gauss_lobatto(order)
-    x = np.array(list(itertools.product(axis, repeat=dim)))  # (n, J)
-    weights = np.array([math.prod(w) for w in itertools.product(axis_weights, repeat=dim)])
-    corners = np.array(list(itertools.product([-0.5, 0.5], repeat=dim)))  # (2^J, J)
+    corners = _product(np.array([-0.5, 0.5]), dim)  # (2^J, J)
     row = np.searchsorted(rows, row)
-
-    def rule(row, center, half):
-        parts, step = [], max(1, _BLOCK // len(x))
-        for i in range(0, len(row), step):
-            u = (center[i : i + step, None] + half[i : i + step, None, None] * x).reshape(-1, dim)
-            log_w, g = evaluated(f, np.repeat(rows[row[i : i + step]], len(x)), u)
-            log_w = log_w.reshape(-1, len(x)) - top[row[i : i + step], None]
-            table = log_w.reshape(-1, *[order] * dim)
-            leap = [abs(np.diff(table, axis=j + 1)).reshape(len(table), -1) for j in range(dim)]
-            leap = np.concatenate(leap, axis=1).max(axis=1)
-            w = np.exp(log_w)
-            w *= weights * half[i : i + step, None] ** dim
-            g = g.reshape(*w.shape, -1)
-            value, size = (np.einsum("cn,cnk->ck", w, part) for part in (g, 1 + abs(g)))
-            parts.append((value, size, leap, log_w.max(axis=1)))
-        return map(np.concatenate, zip(*parts))
+    rule = partial(_rule, f, rows, top, order)
 
     whole, size, _, _ = rule(row, center, half)
     scale, total = _summed(row, size, R), np.zeros((R, whole.shape[1]))
     spent = np.zeros(R)
-    doubt, nodes = np.full(len(row), np.inf), np.bincount(row, minlength=R) * len(x)
+    doubt, nodes = np.full(len(row), np.inf), np.bincount(row, minlength=R) * order**dim
     while True:
         center = (center[:, None] + half[:, None, None] * corners).reshape(-1, dim)
         half = np.repeat(half / 2, len(corners))
@@ -394,7 +391,7 @@ def panels(
         change = (np.abs(both - whole) / scale[row]).max(axis=1)
         error = np.maximum(change, doubt) if kinks else change
         count, left = np.bincount(row, minlength=R), np.bincount(row, error, minlength=R)
-        nodes += count * len(halves) // len(row) * len(x)
+        nodes += count * len(halves) // len(row) * order**dim
         allowed = np.where(
             left <= tolerance / 2, np.inf, (tolerance / 2 - spent) / np.maximum(count, 1) / 2
         )
@@ -405,21 +402,45 @@ def panels(
         total += _summed(row[closed], both[closed], R)
         if closed.all():
             return Integral(top, total)
-        slow = (
-            kinks and dim == 2
-        )  # a kink is a line: n times the nodes for an error n² times smaller
+        # A kink is a line: n times the nodes for an error n² times smaller.
         finite = np.where(np.isfinite(left), left, 0)
-        needed = nodes * np.sqrt(finite / tolerance) / 4 if slow else nodes
-        late = (np.maximum(nodes, needed) > max_nodes) & (
-            np.bincount(row[~closed], minlength=R) > 0
-        )
-        if late.any():
-            worst = int(late.argmax())
-            raise _not_converged(rows[worst], left[worst], nodes[worst], tolerance)
+        needed = nodes * np.sqrt(finite / tolerance) / 4 if kinks and dim == 2 else nodes
+        working = np.bincount(row[~closed], minlength=R) > 0
+        late = (np.maximum(nodes, needed) > max_nodes) & working
+        _check_nodes(late, rows, left, nodes, tolerance)
         still = np.repeat(~closed, len(corners))
         row, whole = np.repeat(row, len(corners))[still], halves[still]
         center, half = center[still], half[still]
         doubt = np.repeat(change / 8, len(corners))[still]  # at a kink it falls by 4 or more
+
+
+def _rule(
+    f: Integrand,
+    rows: np.ndarray,
+    top: np.ndarray,
+    order: int,
+    row: np.ndarray,
+    center: np.ndarray,
+    half: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """Return of each panel ∫ w g, ∫ w (1 + |g|), the largest step of log w, and its top."""
+    dim = center.shape[1]
+    axis, axis_weights = gauss_lobatto(order)
+    x, weights = _product(axis, dim), _product(axis_weights, dim).prod(axis=1)  # (n, J), (n,)
+    parts, step = [], max(1, _BLOCK // len(x))
+    for i in range(0, len(row), step):
+        u = (center[i : i + step, None] + half[i : i + step, None, None] * x).reshape(-1, dim)
+        log_w, g = evaluated(f, np.repeat(rows[row[i : i + step]], len(x)), u)
+        log_w = log_w.reshape(-1, len(x)) - top[row[i : i + step], None]
+        table = log_w.reshape(-1, *[order] * dim)
+        leap = [abs(np.diff(table, axis=j + 1)).reshape(len(table), -1) for j in range(dim)]
+        leap = np.concatenate(leap, axis=1).max(axis=1)
+        w = np.exp(log_w)
+        w *= weights * half[i : i + step, None] ** dim
+        g = g.reshape(*w.shape, -1)
+        value, size = (np.einsum("cn,cnk->ck", w, part) for part in (g, 1 + abs(g)))
+        parts.append((value, size, leap, log_w.max(axis=1)))
+    return map(np.concatenate, zip(*parts))
 
 
 @lru_cache(maxsize=32)

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.vae import VAE
-from ..support.checks import check_count, check_rows, check_seed, check_vae
-from ..support.streams import Purpose, stream
+from ..support.checks import check_count, check_rows, check_vae
+from ..support.streams import Purpose, Seed, generator
 from .gaussian import Gaussian, check_gaussian, solve_lower
 from .model import ExactModel
 
@@ -374,20 +374,20 @@ class LinearGaussian(ExactModel):
             )
         return LinearGaussian(W, mean, psi)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p(x|z).
 
         Parameters
         ----------
         n : int
-        seed : int
+        seed : int, numpy.random.Generator or None
+            A number gives the same draws in each call, a generator goes on, None draws anew.
 
         Returns
         -------
         x : (n, D) array
         """
-        n, seed = check_count("n", n), check_seed(seed)
-        rng = stream(seed, Purpose.LINEAR_GAUSSIAN)
+        n, rng = check_count("n", n), generator(seed, Purpose.LINEAR_GAUSSIAN)
         z = rng.standard_normal((n, self.latent_dim))
         noise = np.sqrt(self._psi) * rng.standard_normal((n, self.data_dim))
         return z @ self.W.T + self.mean + noise

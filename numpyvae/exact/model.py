@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..support.streams import Seed
+
 __all__ = ["ExactModel"]
 
 
@@ -57,7 +59,7 @@ class ExactModel(ABC):
         """Log posterior log p(z|x), (L, B), Eq. (4)."""
 
     @abstractmethod
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0) -> np.ndarray:
         """Draw x ~ p(x), (n, D)."""
 
     # Expectations under q, (B,): the terms of Eq. (6), (7), (11) and of both appendices.

@@ -32,7 +32,7 @@ import numpy as np
 from ..core.distributions import log_prior
 from ..core.vae import VAE
 from ..support.checks import check_count, check_positive, check_rows, check_vae
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose, Seed, stream
 from .gaussian import Gaussian, check_gaussian
 from .integration import (
     NEGLIGIBLE,
@@ -253,7 +253,7 @@ class Quadrature(ExactModel):
         """
         return self.log_joint(x, z) - self.log_evidence(x)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, seed: Seed = 0) -> np.ndarray:
         """Draw from the model, (n, D): `VAE.sample` in float64."""
         return self.vae.sample(n, seed)
 

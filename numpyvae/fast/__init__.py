@@ -17,8 +17,8 @@ The estimators take networks of any depth with tanh, relu or softplus, and the B
 and Gaussian likelihoods, in float32 and float64; other models they compute by NumPy.
 `compiled(vae)` is for evaluation, and for other estimators.
 
-Nothing here is used unless it is asked for. The first step compiles, which takes about ten
-seconds; Numba keeps the result on disk beside these files, or in the folder NUMBA_CACHE_DIR.
+The package uses these versions only if you choose them. The first step compiles them, which takes
+about ten seconds. Numba saves the result next to these files, or in the folder NUMBA_CACHE_DIR.
 """
 
 from .adam import CompiledAdam

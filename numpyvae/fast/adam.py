@@ -15,10 +15,11 @@ __all__ = ["CompiledAdam"]
 
 @dataclass(frozen=True)
 class CompiledAdam(Adam):
-    """`optimizers.Adam` in one pass over memory, to the same bits; its state is Adam's.
+    """`optimizers.Adam` in one pass over memory, with the same bits and the same state.
 
-    The pass adds the step too. If some entries of a step are not finite, `ascend` leaves out those
-    entries alone, so that all parameters stay finite; `fit` then goes back, as with `Adam`.
+    The same pass adds the step to the parameters. If some entries of a step are not finite,
+    `ascend` does not add these entries, so that all parameters stay finite; `fit` then restores
+    the last finite parameters, as with `Adam`.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ class CompiledAdam(Adam):
     ImportError
         If Numba is not installed.
     TypeError, ValueError
-        If a setting is not what Adam can take; in a step, if the gradient is no vector of floats
-        of the size of the parameters and of the state.
+        If a setting is not valid for Adam; in a step, if the gradient is not a vector of floats
+        with the size of the parameters and of the state.
 
     Examples
     --------
@@ -53,10 +54,10 @@ class CompiledAdam(Adam):
         return step if failed is None else failed
 
     def _pass(self, flat, g, state, rate):
-        """Add the steps to `flat`; return them if one of them is not finite, or leads there."""
+        """Add the steps to `flat`; return them if a step or a new parameter is not finite."""
         t, m, v = int(state["t"]), state["m"], state["v"]
         for name, vector in (("gradient", g), ("parameters", flat), ("v", v)):
-            if vector.shape != m.shape or vector.dtype.kind != "f":  # the loop checks no bounds
+            if vector.shape != m.shape or vector.dtype.kind != "f":  # unchecked by the loop
                 raise ValueError(
                     f"{name}: expected a vector of {m.size} floats, as in the state of Adam, got "
                     f"{vector.dtype} of shape {vector.shape}"
@@ -70,14 +71,14 @@ class CompiledAdam(Adam):
         return None
 
 
-@functools.cache  # an import statement in each step is not free
+@functools.cache  # so that a step does not execute an import statement
 def kernels(who: str):
-    """Return the module `kernels`, or say that `who` needs Numba."""
+    """Return the module `kernels`; raise an ImportError that names `who` without Numba."""
     try:
         from . import kernels
     except ImportError as error:
         raise ImportError(
             f"{who}: expected Numba, which cannot be imported ({error}); "
-            'pip install "numpyvae[fast]", or do without what is compiled'
+            'pip install "numpyvae[fast]", or use the version in NumPy'
         ) from error
     return kernels

@@ -1,18 +1,18 @@
-"""The compiled loops, one pass over memory each. This module needs Numba to be imported.
+"""The compiled loops. Each makes one pass over memory. This module imports Numba.
 
-The compiler takes eight numbers at a time through a loop in which there is nothing but
-arithmetic. So the exponential and the logarithm are polynomials:
+If a loop contains only arithmetic, the compiler processes eight numbers at a time. Therefore the
+exponential and the logarithm are computed by polynomials:
 
     e^x = 2^k (1 + p),  p = r + r² P(r),  x = k ln 2 + r,  |r| ≤ ½ ln 2
     log(1 + t) = 2 artanh s,  artanh s = s + s q Q(q),  s = t/(2 + t),  q = s²     for 0 ≤ t ≤ 1
 
-P and Q are minimax fits with relative errors of 3.1e-9 in e^r and 4.5e-9 in artanh s, against
-6.0e-8 for the rounding of float32. All is float32 but the sums over a row.
+P and Q are minimax polynomials with relative errors of 3.1e-9 in e^r and 4.5e-9 in artanh s. The
+rounding error of float32 is larger, 6.0e-8. All numbers are float32, except the sums over a row.
 
-What the compiler may do to the rounding is named: "contract" takes a·b + c in one, which harms
-nothing here. "reassoc", a sum in another order, may undo what keeps the digits of x − k ln 2 and
-of 1 − t, and beside "nsz" it does: tanh then has no digit right near 0. It is given to plain sums
-alone.
+Two options allow the compiler to change the rounding. "contract" computes a·b + c in one
+operation, which is accurate here. "reassoc" adds in another order. Only plain sums have it: in
+x − k ln 2 and 1 − t the order of the operations preserves the digits, and with "reassoc" and "nsz"
+no digit of tanh is correct near 0.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .cache import Cache
 __all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
 
 F, I = np.float32, np.int32
-RUN = 128  # terms that are added up in float32
+RUN = 128  # the number of terms that are added in float32
 
 
 def compile_with(*fastmath, **options):
-    """Return the decorator that compiles; the result is kept on disk, if there is a place."""
+    """Return the decorator that compiles a function and saves the result on disk if possible."""
     options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
 
     def decorate(function):
@@ -47,9 +47,10 @@ def compile_with(*fastmath, **options):
 
 @compile_with()
 def adam(g, m, v, flat, beta1, beta2, eps, rate):
-    """m ← β₁ m + g;  v ← β₂ v + g²;  flat ← flat + rate m/(√v + ε), where that is finite.
+    """m ← β₁ m + g;  v ← β₂ v + g²;  flat ← flat + rate m/(√v + ε), where it is finite.
 
-    Return how many are not. State, ε and rate are as in `optimizers.Adam`, second form.
+    Return the number of entries that are not finite. State, ε and rate are those of the second
+    form in `optimizers.Adam`.
     """
     failed = 0
     for i in range(g.size):
@@ -64,10 +65,10 @@ def adam(g, m, v, flat, beta1, beta2, eps, rate):
 
 @compile_with("contract", inline="always")
 def exp(x):
-    """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; where e^x would be denormal, e^−87."""
+    """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; for x < −87, those of e^−87."""
     x = max(x, F(-87))
     k = np.floor(x * F(1.44269504) + F(0.5))  # x/ln 2, rounded
-    r = x - k * F(0.693359375) + k * F(2.12194440e-4)  # ln 2 in two parts, the first of 10 bits
+    r = x - k * F(0.693359375) + k * F(2.12194440e-4)  # ln 2 in two parts, the first has 10 bits
     p = F(8.36888937e-3) + r * F(1.3950491e-3)
     p = F(0.166665188) + r * (F(0.0416662058) + r * p)
     p = r + r * r * (F(0.50000001) + r * p)
@@ -85,7 +86,7 @@ def log1p(t):
 
 @compile_with("contract")
 def tanh(x, y):
-    """y = tanh x = sign(x) (1 − t)/(1 + t), t = e^−2|x|; 1 − t keeps its digits near 0."""
+    """y = tanh x = sign(x) (1 − t)/(1 + t), t = e^−2|x|; 1 − t is accurate also near x = 0."""
     for i in range(x.size):
         power, p = exp(F(-2) * abs(x[i]))
         minus = (F(1) - power) - power * p  # 1 − t
@@ -110,9 +111,10 @@ def add_up(terms, n):
 
 @compile_with("contract")
 def binomial_logpmf(x, logits, n, logp):
-    """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|); row r of l (R, D) meets row r mod B of x.
+    """Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|), with row r mod B of x for row r of l (R, D).
 
-    The smaller is (x − n) l where l > 0. So an infinite l makes −∞ or NaN, and never ∞.
+    The minimum is (x − n) l if l > 0, else x l. So the result for an infinite l is −∞ or NaN, and
+    never +∞.
     """
     B, D = x.shape
     terms = np.empty(RUN, np.float32)

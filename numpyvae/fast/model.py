@@ -17,7 +17,7 @@ __all__ = ["compiled"]
 
 
 class CompiledTanh:
-    """`layers.tanh` in one pass over memory forward, and one back. It is saved as `tanh`."""
+    """`layers.tanh` with one pass over memory forward and one backward. It is saved as `tanh`."""
 
     __name__ = "tanh"
     smooth = increasing = True
@@ -44,7 +44,7 @@ class CompiledTanh:
 
 
 class _Compiled:
-    """The log p of a Binomial in one pass forward, and one back. It equals the plain one."""
+    """log p of a Binomial, compiled. It is equal (==) to the likelihood without compilation."""
 
     def log_prob(self, x, out, parameters):
         if not (x.dtype == out.dtype == np.float32 and x.shape == out.shape[-2:]):
@@ -61,12 +61,12 @@ class _Compiled:
 
 @dataclass(frozen=True, eq=False)
 class CompiledBinomial(_Compiled, Binomial):
-    """See `_Compiled`."""
+    """`Binomial` with the compiled log p of `_Compiled`."""
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledBernoulli(_Compiled, Bernoulli):
-    """See `_Compiled`."""
+    """`Binomial` with the compiled log p of `_Compiled`."""
 
 
 _COMPILED = {
@@ -78,16 +78,15 @@ _COMPILED = {
 def compiled(vae: VAE) -> VAE:
     """Return `vae` with its tanh and its Bernoulli or Binomial log p(x|z) compiled.
 
-    The two models share their parameters: training one trains the other. Parts that are not
-    compiled (another activation, another likelihood, numbers that are not float32) are those of
-    `vae`. Values agree within a few roundings of float32, so that a training run is not the same
-    to the bit; nor are annealed chains, which accept a move or not. The threads of `bounds`
-    (`n_jobs`) may use it.
+    The two models share their parameters, so training one of them also trains the other. Another
+    activation or another likelihood is that of `vae`, without compilation. Values agree within a
+    few rounding errors of float32, so training runs and annealed chains are not bitwise identical.
+    Several threads can use the model at the same time (`n_jobs` of `bounds`).
 
     Parameters
     ----------
     vae : VAE
-        A model of float32.
+        A model with dtype float32.
 
     Returns
     -------
@@ -98,7 +97,7 @@ def compiled(vae: VAE) -> VAE:
     ImportError
         If Numba is not installed.
     TypeError
-        If `vae` is not a VAE of float32.
+        If `vae` is not a VAE with dtype float32.
 
     Examples
     --------
@@ -118,14 +117,14 @@ def compiled(vae: VAE) -> VAE:
 
 
 def _like(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return ∂y broadcast to y, in its dtype: the compiled loop checks no bounds."""
+    """Return ∂y with the shape and dtype of y; the compiled loop does not check indices."""
     if type(dy) is np.ndarray and dy.shape == y.shape and dy.dtype == y.dtype:
         return dy
     return np.broadcast_to(dy, y.shape).astype(y.dtype, casting="same_kind")
 
 
 def _binomial_logpmf(x: np.ndarray, logits: np.ndarray, n: int) -> tuple[np.ndarray, Callable]:
-    """`distributions.binomial_logpmf` in one pass, and one back: x (B, D), logits (..., B, D)."""
+    """Return `distributions.binomial_logpmf`, compiled: x (B, D), logits (..., B, D)."""
     k, n = kernels("compiled"), np.float32(n)
     rows = logits.reshape(-1, logits.shape[-1])  # (..., B, D) → (R, D)
     logp = np.empty(logits.shape[:-1], np.float32)

@@ -1,4 +1,7 @@
-"""Section 3.6 of the notes as procedures: variational inference and variational EM."""
+"""Variational inference and variational EM, section 3.6 of the notes.
+
+`procedures` states the two procedures and the parameters that its functions share.
+"""
 
 from .procedures import (
     EMStep,

@@ -1,4 +1,4 @@
-"""The ELBO for any q, not only the encoder's, with the expectation by weighted nodes."""
+"""The ELBO for any diagonal Gaussian q, by a quadrature rule for the expectation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def terms_given_q(
     eps: np.ndarray,
     weights: np.ndarray,
 ) -> tuple[Terms, Callable]:
-    """Batch means of the two terms of Eq. (11) for any q = N(μ, σ²), and their pullback.
+    """Return the batch means of the two terms of Eq. (11) for any q = N(μ, σ²), and a pullback.
 
     E_q[log p_θ(x|z)] ≈ Σ_l w_l log p_θ(x|μ + σ ε_l)
 
-    The encoder gives one such q for each x; variational inference per datapoint finds others.
+    q can be that of the encoder, or that of variational inference for each datapoint.
 
     Parameters
     ----------
@@ -33,17 +33,18 @@ def terms_given_q(
     x : (B, D) array
     mu, logvar : (B, J) array
     eps : (L, 1, J) or (L, B, J) array
-        Nodes of a rule for N(0, I).
+        The nodes of a quadrature rule for N(0, I).
     weights : (L,) array
-        Its weights, which sum to 1.
+        The weights of the rule, which sum to 1.
 
     Returns
     -------
     terms : Terms
         Two floats.
     pull : callable
-        `pull(gradient=None, into_q=True) -> (dmu, dlogvar)`; if a gradient is given, it writes
-        that in θ; without `into_q` the rest is left out.
+        `pull(gradient=None, into_q=True) -> (dmu, dlogvar)`, the derivatives of the ELBO in μ
+        and log σ². If `gradient` is given, the derivatives in θ are written to it. With
+        `into_q=False` only these are computed, and `pull` returns None.
     """
     z, pull_z = reparameterize(mu, logvar, eps)
     log_px, pull_decoder = vae.log_likelihood(x, z)

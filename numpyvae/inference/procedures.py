@@ -1,17 +1,27 @@
-"""Section 3.6 of the notes as two procedures: variational inference and variational EM.
+"""The two procedures of section 3.6 of the notes: variational inference and variational EM.
 
-*Variational inference* keeps θ and searches argmax_φ ELBO(φ, θ), which is argmin_φ of the KL to
-the posterior, Eq. (5). *Variational EM* alternates it with the M-step, argmax_θ ELBO(φ, θ) at a
-fixed q. (The notes give the name to the M-step alone.) Each has two kinds of q:
+*Variational inference* keeps θ fixed and computes argmax_φ ELBO(φ, θ). The same φ minimizes the KL
+to the posterior, Eq. (5). *Variational EM* alternates variational inference with the M-step,
+argmax_θ ELBO(φ, θ) with q fixed. (The notes call the M-step alone variational EM.) There are two
+kinds of q:
 
-    "free"       every datapoint has its own (μ, log σ²): the best diagonal Gaussian there is
-    "amortized"  one encoder, with parameters φ, gives them for all datapoints
+    "free"       each datapoint has its own (μ, log σ²): the best diagonal Gaussian for it
+    "amortized"  one encoder with parameters φ computes (μ, log σ²) for all datapoints
 
-`fit(update="phi")` and `fit(update="theta")` do the same stochastically, for data of any size.
-Here the noise is a fixed set of nodes ε with weights, so the ELBO is a deterministic function,
-each half-step is a quasi-Newton search (L-BFGS), and no half-step can lower the bound.
+`fit(update="phi")` and `fit(update="theta")` do the same by stochastic gradients, for data of any
+size. Here the expectation over ε is a weighted sum over a fixed set of nodes. So the ELBO is a
+deterministic function, each half-step is a quasi-Newton search (L-BFGS), and no half-step can
+decrease the ELBO.
 
-Symbols: x (N, D), μ and log σ² (N, J), nodes ε (L, J) with weights (L,).
+The functions share these parameters:
+
+- `vae : VAE`, whose parameters can change in place; each function says which
+- `x : (N, D) array_like`, the datapoints
+- `q : {"free", "amortized"}`, the kind of q
+- `nodes : (eps, weights), optional`, arrays (L, J) and (L,); by default those of `noise_nodes`
+- `max_iterations : int`, the largest number of iterations of each quasi-Newton search
+
+They raise a TypeError or a ValueError if `x`, `nodes` or a setting is not valid for the model.
 """
 
 from __future__ import annotations
@@ -36,22 +46,20 @@ __all__ = [
     "variational_inference",
 ]
 
-_ROWS = 100  # datapoints in one quasi-Newton search
+_ROWS = 100  # the number of datapoints in one quasi-Newton search
 
 Nodes = tuple[np.ndarray, np.ndarray]
 
 
 class Posterior(NamedTuple):
-    """Diagonal Gaussians q(z|x) = N(μ, σ²), one for each datapoint, and the ELBO they give.
-
-    What `variational_inference` returns (notes, §3.6).
+    """The result of `variational_inference`: q(z|x) = N(μ, σ²) for each datapoint (notes, §3.6).
 
     Attributes
     ----------
     mu, logvar : (N, J) arrays
         μ and log σ².
     elbo : float
-        Nats per datapoint, averaged over the data, under the nodes in use.
+        The mean ELBO over the datapoints in nats, computed with the nodes of the search.
 
     Examples
     --------
@@ -66,15 +74,14 @@ class Posterior(NamedTuple):
 
 
 class EMStep(NamedTuple):
-    """One half-step of variational EM: "phi" or "theta", and the ELBO after it.
-
-    `variational_em` returns a list of them (notes, §3.6).
+    """One half-step of `variational_em` (notes, §3.6).
 
     Attributes
     ----------
     half : {"phi", "theta"}
+        "phi" for variational inference, "theta" for the M-step.
     elbo : float
-        Nats per datapoint.
+        The ELBO after the half-step, in nats per datapoint.
 
     Examples
     --------
@@ -88,30 +95,31 @@ class EMStep(NamedTuple):
 
 
 def noise_nodes(latent_dim: int, n: int = 16, *, seed: int = 0) -> Nodes:
-    """Nodes and weights that stand for ε ~ N(0, I) in E[f(ε)] ≈ Σ_l w_l f(ε_l).
+    """Return the nodes ε_l and weights w_l of a rule for ε ~ N(0, I): E[f(ε)] ≈ Σ_l w_l f(ε_l).
 
-    For J = 1 and 2 they are a Gauss-Hermite product rule with n nodes to an axis. For larger J
-    they are n·J pairs ±ε of random draws, whitened so that Σ w ε εᵀ = I: the rule is then still
-    exact for every quadratic f, which is all a linear-Gaussian model asks for.
+    For J = 1 and 2 this is the Gauss-Hermite product rule with n nodes per axis. For larger J it
+    consists of n·J pairs ±ε of random draws, transformed linearly so that Σ w ε εᵀ = I. This rule
+    is exact for every quadratic f, and so for the ELBO of a linear-Gaussian model.
 
     Parameters
     ----------
     latent_dim : int
         J.
     n : int
+        The number of nodes per axis (J ≤ 2), or of pairs of draws per latent (J > 2).
     seed : int
-        Of the draws for J > 2.
+        The seed of the draws for J > 2.
 
     Returns
     -------
     eps : (L, J) array
     weights : (L,) array
-        Sum to 1.
+        They sum to 1.
 
     Raises
     ------
     TypeError, ValueError
-        If `latent_dim` or `seed` is no such whole number, or `n` is below 2.
+        If `latent_dim` or `seed` is not a whole number in range, or `n` is below 2.
 
     Examples
     --------
@@ -145,27 +153,16 @@ def variational_inference(
 ) -> Posterior:
     """Maximize the ELBO over q with the decoder fixed: argmin of KL(q ‖ p_θ(z|x)), Eq. (5).
 
+    With `q="free"` the model is not changed; with `q="amortized"` its φ is changed in place.
+
     Parameters
     ----------
-    vae : VAE
-        Left as it is for `q="free"`; for `q="amortized"` its φ is moved in place.
-    x : (N, D) array_like
-    q : {"free", "amortized"}
     start : Posterior, optional
-        Where free q begin; the encoder's otherwise.
-    nodes : (eps, weights), optional
-        (L, J) and (L,); see `noise_nodes`.
-    max_iterations : int
-        Of each quasi-Newton search.
+        The start of the search for free q; by default the q of the encoder.
 
     Returns
     -------
     posterior : Posterior
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x`, `nodes` or a setting is not what the model can take.
 
     Examples
     --------
@@ -208,29 +205,17 @@ def m_step(
     nodes: Nodes | None = None,
     max_iterations: int = 1000,
 ) -> float:
-    """Maximize the ELBO over θ with q fixed, moving the decoder in place (notes, §3.6).
+    """Maximize the ELBO over θ with q fixed; θ is changed in place (notes, §3.6).
 
     Parameters
     ----------
-    vae : VAE
-        Its θ is moved in place.
-    x : (N, D) array_like
     posterior : Posterior
-        q, one row for each of x.
-    nodes : (eps, weights), optional
-        (L, J) and (L,); see `noise_nodes`.
-    max_iterations : int
-        Of the quasi-Newton search.
+        q, with one row for each row of x.
 
     Returns
     -------
     elbo : float
-        Nats per datapoint, after the step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x`, `nodes` or a setting is not what the model can take.
+        The ELBO after the step, in nats per datapoint.
 
     Examples
     --------
@@ -267,32 +252,22 @@ def variational_em(
     max_iterations: int = 1000,
     callback: Callable[[EMStep], Any] | None = None,
 ) -> tuple[Posterior, list[EMStep]]:
-    """Alternate variational inference and the M-step; the bound never falls.
+    """Alternate variational inference and the M-step; no half-step decreases the ELBO.
+
+    The decoder is changed in place, and with `q="amortized"` the encoder, too.
 
     Parameters
     ----------
-    vae : VAE
-        Its decoder is moved in place, and for `q="amortized"` its encoder too.
-    x : (N, D) array_like
     rounds : int
-        Pairs of half-steps.
-    q : {"free", "amortized"}
-    nodes : (eps, weights), optional
-    max_iterations : int
-        Of each half-step's search.
+        The number of pairs of half-steps.
     callback : callable, optional
-        Is handed each `EMStep`.
+        A function that is called with each `EMStep`.
 
     Returns
     -------
     posterior : Posterior
     steps : list of EMStep
-        The ELBO after each half-step, in order: "phi", "theta", "phi", …
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x`, `nodes` or a setting is not what the model can take.
+        The half-steps in order: "phi", "theta", "phi", …
 
     Examples
     --------
@@ -318,7 +293,7 @@ def variational_em(
 
 
 def _inputs(vae: VAE, x: Any, nodes: Nodes | None) -> tuple[np.ndarray, Nodes]:
-    """Return x in the model's dtype, and the nodes as (L, 1, J) so that they serve every row."""
+    """Return x in the dtype of the model, and the nodes as (L, 1, J), the same for every row."""
     x = check_data(vae, x)
     eps, weights = nodes or noise_nodes(vae.latent_dim)
     eps, weights = np.asarray(eps, vae.dtype), np.asarray(weights, vae.dtype)
@@ -331,7 +306,7 @@ def _inputs(vae: VAE, x: Any, nodes: Nodes | None) -> tuple[np.ndarray, Nodes]:
 
 
 def _elbo(vae, x, mu, logvar, eps, weights) -> float:
-    """ELBO, Eq. (11), averaged over the data in blocks of rows."""
+    """Return the mean of the ELBO, Eq. (11), over the data, computed in blocks of rows."""
     total = 0.0
     for first in range(0, len(x), _ROWS):
         rows = slice(first, first + _ROWS)
@@ -341,7 +316,7 @@ def _elbo(vae, x, mu, logvar, eps, weights) -> float:
 
 
 def _amortized(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
-    """ELBO and its gradient in φ."""
+    """Return the ELBO and its gradient in φ."""
     (mu, logvar), pull_encoder = vae.encoder(x)
     terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
     gradient = vae.parameters.zeros_like()
@@ -350,10 +325,10 @@ def _amortized(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
 
 
 def _ascend(value_and_gradient: Callable, variables: np.ndarray, rows: int, steps: int) -> None:
-    """Move `variables` in place to a maximum of the ELBO by L-BFGS; never to a lower value.
+    """Maximize the ELBO over `variables` in place by L-BFGS; never end at a lower value.
 
-    The objective handed over is the sum over rows, so that the tolerances mean the same for any
-    number of rows.
+    L-BFGS gets the sum over the rows, so that its tolerances have the same effect for any number
+    of rows.
     """
 
     def loss(flat):
@@ -361,7 +336,7 @@ def _ascend(value_and_gradient: Callable, variables: np.ndarray, rows: int, step
         with np.errstate(over="ignore", invalid="ignore"):
             value, gradient = value_and_gradient()
         if not np.isfinite(value):
-            return np.inf, np.zeros(len(flat))  # a step too far: the line search comes back
+            return np.inf, np.zeros(len(flat))  # the line search then takes a shorter step
         return -rows * value, -rows * gradient.astype(float)
 
     start = variables.astype(float)

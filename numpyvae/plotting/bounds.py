@@ -1,4 +1,4 @@
-"""How tight the bound is, and what it is traded for: bounds on log p(x), rate and distortion."""
+"""Figures of bounds on log p(x), and of the two terms of the ELBO as rate and distortion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .frames import (
 
 __all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
 
-_LINES = {  # the thickest is drawn first, so that lines in one place are all seen
+_LINES = {  # the thickest line is drawn first, so that coinciding lines are all visible
     "ais": ("AIS", {"color": SKY, "linewidth": 7, "solid_capstyle": "butt"}),
     "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 3.5}),
     "exact": ("log p(x)", {"color": "black", "linewidth": 1.2}),
@@ -36,23 +36,23 @@ _LINES = {  # the thickest is drawn first, so that lines in one place are all se
     "cubo": ("CUBO from K draws", {"color": GRAY, "linewidth": 2, "dashes": (2, 1)}),
     "appendix-d": ("appendix D", {"color": GREEN, "linewidth": 2, "dashes": (1, 1)}),
 }
-_FRAME = ("ais", "reverse-ais", "exact", "elbo", "iwae")  # these decide what the axis shows
+_FRAME = ("ais", "reverse-ais", "exact", "elbo", "iwae")  # these set the range of the y axis
 
 
 def plot_bounds(
     comparison: Comparison, *, ax: Axes | None = None, title: str | None = None
 ) -> Axes:
-    """Draw the bounds of `compare_bounds`: L_k against k, and the others as levels.
+    """Plot the bounds of `compare_bounds`: L_k against k, the others as horizontal lines.
 
-    Means over the datapoints. Their standard errors are not drawn, since they are those of the
-    datapoints' own spread, which all bounds share. An EUBO, CUBO or appendix-D estimate that lies
-    far off is left to the legend.
+    Each value is a mean over the datapoints. Standard errors are not drawn: they come mainly from
+    the differences between datapoints, which are the same for all bounds. An EUBO, CUBO or
+    appendix-D estimate far from the other values appears only in the legend, with an arrow.
 
     Parameters
     ----------
     comparison : Comparison
-    ax : Axes, optional
     title : str, optional
+        The title of the axes; by default it states the number of datapoints.
 
     Returns
     -------
@@ -104,12 +104,12 @@ def plot_bounds(
 
 
 def plot_comparisons(parts: Mapping[str, Comparison]) -> Figure:
-    """Draw comparisons one above the other, in one scale: test data, and simulated data.
+    """Plot comparisons one above the other with the same scale: test data, and simulated data.
 
     Parameters
     ----------
     parts : mapping of str to Comparison
-        "test" and "simulated", or one of them.
+        The comparisons by name: "test" and "simulated", or one of them.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def plot_comparisons(parts: Mapping[str, Comparison]) -> Figure:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no comparison.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def plot_comparisons(parts: Mapping[str, Comparison]) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
         title = f"{_TITLES.get(part, part)}: bounds on log p(x), mean of {comparison.n_rows}"
         plot_bounds(comparison, ax=ax, title=title)
-    # One scale: a gap is as wide in one panel as in the other.
+    # The same scale: equal gaps have equal heights in both panels.
     span = max(np.ptp(ax.get_ylim()) for ax in axes)
     for ax in axes:
         middle = np.mean(ax.get_ylim())
@@ -159,17 +159,17 @@ def plot_rate_distortion(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw models as points: the rate they spend against the distortion they leave.
+    """Plot the distortion of models against their rate, with one point for each model.
 
-    The thin lines join points of equal ELBO = −(rate + distortion). Points are joined in the order
-    of their rates, as the curve of models that were trained with different weights of the KL.
+    A thin line joins points of equal ELBO = −(rate + distortion). The points are joined in the
+    order of their rates, for example for models that were trained with different weights of the
+    KL. Error bars are standard errors over the datapoints.
 
     Parameters
     ----------
     points : sequence of RateDistortion
     labels : sequence of str, optional
-        One for each point, as "β = 2".
-    ax : Axes, optional
+        One label for each point, for example "β = 2".
 
     Returns
     -------
@@ -178,7 +178,7 @@ def plot_rate_distortion(
     Raises
     ------
     ValueError
-        If there is no point, or the labels do not fit.
+        If there is no point, or the number of labels is not the number of points.
 
     Examples
     --------
@@ -220,13 +220,13 @@ def plot_rate_distortion(
 
 
 def _equal_elbo(ax: Axes) -> None:
-    """Draw lines rate + distortion = −ELBO through the window, at round values of the ELBO."""
+    """Draw the lines rate + distortion = −ELBO for round values of the ELBO."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     least, most = left + bottom, right + top
     step = _round_step((most - least) / 9)
     for total in np.arange(np.ceil(least / step) * step, most, step):
         ax.plot([left, right], [total - left, total - right], color="0.8", linewidth=0.8, zorder=0)
-        # Named where it enters the window, from above or from the left.
+        # The label is at the upper end of the line: at the top or at the left of the axes.
         above = total - left > top
         place = (total - top, top) if above else (left, total - left)
         ax.annotate(
@@ -243,6 +243,6 @@ def _equal_elbo(ax: Axes) -> None:
 
 
 def _round_step(length: float) -> float:
-    """Return 1, 2 or 5 times a power of ten: the least that is at least `length`."""
+    """Return the smallest number of the form 1, 2 or 5 times 10^k that is at least `length`."""
     power = 10.0 ** np.floor(np.log10(length))
     return float(next(m * power for m in (1, 2, 5, 10) if m * power >= length))

@@ -1,4 +1,4 @@
-"""Curves: the ELBO and its terms as training goes on."""
+"""Learning curves: the ELBO and its terms during training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ __all__ = ["plot_history"]
 
 
 def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
-    """Draw the ELBO and its two terms against the epoch.
+    """Plot the ELBO and its two terms against the epoch.
 
-    Eq. (11) as a picture: ELBO = reconstruction − KL, so the KL is the band between the two
-    curves, in the same unit on the same axis. With a validation set the curves and the band are
-    its values, and the training set's are dashed beside them. Where something else than the ELBO
-    is ascended (L_K, another weight of the KL), that is the dotted line, on the training set.
+    By Eq. (11), ELBO = reconstruction − KL, so the KL is the height of the band between the two
+    curves. If there is a validation set, the solid curves and the band show its values, and dashed
+    curves show those of the training set. If training maximizes another objective than the ELBO
+    (L_K, or a KL with another weight), a dotted curve shows it for the training set.
 
     Parameters
     ----------
     history : History
-        Of at least one epoch. Values in nats per datapoint.
-    ax : Axes, optional
+        The values of at least one epoch, in nats per datapoint.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
     objective = [row.get("objective", row["elbo"]) for row in history.rows]
     if not np.allclose(objective, history["elbo"], rtol=1e-6):
         handles += ax.plot(epoch, objective, color="0.2", linewidth=1, dashes=(1, 1.5))
-        labels.append(f"what is ascended  {number(objective[-1])}")
+        labels.append(f"training objective  {number(objective[-1])}")
     legend = {"loc": "lower right", "frameon": False, "alignment": "left"}
     ax.legend(handles, labels, title="at the last epoch", **legend)
     ax.xaxis.get_major_locator().set_params(integer=True)

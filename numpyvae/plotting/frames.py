@@ -1,9 +1,10 @@
-"""What all pictures share: colors, frames, words, and the file."""
+"""Functions that all figures share: colors, axes, labels, numbers, and saving to a file."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import matplotlib
@@ -32,11 +33,12 @@ __all__ = [
 # Okabe & Ito 2008, and a gray.
 BLUE, VERMILLION, SKY, GRAY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"
 ORANGE, GREEN, PURPLE = "#E69F00", "#009E73", "#CC79A7"
-CLASSES = (  # Petroff 2021: ten colors apart in normal vision and the three kinds of blindness
+CLASSES = (  # Petroff 2021: ten colors that are distinct for normal and color-blind readers
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
-_FORMATS = {  # without dates; a PNG packed harder is a few per cent smaller and twice as slow
+_SETTINGS = threading.Lock()
+_FORMATS = {  # no dates; more compression saves a few percent of a PNG and doubles the time
     ".png": {"pil_kwargs": {"compress_level": 3}},
     ".svg": {"metadata": {"Date": None}},
     ".pdf": {"metadata": {"CreationDate": None}},
@@ -44,7 +46,7 @@ _FORMATS = {  # without dates; a PNG packed harder is a few per cent smaller and
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return a figure of this size in inches: pyplot's own, if pyplot is there to show it."""
+    """Return a figure of this size in inches, made by pyplot if pyplot has been imported."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     new = pyplot.figure if pyplot else Figure
     return new(figsize=(width, height), layout="none", facecolor="white")
@@ -54,7 +56,7 @@ def make_axes(
     ax: Axes | None, width: float, height: float, *, left: float, bottom: float, top: float,
     right: float = 0.2,
 ) -> Axes:  # fmt: skip
-    """Return `ax`, or one on a new figure with these sizes and margins in inches."""
+    """Return `ax`, or axes on a new figure with this size and these margins in inches."""
     if ax is not None:
         return ax
     figure = make_figure(width, height)
@@ -65,36 +67,36 @@ def make_axes(
 
 
 def label_axes(ax: Axes, title: str, x: str = "", y: str = "") -> Axes:
-    """Write the title and what the axes measure, with units; return `ax`."""
-    # A place that is given: to search for one, matplotlib would lay out all ticks once more.
+    """Write the title and the labels of the axes; return `ax`."""
+    # With a given y, matplotlib does not lay out all ticks again to find a place for the title.
     ax.set_title(title, loc="left", fontsize=11, y=1.0)
     ax.set(xlabel=x, ylabel=y)
     return ax
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """Return a number for a reader: few decimals and a true minus."""
+    """Return a number as text for a reader, rounded, with a minus sign instead of a hyphen."""
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 150) -> None:
-    """Write a figure, all or nothing, and close it. Equal figures give equal bytes.
+    """Save a figure by an atomic file write, and close it. Equal figures give equal bytes.
 
     Parameters
     ----------
     figure : Figure or Axes
-        With an Axes, the whole figure that holds it.
+        For an Axes, the whole figure that contains it is saved.
     path : path
-        Its suffix is the format: .png, .svg or .pdf.
+        The suffix determines the format: .png, .svg or .pdf.
     dpi : float
-        Pixels an inch.
+        Pixels per inch.
 
     Raises
     ------
     TypeError, ValueError
-        If `figure` is neither, or the suffix is another.
+        If `figure` is not a Figure or an Axes, or the suffix is not one of these.
     OSError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or the file cannot be written.
 
     Examples
     --------
@@ -107,13 +109,15 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 
     """
     if not isinstance(figure, (Axes, FigureBase)):
         raise TypeError(f"figure: expected a Figure or an Axes, got {type(figure).__name__}")
-    figure = figure.get_figure().canvas.figure  # the whole, also of a part of a figure
+    figure = figure.get_figure().canvas.figure  # the whole figure, also for a subfigure
     suffix = Path(path).suffix.lower()
     try:
         if suffix not in _FORMATS:
             raise ValueError(f"path: expected a suffix .png, .svg or .pdf; got {str(path)!r}")
-        # The salt names the parts of an SVG, which are otherwise named by chance.
-        with matplotlib.rc_context({"svg.hashsalt": "numpyvae"}), atomic_write(path) as file:
+        # With a fixed salt the parts of an SVG have the same names every time. The settings belong
+        # to the process: two threads that change and restore them must not overlap.
+        salt = {"svg.hashsalt": "numpyvae"}
+        with _SETTINGS, matplotlib.rc_context(salt), atomic_write(path) as file:
             figure.savefig(file, format=suffix[1:], dpi=dpi, **_FORMATS[suffix])
     finally:
         if pyplot := sys.modules.get("matplotlib.pyplot"):

@@ -1,4 +1,8 @@
-"""Images: tiles (N, h, w) → one mosaic → one call of imshow; axes are slow, pixels fast."""
+"""Figures made of small images, called tiles: data, reconstructions, samples, a manifold.
+
+All tiles (N, h, w) are copied into one array, which one call of `imshow` draws. This is much
+faster than one Axes for each tile.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,10 @@ from .frames import label_axes, make_axes
 
 __all__ = ["image_grid", "plot_manifold", "plot_reconstructions", "plot_samples"]
 
-_TILE = 24  # smaller images are enlarged, so that a gap of one pixel is thin
-_GAP = 0.15  # shade of the gaps between tiles, as a fraction of the maximum value
+_TILE = 24  # smaller images are enlarged, so that a gap of one pixel is narrow in comparison
+_GAP = 0.15  # shade of the gaps between tiles, as a fraction of the range of values
+_LABEL = 12  # rows of pixels above a tile for its class
+_NEAR, _FEW = 0.1, 0.02  # real numbers are drawn from 0 to 1 if fewer lie farther outside
 
 
 def image_grid(
@@ -28,30 +34,25 @@ def image_grid(
     ax: Axes | None = None,
     columns: int | None = None,
     maximum: float = 1,
+    minimum: float = 0,
 ) -> Axes:
     """Draw gray images as tiles, row by row from the top left.
 
     Parameters
     ----------
     images : (N, D) array_like
-        One image a row; values outside [0, maximum] are drawn as its ends.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
+        Each row is an image. Values outside [minimum, maximum] are drawn as its ends.
     columns : int, optional
-        Tiles in a row; by default about as many as rows.
+        The number of tiles in a row; by default about as many as there are rows of tiles.
     maximum : float
         The value that is drawn darkest.
+    minimum : float
+        The value that is drawn white.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `images` is not such an array, or `image_shape` does not fit it.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
@@ -61,7 +62,14 @@ def image_grid(
     """
     tiles = _tiles(images, image_shape)
     columns = _columns(len(tiles), columns)
-    return _draw(_mosaic(tiles, columns, maximum), ax, maximum, top=0.1)
+    if minimum == 0:
+        maximum = check_positive("maximum", maximum)
+    if not minimum < maximum:
+        raise ValueError(
+            f"minimum: expected a number below the maximum {maximum:g}, got {minimum:g}"
+        )
+    limits = (minimum, maximum)
+    return _draw(_mosaic(tiles, columns, limits), ax, limits, top=0.1)
 
 
 def plot_reconstructions(
@@ -72,49 +80,68 @@ def plot_reconstructions(
     ax: Axes | None = None,
     columns: int | None = None,
     maximum: float | None = None,
+    original: Any = None,
+    labels: Any = None,
 ) -> Axes:
-    """Draw each datapoint above the mean of p_θ(x|z) at z = μ(x).
+    """Draw each datapoint, and below it its reconstruction: the mean of p_θ(x|z) at z = μ(x).
+
+    All rows of x are drawn, so pass only a few, for example `x_test[:20]`.
 
     Parameters
     ----------
-    vae : VAE
-    x : (B, D) array_like
-        The datapoints to draw: a few, as `x_test[:20]`.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     columns : int, optional
-        Pairs in a row; 10, or B if that is smaller.
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
+        The number of pairs in a row; by default 10, or N if that is smaller.
+    original : (N, D) array_like, optional
+        The gray images from which the binary `x` were drawn. They are drawn above x.
+    labels : (N,) array_like, optional
+        The classes, written above the images.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` does not fit the model, or `image_shape` does not fit x.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
     >>> vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
     >>> ax = plot_reconstructions(vae, np.zeros((10, 64)), (8, 8))
     >>> ax.get_title(loc="left")
-    'Data, and below each its reconstruction'
+    'Data (above) and reconstructions (below)'
     """
     check_vae(vae)
     data = _tiles(check_rows(x, vae.data_dim), image_shape)
     means = _tiles(vae.reconstruct(x), image_shape)
-    maximum = _maximum(vae, maximum, data)
-    columns = _columns(len(data), min(10, len(data)) if columns is None else columns)
-    gap = np.full((len(data), 1, data.shape[2]), _GAP * maximum)
-    pairs = np.concatenate([data, gap, means], axis=1)  # (B, 2h + 1, w)
-    ax = _draw(_mosaic(pairs, columns, maximum, gap=2), ax, maximum)
-    return label_axes(ax, "Data, and below each its reconstruction")
+    limits = _limits(vae, maximum, data)
+    B, _, w = data.shape
+    columns = _columns(B, min(10, B) if columns is None else columns)
+    gap = np.full((B, 1, w), _shade(limits))
+    stack, title = [data, gap, means], "Data (above) and reconstructions (below)"
+    if original is not None:
+        grays = _tiles(check_rows(original, vae.data_dim, "original", rows=B), image_shape)
+        stack = [grays, gap, *stack]
+        title = "Gray data, binary data drawn from them, reconstructions"
+    if labels is not None:
+        stack = [np.full((B, _LABEL, w), np.nan), *stack]
+    tiles = np.concatenate(stack, axis=1)  # (B, 2h + 1, w) for pairs
+    ax = _draw(_mosaic(tiles, columns, limits, gap=2), ax, limits)
+    if labels is not None:
+        _write_labels(ax, labels, columns, tiles.shape)
+    return label_axes(ax, title + _range_note(limits))
+
+
+def _write_labels(ax: Axes, labels: Any, columns: int, shape: tuple[int, int, int]) -> None:
+    """Write the class of each tile into the free rows at its top."""
+    B, h, w = shape
+    labels = np.asarray(labels)
+    if labels.shape != (B,):
+        raise ValueError(f"labels: expected shape ({B},), one a row of x, got {labels.shape}")
+    for i, label in enumerate(labels):
+        y, x = (i // columns) * (h + 2), (i % columns) * (w + 2)
+        text = str(label)
+        text = text if len(text) <= 8 else f"{text[:7]}…"
+        ax.text(
+            x + w / 2, y + 0.45 * _LABEL, text, fontsize=8, color="0.2", ha="center", va="center"
+        )
 
 
 def plot_samples(
@@ -126,30 +153,18 @@ def plot_samples(
     seed: int = 0,
     maximum: float | None = None,
 ) -> Axes:
-    """Draw what the model makes up: the mean of p_θ(x|z) for draws z ~ p(z).
+    """Draw samples of the model: the mean of p_θ(x|z) for draws z ~ p(z).
 
     Parameters
     ----------
-    vae : VAE
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     n : int
-        Number of draws.
+        The number of draws.
     seed : int
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
 
     Returns
     -------
     ax : Axes
-        The tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `n` or `seed` is not a whole number in range, or `image_shape` does not fit the model.
+        All tiles together are one image, `ax.images[0]`.
 
     Examples
     --------
@@ -160,10 +175,10 @@ def plot_samples(
     """
     check_vae(vae)
     images = vae.sample(n, seed, mean=True)
-    maximum = _maximum(vae, maximum, images)
+    limits = _limits(vae, maximum, images)
     tiles = _tiles(images, image_shape)
-    ax = _draw(_mosaic(tiles, _columns(n, None), maximum), ax, maximum)
-    return label_axes(ax, "Samples: the mean of p(x|z) for z ~ p(z)")
+    ax = _draw(_mosaic(tiles, _columns(n, None), limits), ax, limits)
+    return label_axes(ax, "Samples: the mean of p(x|z) for z ~ p(z)" + _range_note(limits))
 
 
 def plot_manifold(
@@ -174,34 +189,22 @@ def plot_manifold(
     n: int = 20,
     maximum: float | None = None,
 ) -> Axes:
-    """Draw the mean of p_θ(x|z) over the whole of a two-dimensional latent space.
+    """Draw the mean of p_θ(x|z) on a grid of z, for a model with two latents.
 
-    The unit square is cut into n × n cells, and the center u of each taken through the inverse
-    CDF of the unit Gaussian, z = Φ⁻¹(u): every tile then has the same probability under the
-    prior (Kingma & Welling 2013, Figure 4).
+    The unit square is divided into n × n cells. The center u of each cell is mapped to z by the
+    inverse CDF of the standard normal, z = Φ⁻¹(u), so that every tile has the same probability
+    under the prior (Kingma & Welling 2013, Figure 4). The model must have `latent_dim` 2.
 
     Parameters
     ----------
-    vae : VAE
-        With `latent_dim` 2.
-    image_shape : (h, w)
-        D = h * w.
-    ax : Axes, optional
     n : int
-        Tiles along each side.
-    maximum : float, optional
-        The value drawn darkest; by default the upper end of the support, the largest value drawn
-        if counts have no end, or 1.
+        The number of tiles along each side.
 
     Returns
     -------
     ax : Axes
-        z[0] grows to the right and z[1] upwards; the tiles are one image, `ax.images[0]`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If J is not 2, or `image_shape` does not fit the model.
+        z[0] increases to the right and z[1] upwards. All tiles together are one image,
+        `ax.images[0]`.
 
     Examples
     --------
@@ -213,18 +216,18 @@ def plot_manifold(
     check_vae(vae)
     if vae.latent_dim != 2:
         raise ValueError(
-            f"vae: expected latent_dim 2 for a manifold on paper, got {vae.latent_dim}; "
-            "see plot_samples and plot_latent_space for other models"
+            f"vae: expected latent_dim 2 for a figure of the manifold, got {vae.latent_dim}; "
+            "use plot_samples or plot_latent_space for this model"
         )
     n = check_count("n", n)
     normal = NormalDist()
     axis = np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])  # Φ⁻¹(u)
     across, up = np.meshgrid(axis, axis[::-1])  # the first row of tiles has the largest z[1]
     tiles = _tiles(vae.decode(np.column_stack([across.ravel(), up.ravel()])), image_shape)
-    maximum = _maximum(vae, maximum, tiles)
-    mosaic = _mosaic(tiles, n, maximum)
-    ax = _draw(mosaic, ax, maximum, left=0.7, bottom=0.6)
-    # The image covers the unit square, so that a tick for z stands at u = Φ(z).
+    limits = _limits(vae, maximum, tiles)
+    mosaic = _mosaic(tiles, n, limits)
+    ax = _draw(mosaic, ax, limits, left=0.7, bottom=0.6)
+    # The image covers the unit square, so a tick for z is at u = Φ(z).
     ax.images[0].set_extent((0, 1, 0, 1))
     ax.set_aspect(mosaic.shape[0] / mosaic.shape[1])
     ax.set_axis_on()
@@ -233,13 +236,12 @@ def plot_manifold(
     ax.set_xticks(where, names)
     ax.set_yticks(where, names)
     unit = "prior standard deviations"
-    return label_axes(
-        ax, "Decoded manifold: the mean of p(x|z)", f"z[0]  ({unit})", f"z[1]  ({unit})"
-    )
+    title = "Decoded manifold: the mean of p(x|z)" + _range_note(limits)
+    return label_axes(ax, title, f"z[0]  ({unit})", f"z[1]  ({unit})")
 
 
 def _tiles(images: Any, image_shape: Sequence[int]) -> np.ndarray:
-    """Return rows (N, D) as tiles (N, k·h, k·w), k ≥ 1, or raise what does not fit."""
+    """Return rows (N, D) as tiles (N, k·h, k·w), enlarged by k ≥ 1; raise if h · w is not D."""
     images = check_rows(images, name="images")
     try:
         h, w = map(operator.index, image_shape)
@@ -254,17 +256,24 @@ def _tiles(images: Any, image_shape: Sequence[int]) -> np.ndarray:
 
 
 def _columns(count: int, columns: int | None) -> int:
-    """Return how many of `count` tiles stand in a row: about as many as rows, if None."""
+    """Return the number of columns for `count` tiles; by default about the number of rows."""
     if columns is None:
         return math.ceil(math.sqrt(count))
     return check_count("columns", columns)
 
 
-def _mosaic(tiles: np.ndarray, columns: int, maximum: float, gap: int = 1) -> np.ndarray:
-    """Lay tiles (N, h, w) side by side, row by row; places without a tile are NaN."""
+def _shade(limits: tuple[float, float]) -> float:
+    """Return the value of the gaps between tiles."""
+    return limits[0] + _GAP * (limits[1] - limits[0])
+
+
+def _mosaic(
+    tiles: np.ndarray, columns: int, limits: tuple[float, float], gap: int = 1
+) -> np.ndarray:
+    """Copy tiles (N, h, w) into one array, row by row; places without a tile are NaN."""
     N, h, w = tiles.shape
     rows = math.ceil(N / columns)
-    mosaic = np.full((rows, h + gap, columns, w + gap), _GAP * check_positive("maximum", maximum))
+    mosaic = np.full((rows, h + gap, columns, w + gap), _shade(limits))
     cells = mosaic.transpose(0, 2, 1, 3)  # (rows, columns, h + gap, w + gap), a view
     place = np.arange(N)
     cells[place // columns, place % columns, :h, :w] = tiles
@@ -275,27 +284,42 @@ def _mosaic(tiles: np.ndarray, columns: int, maximum: float, gap: int = 1) -> np
 
 
 def _draw(
-    mosaic: np.ndarray, ax: Axes | None, maximum: float, *, left: float = 0.1,
+    mosaic: np.ndarray, ax: Axes | None, limits: tuple[float, float], *, left: float = 0.1,
     bottom: float = 0.1, top: float = 0.35,
 ) -> Axes:  # fmt: skip
-    """Draw a mosaic with one pixel for one value, on a figure of its proportions."""
+    """Draw a mosaic; a new figure gets its proportions."""
     h, w = mosaic.shape
     width = min(7.0, 6.0 * max(1.0, w / h))
     height = min(9.0, (width - left - 0.1) * h / w + bottom + top)
     ax = make_axes(ax, width, height, left=left, right=0.1, bottom=bottom, top=top)
-    ax.imshow(mosaic, cmap="gray_r", vmin=0, vmax=maximum)
+    ax.imshow(mosaic, cmap="gray_r", vmin=limits[0], vmax=limits[1])
     ax.set_axis_off()
     return ax
 
 
-def _maximum(vae: VAE, maximum: float | None, shown: np.ndarray) -> float:
-    """Return the value that is drawn darkest: as given, or the end of the support, or 1.
+def _limits(vae: VAE, maximum: float | None, shown: np.ndarray) -> tuple[float, float]:
+    """Return the values that are drawn white and darkest.
 
-    For counts without an end it is the largest value that is drawn.
+    The maximum is as given, or the end of the support, or the largest of counts without an end.
+    Real numbers are drawn from 0 to 1, or over their range if some lie well outside.
     """
     if maximum is not None:
-        return check_positive("maximum", maximum)
+        return 0, check_positive("maximum", maximum)
     highest = vae.likelihood.support[1]
     if np.isfinite(highest):
-        return highest
-    return float(max(1, np.max(shown))) if vae.likelihood.integers else 1
+        return 0, highest
+    if vae.likelihood.integers:
+        return 0, float(max(1, np.max(shown)))
+    outside = (shown < -_NEAR) | (shown > 1 + _NEAR)
+    if outside.mean() < _FEW:
+        return 0, 1
+    low, high = float(shown.min()), float(shown.max())
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+def _range_note(limits: tuple[float, float]) -> str:
+    """Return what a title says about the range, if that is not one of whole numbers from 0."""
+    if limits[0] == 0 and float(limits[1]).is_integer():
+        return ""
+    low, high = (f"{v:.3g}".replace("-", "−") for v in limits)
+    return f" (white {low}, black {high})"

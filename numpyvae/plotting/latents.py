@@ -1,4 +1,4 @@
-"""Latent space: where the posterior means lie, and which latents carry anything."""
+"""Figures of the latent space: the posterior means, and the KL of each latent."""
 
 from __future__ import annotations
 
@@ -21,29 +21,23 @@ __all__ = ["plot_active_units", "plot_latent_space"]
 
 
 def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None = None) -> Axes:
-    """Draw the posterior means μ(x) in the two latents that move most with x.
+    """Plot the posterior means μ(x) of the two latents whose means vary most with x.
 
-    The circles hold 50 % and 95 % of the prior, from which samples are drawn: where data leave
-    it, or leave it empty, samples and data differ. With J = 1 a histogram, or with labels a
-    strip for each class.
+    The circles contain 50 % and 95 % of the prior, the distribution from which `VAE.sample` draws.
+    If many posterior means are outside, or a part of the circles is empty, samples of the model
+    differ from the data. If J = 1, the figure is a histogram, or with labels one row of marks for
+    each class.
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
     labels : (N,) array_like, optional
-        Up to ten classes have their own colors; more, if they are numbers, share a scale.
-    ax : Axes, optional
-        Legend and scale stand to its right.
+        A class or a number for each row of x. Up to ten classes have one color each; more than ten
+        must be numbers, which are shown by a color scale.
 
     Returns
     -------
     ax : Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` does not fit the model, or `labels` does not fit x.
+        The legend or the color scale is on its right.
 
     Examples
     --------
@@ -57,7 +51,7 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
     labels = None if labels is None else _check_labels(labels, len(mu))
     if vae.latent_dim == 1:
         return _latent_line(mu[:, 0], labels, ax)
-    # The most active first; in their own order where there are two.
+    # The latent with the largest variance first; if there are only two, in their own order.
     pair = [0, 1] if vae.latent_dim == 2 else np.argsort(-mu.var(axis=0), kind="stable")[:2]
     i, j = map(int, pair)
     mu = mu[:, [i, j]]
@@ -82,28 +76,20 @@ def plot_latent_space(vae: VAE, x: Any, labels: Any = None, *, ax: Axes | None =
 def plot_active_units(
     vae: VAE, x: Any, *, ax: Axes | None = None, threshold: float = 0.01
 ) -> Axes:
-    """Draw how much each latent tells about x: its own part of the KL term, largest first.
+    """Plot the KL of each latent, the largest first, and mark the collapsed latents.
 
-    KL(q_φ(z|x) ‖ p(z)) is a sum over latents (Kingma & Welling 2013, appendix B); averaged over
-    x, the bars add up to the KL of Eq. (11). Latents that fail Var(μ_j) > threshold have
-    collapsed onto the prior (Burda et al. 2015, §5.2) and wear a ring.
+    KL(q_φ(z|x) ‖ p(z)) is a sum over latents (Kingma & Welling 2013, appendix B). Each bar is the
+    mean over x for one latent, so the bars add up to the KL of Eq. (11). A latent j with
+    Var(μ_j) ≤ threshold has collapsed to the prior (Burda et al. 2015, §5.2); a ring marks it.
 
     Parameters
     ----------
-    vae : VAE
-    x : (N, D) array_like
-    ax : Axes, optional
     threshold : float
         As in `active_units`.
 
     Returns
     -------
     ax : Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x` does not fit the model.
 
     Examples
     --------
@@ -114,14 +100,14 @@ def plot_active_units(
     """
     active = active_units(vae, x, threshold)
     mu, logvar = vae.encode(x)
-    kl, _ = gaussian_kl(mu[..., None], logvar[..., None])  # (N, J): each latent on its own
+    kl, _ = gaussian_kl(mu[..., None], logvar[..., None])  # (N, J): not summed over latents
     kl = kl.mean(axis=0, dtype=float)
     order = np.argsort(-kl, kind="stable")
     J = len(kl)
     ax = make_axes(ax, 7, 3.6, left=0.85, bottom=0.6, top=0.4)
     place, height = np.arange(J), kl[order]
     ax.bar(place, height, color=np.where(active[order], BLUE, GRAY), width=0.8)
-    # A ring on each collapsed bar, which alone would be too low to see.
+    # The bar of a collapsed latent can be too low to be visible; the ring is always visible.
     collapsed = ~active[order]
     rings = {"marker": "o", "color": GRAY, "fillstyle": "none", "linestyle": ""}
     top = kl.max() or 1.0
@@ -132,8 +118,8 @@ def plot_active_units(
         frameon=False,
         loc="upper right",
     )
-    ax.set_ylim(0, 1.3 * top)  # room for the legend
-    step = math.ceil(J / 25)  # room for the numbers
+    ax.set_ylim(0, 1.3 * top)  # space for the legend
+    step = math.ceil(J / 25)  # at most 25 numbers fit
     ax.set_xticks(np.arange(0, J, step), [str(j) for j in order[::step]])
     ax.set_xlim(-0.7, max(J, 4) - 0.3)
     title = f"KL(q(z|x) ‖ p(z)) = {number(kl.sum())} nats, by latent"
@@ -141,7 +127,7 @@ def plot_active_units(
 
 
 def _check_labels(labels: Any, count: int) -> np.ndarray:
-    """Return labels (N,) that have at most ten classes or are numbers."""
+    """Return the labels (N,) after a check: numbers, or at most ten classes."""
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise ValueError(
@@ -157,13 +143,13 @@ def _check_labels(labels: Any, count: int) -> np.ndarray:
     if labels.dtype.kind == "U" and (classes := len(np.unique(labels))) > len(CLASSES):
         raise ValueError(
             f"labels: expected numbers or at most {len(CLASSES)} classes, got {classes}; "
-            "there are no more colors that all readers can tell apart"
+            "color-blind readers cannot distinguish more colors"
         )
     return labels
 
 
 def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    """Draw points (N, 2), colored by class or by value, smaller where there are many."""
+    """Draw points (N, 2), colored by class or by value; many points are drawn smaller."""
     size = min(20.0, max(1.0, 25_000 / len(points)))
     style = {"s": size, "linewidths": 0, "alpha": 0.85}
     classes = [] if labels is None else np.unique(labels)
@@ -174,7 +160,7 @@ def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
     if labels is None:
         ax.scatter(*points.T, color=BLUE, **style)
         return
-    # One scatter in the order of the data: no class lies on top of the others.
+    # One scatter in the order of the data, so that no class covers the others.
     colors = np.array(CLASSES)[np.searchsorted(classes, labels)]
     ax.scatter(*points.T, c=colors, **style)
     dots = [Line2D([], [], marker="o", linestyle="", color=c) for c in CLASSES[: len(classes)]]
@@ -182,7 +168,7 @@ def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
         dots, classes, title="label", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False,
         handletextpad=0.1, borderaxespad=0.2,
     )  # fmt: skip
-    # Named on the spot too: ten colors are many to look up.
+    # Each class also has a label at its center, since ten colors are hard to look up in a legend.
     centers = np.array([np.median(points[labels == label], axis=0) for label in classes])
     for (x, y), label in zip(_apart(centers, 0.045 * np.ptp(ax.get_xlim())), classes):
         ax.text(
@@ -202,7 +188,7 @@ def _apart(points: np.ndarray, distance: float) -> np.ndarray:
 
 
 def _latent_line(mu: np.ndarray, labels: np.ndarray | None, ax: Axes | None) -> Axes:
-    """Draw posterior means (N,) of the only latent: a strip for each class, or a histogram."""
+    """Draw posterior means (N,) of the only latent: a row for each class, or a histogram."""
     ax = make_axes(ax, 7, 3.6, left=0.85, right=0.25, bottom=0.6, top=0.4)
     x_label = "μ[0]  (prior standard deviations)"
     if labels is not None:

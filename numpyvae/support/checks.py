@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from .precision import collapsed_columns
+
 __all__ = [
     "check_batch",
     "check_choice",
@@ -207,6 +209,11 @@ def check_rows(
     ValueError
         If `x` has another number of dimensions, columns or rows, no rows or no columns, or
         contains NaN or infinity.
+
+    Warns
+    -----
+    UserWarning
+        If distinct values of a column become equal in `dtype`, as time stamps do in float32.
     """
     if np.ma.isMaskedArray(x):
         raise TypeError(
@@ -220,10 +227,7 @@ def check_rows(
             f"{name}: expected a 2-D array (rows, columns), got rows of different lengths"
         ) from None
     if array.dtype.kind not in "buif":
-        raise TypeError(
-            f"{name}: expected real numbers, got dtype {array.dtype}; "
-            "convert it with numpy.asarray(x, dtype=float)"
-        )
+        raise TypeError(f"{name}: expected real numbers, got {_kind(x, array)}; {_remedy(x)}")
     if array.ndim != 2:
         remedy = "; a single row is x[None, :]" if array.ndim == 1 else ""
         if array.ndim == 3:
@@ -252,7 +256,27 @@ def check_rows(
                     f"{name}: expected values within the range of {np.dtype(dtype)}, got "
                     f"{np.abs(block).max():g}; scale the data or use dtype='float64'"
                 )
+    if dtype is not None:
+        for column, before, after in collapsed_columns(array, dtype)[:1]:
+            warn_caller(
+                f"{name}: only {after} of {before} distinct values in column {column} stay "
+                f"distinct in {np.dtype(dtype)}; subtract the column's mean and divide by its "
+                "standard deviation, or use dtype='float64'"
+            )
     return array
+
+
+def _kind(x: Any, array: np.ndarray) -> str:
+    return "a sparse matrix" if hasattr(x, "toarray") else f"dtype {array.dtype}"
+
+
+def _remedy(x: Any) -> str:
+    """Return how to make numbers of what is not an array of them."""
+    if hasattr(x, "toarray"):
+        return "make it dense with x.toarray(), or numpyvae.datasets.read_data(x).x_train"
+    if hasattr(x, "columns"):
+        return "choose its columns of numbers with numpyvae.datasets.read_data(x, columns=[…])"
+    return "convert it with numpy.asarray(x, dtype=float)"
 
 
 def check_labels(labels: Any, rows: int, name: str = "labels") -> np.ndarray:

@@ -8,10 +8,10 @@ the expected ones before any memory is allocated.
 
 from __future__ import annotations
 
+import ast
 import math
 import os
-import tempfile
-import warnings
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +21,13 @@ from typing import IO
 import numpy as np
 
 from .checks import shown
+from .locks import fcntl, remove_unlocked, try_lock
 
-__all__ = ["ArrayFile", "atomic_write", "write_arrays"]
+__all__ = ["TEMPORARY", "ArrayFile", "atomic_write", "open_file", "read_header", "write_arrays"]
+
+TEMPORARY = ".writing-"  # how the names of temporary files begin
+_LONGEST_HEADER = 10_000  # bytes, as NumPy allows
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has another mode
 
 
 @contextmanager
@@ -30,7 +35,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Open a binary file that replaces `path` when the block ends without an error.
 
     Until then the bytes go to a temporary file in the same folder, which is removed if anything
-    fails. A reader finds either the complete old file or the complete new one.
+    fails. A reader finds either the complete old file or the complete new one. If the process is
+    killed, the temporary file stays; the next write into this folder removes it.
 
     Raises
     ------
@@ -39,11 +45,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """
     path = Path(os.path.realpath(path))  # if it is a link, the file that it points to
     if path.exists() and not path.is_file() and not path.is_dir():
-        with open(path, "wb") as device:  # a pipe or a device is written to, not replaced
+        with _open_device(path) as device:
             yield device
         return
+    remove_unlocked(path.parent, TEMPORARY)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+        handle, temporary, lock = _locked_temporary(path.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
@@ -51,18 +58,66 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _open_device(path: Path) -> IO[bytes]:
+    """Open a pipe or a device, which is written to and not replaced; do not wait for a reader."""
+    try:
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "wb")
+
+
+def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
+    """Return a new file's descriptor and name, and a descriptor that keeps its lock.
+
+    The lock tells other processes that the file is in use. It lasts until the second descriptor
+    is closed. Windows has none: there a file that is open cannot be removed, nor renamed.
+    """
+    while True:
+        name = os.path.join(folder, f"{TEMPORARY}{secrets.token_hex(8)}")
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        if fcntl is None:
+            return handle, name, None
+        try:
+            locked = try_lock(handle)
+        except OSError:  # no locks on this file system, so that nobody else can have one
+            locked = True
+        if locked and os.fstat(handle).st_nlink:
+            return handle, name, os.dup(handle)
+        os.close(handle)  # another process has just removed it
+
+
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file for reading; the message of a failure is one line with its name."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise _not_a_file(path)
+        return path.open("rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        if "expected" in str(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise OSError(
+            f"{path}: expected a readable file, got '{why}'; check the path and its permissions"
+        ) from None
+
+
+def _not_a_file(path: Path) -> OSError:
+    kind = "a folder" if path.is_dir() else "a pipe or a device"
+    return OSError(f"{path}: expected a file, got {kind}; check the path")
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -95,10 +150,7 @@ class ArrayFile:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        try:
-            file = open(self.path, "rb")  # noqa: SIM115  (closed by __exit__)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{self.path}: no such file; check the path") from None
+        file = open_file(self.path)  # closed by __exit__
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception:  # a malicious directory can raise anything
@@ -147,7 +199,7 @@ class ArrayFile:
             raise self._error(f"{what}, stored uncompressed", "a compressed or encrypted one")
         try:
             with self._zip.open(info) as member:
-                found, fortran, dtype = _read_header(member)
+                found, fortran, dtype = read_header(member)
                 size = math.prod(found) * dtype.itemsize
                 left = min(info.file_size, self._size) - member.tell()
                 if found == (shape or ()) and dtype.kind in kind and size == left:
@@ -159,20 +211,29 @@ class ArrayFile:
 
     def _error(self, expected: str, got: str) -> ValueError:
         return ValueError(
-            f"{self.path}: expected {expected}, got {got}; "
-            "save the model again or choose another file"
+            f"{self.path}: expected {expected}, got {got}; save it again or choose another file"
         )
 
 
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, order and dtype of a .npy stream; raise if its header is not a standard one."""
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy warns if it has to repair a header
-        return readers[np.lib.format.read_magic(member)](member)
+def read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, order and dtype of a .npy stream; raise if its header is not a standard one.
+
+    NumPy's reader repairs headers and warns, and a warning can only be caught by a change of
+    settings that belong to the process.
+    """
+    size = {(1, 0): 2, (2, 0): 4, (3, 0): 4}[np.lib.format.read_magic(member)]
+    length = int.from_bytes(member.read(size), "little")
+    text = member.read(min(length, _LONGEST_HEADER + 1)).decode("latin-1")
+    if not size < len(text) == length <= _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header = ast.literal_eval(text)
+    if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
+        raise ValueError("a header with other entries")
+    shape, fortran = header["shape"], header["fortran_order"]
+    sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not sizes or type(fortran) is not bool:
+        raise ValueError("a header with other values")
+    return shape, fortran, np.lib.format.descr_to_dtype(header["descr"])
 
 
 def _as_array(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:

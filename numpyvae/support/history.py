@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_kind
-from .files import atomic_write
+from .checks import check_kind, shown
+from .files import ArrayFile, atomic_write, write_arrays
 
 __all__ = ["History", "NonFiniteError", "Snapshot", "worst_parameter"]
+
+_FORMAT = "numpyvae history, version 1"
+_VECTORS = ("best_parameters", "last_parameters")
+_SLOT = "optimizer_state."  # the prefix of its arrays in a file
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # JSON lacks them
 
 
 @dataclass
@@ -115,14 +121,117 @@ class History:
         return History(list(self.rows), state, self.best_parameters, self.last_parameters)
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write the rows as CSV with all digits; the file is replaced as a whole or not at all."""
+        """Write the rows as CSV with all digits, and 1 and 0 for True and False.
+
+        The file is replaced as a whole or not at all.
+        """
         text = io.StringIO()
         columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
-        writer.writerows(self.rows)
+        for row in self.rows:
+            writer.writerow({k: int(v) if isinstance(v, bool) else v for k, v in row.items()})
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())
+
+    # On disk: an npz file of the arrays and one JSON text, without pickle.
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all of this to `path` as npz; the file is replaced as a whole or not at all.
+
+        `fit(resume=History.load(path))` then continues the run to the bit, with the model that
+        `VAE.save` wrote, or with `last_parameters` if they are set.
+
+        Raises
+        ------
+        OSError
+            If the folder does not exist or cannot be written.
+        TypeError
+            If a row has a value that is not a number.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "history.npz"
+        ...     History([{"epoch": 1, "elbo": -9.0}]).save(path)
+        ...     History.load(path).rows
+        [{'epoch': 1, 'elbo': -9.0}]
+        """
+        arrays = {f"{_SLOT}{name}": array for name, array in self.optimizer_state.items()}
+        vectors = {name: getattr(self, name) for name in _VECTORS}
+        arrays |= {name: array for name, array in vectors.items() if array is not None}
+        header = {
+            "format": _FORMAT,
+            "rows": [{name: _to_json(name, v) for name, v in row.items()} for row in self.rows],
+            "stopped_early": bool(self.stopped_early),
+            "arrays": {name: np.shape(array) for name, array in arrays.items()},
+        }
+        text = json.dumps(header, allow_nan=False)
+        write_arrays(path, {"header": np.array(text), **arrays})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> History:
+        """Read a history that `save` wrote.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a history, is damaged, or contains arrays that are not finite.
+        """
+        with ArrayFile(path) as file:
+            text = str(file.read("header", None, "U"))
+            try:
+                rows, stopped, shapes = _parse(text)
+            except (TypeError, ValueError, KeyError, RecursionError) as error:
+                why = " ".join(str(error).split())
+                raise ValueError(
+                    f"{path}: expected a history written by History.save, got another file ({why})"
+                ) from None
+            file.expect({"header", *shapes})
+            arrays = {name: file.read(name, shape, "biufc") for name, shape in shapes.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError(f"{path}: expected finite arrays, got NaN or infinity")
+        best, last = (arrays.pop(name, None) for name in _VECTORS)
+        state = {name.removeprefix(_SLOT): array for name, array in arrays.items()}
+        return cls(rows, state, best, last, stopped)
+
+
+def _to_json(name: str, value: Any) -> Any:
+    """Return a value of a row as JSON can have it."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"rows: expected numbers to save, got {shown(value)} in column {name!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _parse(text: str) -> tuple[list[dict[str, Any]], bool, dict[str, tuple[int, ...]]]:
+    """Return rows, `stopped_early` and the shapes of the arrays, after a check of the text."""
+    header = json.loads(text, parse_constant=_refuse)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"its format is not {_FORMAT!r}")
+    rows, stopped, shapes = (header[name] for name in ("rows", "stopped_early", "arrays"))
+    parts = [(rows, list), (stopped, bool), (shapes, dict), *((row, dict) for row in rows)]
+    if not all(isinstance(part, kind) for part, kind in parts):
+        raise ValueError("its parts are of another kind")
+    for row in rows:
+        for name, value in row.items():
+            if not isinstance(value, (bool, int, float)) and value not in _WORDS:
+                raise ValueError(f"the value {shown(value)} in column {name!r} is not a number")
+            row[name] = _WORDS[value] if isinstance(value, str) else value
+    for name, shape in shapes.items():
+        whole = all(type(n) is int and n >= 0 for n in shape)
+        if not whole or not (name in _VECTORS or name.startswith(_SLOT)):
+            raise ValueError(f"the array {name!r} of shape {shown(shape)}")
+    return rows, stopped, {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 class Snapshot:

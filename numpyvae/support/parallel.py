@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .blas import blas_threads
 from .checks import check_count
 from .memory import keep_freed_memory
 
@@ -43,14 +44,14 @@ def over_cores(
     advance : callable
         The function that `progress_line` yields. Two threads never call it at the same time.
     """
-    from threadpoolctl import threadpool_info, threadpool_limits
+    from threadpoolctl import threadpool_info
 
     if n_jobs is None:
         threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         n_jobs = min(threads, default=1)
     n_jobs = min(n_jobs, len(tasks))
     keep_freed_memory()
-    with threadpool_limits(1, "blas"):
+    with blas_threads(1):
         if n_jobs > 1:
             _on_threads(work, tasks, n_jobs, advance)
         else:

@@ -1,20 +1,27 @@
-"""A progress line on standard error, since training and annealing can take minutes."""
+"""A progress line on standard error, since training and annealing can take minutes.
+
+On a terminal it is a bar that moves. Elsewhere, in a log file say, it is a line of its own every
+ten seconds, so that a short job prints nothing.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["Progress", "progress_line"]
 
+_SECONDS = 10.0  # between two lines where there is no terminal
+
 
 @contextmanager
-def progress_line(total: int, unit: str, shown: bool) -> Iterator:
+def progress_line(total: int, unit: str, shown: bool, done: int = 0) -> Iterator:
     """Yield a function `advance(note)` that counts one step, and shows the count and the note.
 
-    The line is the progress bar of tqdm if that is installed, else plain text.
+    On a terminal the line is the progress bar of tqdm if that is installed, else plain text.
 
     Parameters
     ----------
@@ -24,33 +31,47 @@ def progress_line(total: int, unit: str, shown: bool) -> Iterator:
         The name of a step, as in "epoch".
     shown : bool
         If False, the function does nothing.
+    done : int
+        The number of steps that were made before.
     """
-    if not shown:
+    if not shown or sys.stderr is None:
         yield lambda note: None
+        return
+    if not sys.stderr.isatty():
+        yield _counter(total, unit, done, "{}\n", _SECONDS)
         return
     try:
         from tqdm import tqdm
     except ImportError:
-        done = 0
-
-        def advance(note: str) -> None:
-            nonlocal done
-            done += 1
-            sys.stderr.write(f"\r{unit} {done}/{total}  {note}\033[K")
-            sys.stderr.flush()
-
         try:
-            yield advance
+            yield _counter(total, unit, done, "\r{}\033[K", 0.0)
         finally:
             sys.stderr.write("\n")
     else:
-        with tqdm(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=total, initial=done, unit=unit, file=sys.stderr, dynamic_ncols=True
+        ) as bar:
 
             def advance(note: str) -> None:
                 bar.set_postfix_str(note, refresh=False)
                 bar.update()
 
             yield advance
+
+
+def _counter(total: int, unit: str, done: int, line: str, seconds: float) -> Callable[[str], None]:
+    """Return a function `advance(note)` that writes a line, if the last one is old enough."""
+    last = time.monotonic()
+
+    def advance(note: str) -> None:
+        nonlocal done, last
+        done, now = done + 1, time.monotonic()
+        if now - last >= seconds:
+            last = now
+            sys.stderr.write(line.format(f"{unit} {done}/{total}  {note}"))
+            sys.stderr.flush()
+
+    return advance
 
 
 class Progress:
@@ -61,7 +82,9 @@ class Progress:
     Parameters
     ----------
     epochs : int
-        The number of epochs that `fit` will make.
+        The number of epochs in all.
+    done : int
+        The number of epochs of the history that `fit` resumes.
 
     Examples
     --------
@@ -70,8 +93,8 @@ class Progress:
     ...     history = fit(VAE(4, 2, (3,)), x, epochs=2, callbacks=[progress])
     """
 
-    def __init__(self, epochs: int) -> None:
-        self._line = progress_line(epochs, "epoch", True)
+    def __init__(self, epochs: int, done: int = 0) -> None:
+        self._line = progress_line(epochs, "epoch", True, done)
 
     def __enter__(self) -> Progress:
         self._advance = self._line.__enter__()

@@ -1,17 +1,25 @@
 """The random streams: each purpose has draws of its own, so that no two purposes share noise.
 
-A stream is identified by a seed, a purpose, and where needed more integers (an epoch, a block of
-rows, a datapoint). The same integers always give the same draws, whatever was drawn before, and
-streams that differ in any of them are independent.
+A stream is identified by a seed, a purpose, and where needed more integers, such as an epoch. The
+same integers always give the same draws, whatever was drawn before, and streams that differ in any
+of them are independent.
+
+Figures of single rows of data, such as log p(x), must not depend on which other rows are measured
+with them. There the stream is identified by the seed, the purpose and the values of the row; see
+`row_streams`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum, unique
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
-__all__ = ["Purpose", "stream"]
+from .checks import check_seed
+
+__all__ = ["Purpose", "Seed", "generator", "row_noise", "row_normals", "row_streams", "stream"]
 
 
 @unique
@@ -34,11 +42,11 @@ class Purpose(IntEnum):
     SAMPLE = 102  # z ~ p(z), then x ~ p(x|z), in `VAE.sample`
 
     # Evaluation of the ELBO.
-    EVALUATION = 201  # ε for the mean ELBO of a data set
+    EVALUATION = 201  # ε for the mean ELBO of a data set: one stream for each datapoint
 
     # Bounds on log p(x).
-    IMPORTANCE = 301  # ε for the importance weights: one stream for each block of datapoints
-    CUBO = 302  # ε for the CUBO: one stream for each block of datapoints
+    IMPORTANCE = 301  # ε for the importance weights: one stream for each datapoint
+    CUBO = 302  # ε for the CUBO: one stream for each datapoint
     ELBO = 303  # ε for the ELBO beside other bounds: one stream for each datapoint
     ANNEAL_PILOT = 311  # chains of the pilot run: one stream for each datapoint
     ANNEAL_FORWARD = 312  # chains of the lower bound: one stream for each datapoint
@@ -46,10 +54,12 @@ class Purpose(IntEnum):
     SIMULATE = 314  # z ~ p(z), then x ~ p(x|z), in `simulate`
     POSTERIOR_CHAINS = 321  # chains of appendix D: one stream for each datapoint
 
-    # Data. The seed of these three is always 0, so that all runs have the same test rows.
+    # Data. The seed of these is always 0, so that all runs have the same test rows.
     SPLIT = 401  # which rows of a file are held out as its test part
     BINARIZE_TEST = 402  # the one binarization of the test part
     TEST_ROWS = 403  # the rows of the test part that a slow evaluation uses
+    VALIDATION = 404  # which training rows are held out as the validation set
+    BINARIZE_VALIDATION = 405  # the one binarization of the validation set
 
     # Exact models, variational inference and diagnostics.
     LINEAR_GAUSSIAN = 501  # data from `LinearGaussian.sample`
@@ -74,7 +84,7 @@ def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
     seed : int
     purpose : Purpose
     *more : int
-        Further integers, such as an epoch or a datapoint.
+        Further integers, such as an epoch.
 
     Returns
     -------
@@ -87,3 +97,134 @@ def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
     (True, False)
     """
     return np.random.default_rng(np.random.SeedSequence([seed, purpose, *more]))
+
+
+Seed = int | np.random.Generator | None  # what a function that samples from a model takes
+
+
+def generator(seed: Seed, purpose: int) -> np.random.Generator:
+    """Return the generator of a function that samples from a model.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.Generator or None
+        A number always gives the same draws. A generator goes on where it stands, so that a second
+        call draws anew. None gives draws that cannot be repeated.
+    purpose : Purpose
+
+    Returns
+    -------
+    rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> rng = generator(0, Purpose.SAMPLE)
+    >>> generator(rng, Purpose.SAMPLE) is rng
+    True
+    """
+    if seed is None:
+        return np.random.default_rng()
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return stream(check_seed(seed), purpose)
+
+
+class _Words(ISeedSequence):
+    """A seed of a bit generator that is already random, as a digest is."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
+        return self._words
+
+
+def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Generator]:
+    """Return one random generator for each row, identified by the values of that row.
+
+    The state of a generator is a digest of the seed, the purpose and the values, so that the draws
+    of a row depend neither on the other rows nor on its place among them. Rows that differ in any
+    value have independent draws; equal rows have the same draws. A standard error over rows takes
+    the errors of all rows as independent: where rows repeat, it is too small by the noise of the
+    draws that they share, and another seed for each copy makes them independent.
+
+    Parameters
+    ----------
+    seed : int
+    purpose : Purpose
+    x : (B, D) array
+        In the dtype of the model. −0 counts as 0.
+
+    Returns
+    -------
+    generators : list of B numpy.random.Generator
+
+    Examples
+    --------
+    >>> x = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> a, b = (g.random() for g in row_streams(0, Purpose.IMPORTANCE, x))
+    >>> a == row_streams(0, Purpose.IMPORTANCE, x[:1])[0].random(), a == b
+    (True, False)
+    """
+    zero, order = x.dtype.type(0), x.dtype.newbyteorder("<")
+    start = hashlib.blake2b(f"{seed} {purpose}:".encode(), digest_size=24)
+    digests = []
+    for first in range(0, len(x), 64):  # copies of a few rows, whatever B
+        for row in np.ascontiguousarray(x[first : first + 64] + zero, order):  # −0 + 0 = 0
+            digest = start.copy()
+            digest.update(row)
+            digests.append(digest.digest())
+    words = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 3).astype(np.uint64)
+    return [np.random.Generator(np.random.SFC64(_Words(w))) for w in words]
+
+
+def row_normals(
+    generators: list[np.random.Generator], n: int, latent_dim: int, dtype: np.dtype
+) -> np.ndarray:
+    """Return the next n standard normal draws of J latents from each row's generator.
+
+    Parameters
+    ----------
+    generators : list of B numpy.random.Generator
+        As from `row_streams`.
+    n, latent_dim : int
+        L and J.
+    dtype : {float32, float64}
+
+    Returns
+    -------
+    eps : (L, B, J) array
+
+    Examples
+    --------
+    >>> x = np.eye(4)
+    >>> row_normals(row_streams(0, Purpose.ELBO, x), 10, 2, x.dtype).shape
+    (10, 4, 2)
+    """
+    draws = np.empty((len(generators), n, latent_dim), dtype)
+    for generator, out in zip(generators, draws):
+        generator.standard_normal(out=out, dtype=dtype)
+    return np.ascontiguousarray(draws.swapaxes(0, 1))  # (B, L, J) → (L, B, J)
+
+
+def row_noise(seed: int, purpose: int, x: np.ndarray, n: int, latent_dim: int) -> np.ndarray:
+    """Return ε for each row, (n, B, J), in the dtype of `x`; see `row_streams`.
+
+    Parameters
+    ----------
+    seed : int
+    purpose : Purpose
+    x : (B, D) array
+    n, latent_dim : int
+        L and J.
+
+    Returns
+    -------
+    eps : (L, B, J) array
+
+    Examples
+    --------
+    >>> row_noise(0, Purpose.EVALUATION, np.eye(4), 10, 2).shape
+    (10, 4, 2)
+    """
+    return row_normals(row_streams(seed, purpose, x), n, latent_dim, x.dtype)
