@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,22 +21,32 @@ from numpyvae.core.distributions import binomial_logpmf
 from numpyvae.core.layers import sigmoid, tanh
 from numpyvae.core.likelihoods import Binomial
 from numpyvae.estimators import IWAE, SGVBB
-from numpyvae.fast import CompiledAdam, compiled
+from numpyvae.fast import CompiledAdam, CompiledDReG, CompiledIWAE, CompiledSGVB, compiled
 from numpyvae.fast.adam import kernels
 from numpyvae.fast.model import CompiledTanh
+from numpyvae.fast.step import _whole
 
 EPS = np.finfo("float32").eps
 missing = importlib.util.find_spec("numba") is None
 needs_numba = pytest.mark.skipif(missing, reason='needs Numba: pip install "numpyvae[fast]"')
 
 
+COMPILED = ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+
+
 def test_without_numba_there_is_one_clear_line(monkeypatch):
     """Kills a bare ModuleNotFoundError, and one that is raised only during training."""
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
-    monkeypatch.delattr(fast, "kernels", raising=False)
-    kernels.cache_clear()
-    for name, call in (("CompiledAdam", CompiledAdam), ("compiled", lambda: compiled(VAE(4, 2)))):
+    for name in COMPILED:
+        monkeypatch.delitem(sys.modules, f"numpyvae.fast.{name}", raising=False)
+        monkeypatch.delattr(fast, name, raising=False)
+    for load in (kernels, _whole):
+        load.cache_clear()
+    calls = [CompiledAdam, CompiledSGVB, CompiledIWAE, CompiledDReG]
+    for name, call in (
+        *((kind.__name__, kind) for kind in calls),
+        ("compiled", lambda: compiled(VAE(4, 2))),
+    ):
         with pytest.raises(ImportError, match=rf"^{name}: expected Numba, .*numpyvae\[fast\]"):
             call()
 
@@ -132,46 +143,57 @@ def test_training_with_compiled_adam_gives_the_same_bits():
 
 
 @needs_numba
-def test_without_a_writable_folder_the_loops_are_compiled_again():
-    """Kills Numba's RuntimeError if the installation and the home folder are read-only."""
+def test_without_a_writable_folder_the_loops_are_compiled_again(monkeypatch):
+    """Kills an error of Numba's if the installation and the home folder are read-only."""
+    compiling = importlib.import_module("numpyvae.fast.compiling")
 
-    def no_place(function):
-        raise RuntimeError(f"cannot cache function {function.__name__!r}: no locator available")
+    def double(x):
+        return 2 * x
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("numba.core.dispatcher.FunctionCache", no_place)
-        patch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
-        patch.setattr(fast, "kernels", None, raising=False)  # so that it is put back
-        found = importlib.import_module("numpyvae.fast.kernels")
-    y = np.empty(3, "float32")
-    found.tanh(np.float32([-1, 0, 1]), y)
-    np.testing.assert_allclose(y, np.tanh([-1, 0, 1]), rtol=3 * EPS)
+    def fails(error):
+        def fail(*args):
+            raise error
+
+        return fail
+
+    no_folder = RuntimeError("cannot cache function: no locator available")
+    with monkeypatch.context() as patch:
+        patch.setattr("numba.core.caching.CacheImpl.__init__", fails(no_folder))
+        assert compiling.compile_with()(double)(3) == 6
+    for name, error in (("load", EOFError), ("flush", PermissionError), ("save", EOFError)):
+        monkeypatch.setattr(f"numba.core.caching.IndexDataCacheFile.{name}", fails(error))
+        assert compiling.compile_with()(double)(3) == 6
 
 
 @needs_numba
-def test_a_damaged_file_of_compiled_code_is_compiled_again(tmp_path):
-    """Kills 59 lines of Numba's that end every command until someone clears the cache."""
+def test_compiled_code_on_disk_is_used_until_it_is_damaged_or_a_file_changes(tmp_path):
+    """Kills an error that ends every command, compilation in each process, and stale code."""
     code = """if True:
         import numpy as np
-        from numpyvae.fast.kernels import tanh
-        y = np.empty(3, "f4")
-        tanh(np.zeros(3, "f4"), y)
-        print(y.sum(), sum(tanh.stats.cache_hits.values()))
+        from numpyvae.fast.kernels import add_up
+        print(add_up(np.ones(3, "f4"), 3), sum(add_up.stats.cache_hits.values()))
         """
-    places = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(fast.__file__).parents[2])}
+    package = Path(fast.__file__).parents[1]
+    shutil.copytree(
+        package, tmp_path / "numpyvae", ignore=shutil.ignore_patterns("*.np?", "__py*")
+    )
+    places = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    settings = {"cwd": tmp_path, "env": os.environ | places, "capture_output": True, "text": True}
 
     def run():
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
+        result = subprocess.run([sys.executable, "-c", code], **settings)
         assert result.stderr == ""
         return result.stdout.split()
 
-    assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
-    files = [path for path in tmp_path.rglob("*tanh*") if path.suffix in (".nbi", ".nbc")]
-    assert len(files) == 2
-    for path in files:
+    compiled_now, from_disk = ["3.0", "0"], ["3.0", "1"]
+    assert [run(), run()] == [compiled_now, from_disk]
+    for suffix in (".nbi", ".nbc"):
+        (path,) = (tmp_path / "cache").rglob(f"*add_up*{suffix}")
         path.write_bytes(b"damaged")
-        assert [run(), run()] == [["0.0", "0"], ["0.0", "1"]]
+        assert run() == compiled_now
+    with (tmp_path / "numpyvae/fast/whole.py").open("a") as file:
+        file.write("# changed\n")
+    assert [run(), run()] == [compiled_now, from_disk]
 
 
 # tanh and log p, in units of the last place of float32.

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import LIKELIHOODS, data_for, noise, small_vae
 from test_planted_bugs import compiled as edited
 
-from numpyvae import VAE, Adam, fast, fit
+from numpyvae import VAE, Adam, fit
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.elbo import Estimator
 from numpyvae.core.likelihoods import Binomial
@@ -312,55 +308,3 @@ def test_the_compiled_estimator_of_each():
     others = SGVBB(beta=2.0), SGVBB(free_bits=0.1), SGVBB(kl_warmup=3), SGVBA(), STL()
     for other in (*others, CompiledSGVB(), replace(CompiledIWAE(3), n_samples=2)):
         assert compiled_estimator(other) is other
-
-
-def test_without_numba_the_step_is_one_clear_line(monkeypatch):
-    """Kills a bare ModuleNotFoundError, and one that comes only in the middle of training."""
-    from numpyvae.fast.adam import kernels
-
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "numpyvae.fast.kernels", raising=False)
-    monkeypatch.delattr(fast, "kernels", raising=False)
-    kernels.cache_clear()
-    _whole.cache_clear()
-    for kind in (CompiledSGVB, CompiledIWAE, CompiledDReG):
-        with pytest.raises(ImportError, match=rf"^{kind.__name__}: expected Numba, .*\[fast\]"):
-            kind()
-
-
-# The cache on disk.
-
-FIRST_USE = """
-import numpy as np
-from numpyvae.fast import CompiledAdam
-adam = CompiledAdam(1.0)
-flat = np.zeros(3)
-adam.ascend(flat, np.ones(3), adam.init(flat))
-assert np.allclose(flat, 1)
-from numpyvae.fast.kernels import adam
-print(sum(adam.stats.cache_hits.values()), sum(adam.stats.cache_misses.values()))
-"""
-
-
-def first_use(folder):
-    """Run one compiled function in a new process; return its numbers of cache hits and misses."""
-    root = str(Path(fast.__file__).parents[2])
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": root}
-    command = [sys.executable, "-c", FIRST_USE]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
-@needs_numba
-def test_a_cache_is_used_and_a_damaged_one_is_replaced(tmp_path):
-    """Kills a compilation in each process, and a crash that only deleting files can end."""
-    assert first_use(tmp_path) == ["0", "1"]
-    assert first_use(tmp_path) == ["1", "0"]
-    for suffix in ("nbi", "nbc"):
-        for file in tmp_path.rglob(f"*.{suffix}"):
-            file.write_bytes(b"damaged")
-        assert first_use(tmp_path) == ["0", "1"]
-        assert first_use(tmp_path) == ["1", "0"]

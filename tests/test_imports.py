@@ -53,7 +53,7 @@ ENTRIES = {"__init__", "__main__"}  # these only hand on what the folders define
 
 # Beside NumPy and the standard library, and who may import it, wherever in the file.
 THIRD_PARTY = {
-    "scipy": {"exact", "bounds", "inference", "diagnostics", "equations"},
+    "scipy": {"fast", "exact", "bounds", "inference", "diagnostics", "equations"},
     "matplotlib": {"plotting"},
     "tqdm": {"support"},
     "pooch": {"datasets"},
@@ -71,7 +71,7 @@ IN_A_FUNCTION = {
 # These import Numba at their top, and are themselves imported in functions alone.
 COMPILED = {
     f"fast/{name}.py"
-    for name in ("cache", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+    for name in ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
 }
 WITH_NUMBA = {f"numpyvae.{path.removesuffix('.py').replace('/', '.')}" for path in COMPILED}
 

@@ -18,7 +18,7 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
 # The command runs when it is imported, and the compiled loops need Numba.
-COMPILED = ("cache", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+COMPILED = ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
 NOT_READ = {"numpyvae.__main__", *(f"numpyvae.fast.{name}" for name in COMPILED)}
 
 

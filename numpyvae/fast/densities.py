@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from .kernels import RUN, add_up, compile_with
+from .compiling import compile_with
+from .kernels import RUN, add_up
 from .scalars import exp_negative, log_one_plus
 
 __all__ = ["binomial", "gaussian", "gaussian_head", "pull_variance", "weigh_rows"]

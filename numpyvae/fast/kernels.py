@@ -20,29 +20,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from .cache import Cache
+from .compiling import compile_with
 
 __all__ = ["adam", "binomial_logpmf", "pull_binomial_logpmf", "pull_tanh", "tanh"]
 
 F, I = np.float32, np.int32
 RUN = 128  # the number of terms that are added in float32
-
-
-def compile_with(*fastmath, **options):
-    """Return the decorator that compiles a function and saves the result on disk if possible."""
-    options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
-
-    def decorate(function):
-        try:
-            made = njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder for it can be written
-            return njit(**options)(function)
-        made._cache = Cache(function)
-        return made
-
-    return decorate
 
 
 @compile_with()

@@ -8,8 +8,9 @@ serves every depth. The slices are contiguous, and `np.dot` hands them to BLAS.
 from __future__ import annotations
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401, the BLAS of np.dot in compiled code
 
-from .kernels import compile_with
+from .compiling import compile_with
 from .scalars import exp_negative, log_one_plus, one_minus_exp, tanh
 
 __all__ = ["RELU", "SOFTPLUS", "TANH", "activate", "mlp", "pull_activation", "pull_mlp"]

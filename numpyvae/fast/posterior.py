@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import compile_with
+from .compiling import compile_with
 
 __all__ = ["draw", "pull_draw", "weights"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 
 import numpy as np
 
@@ -42,9 +41,6 @@ _METHODS = ("encoder", "decoder", "log_likelihood")
 def _whole(who: str):
     """Return the module `whole`, or say that `who` needs Numba."""
     kernels(who)
-    import_module(
-        "scipy.linalg.cython_blas"
-    )  # BLAS of compiled code: loaded, so that it is limited
     from . import whole
 
     return whole

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .compiling import compile_with
 from .densities import binomial, gaussian, gaussian_head, pull_variance, weigh_rows
-from .kernels import compile_with
 from .networks import mlp, pull_mlp
 from .posterior import draw, pull_draw, weights
 
