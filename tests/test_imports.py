@@ -68,7 +68,7 @@ IN_A_FUNCTION = {
     "threadpoolctl",
     "numba",
 }  # never when the module is imported
-# These import Numba at their top, and are themselves imported in functions alone.
+# These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {
     f"fast/{name}.py"
     for name in ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
@@ -122,6 +122,13 @@ class Imports(ast.NodeVisitor):
             inner = ROOT.parent.joinpath(*module.split("."), alias.name)
             is_module = inner.with_suffix(".py").exists() or (inner / "__init__.py").exists()
             self.add(f"{module}.{alias.name}" if is_module else module)
+
+    def visit_Call(self, node):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in ("import_module", "__import__"):
+            text = ast.unparse(node.args[0]).strip("f'\"")
+            self.add(".".join(self.package) if text.startswith(".") else text)
+        self.generic_visit(node)
 
     def visit_If(self, node):
         before = self.types
@@ -310,9 +317,8 @@ def test_the_core_needs_numpy_and_the_standard_library_alone():
             continue
         assert top in THIRD_PARTY, f"{path} imports {module}"
         assert here in THIRD_PARTY[top], f"{path} imports {module}"
-        if (here in NUMPY_ALONE or top in IN_A_FUNCTION) and not (
-            path in COMPILED and top == "numba"
-        ):
+        late = top in IN_A_FUNCTION or here in {*NUMPY_ALONE, "fast"}
+        if late and path not in COMPILED:
             assert in_function, f"{path} imports {module} at its top"
 
 
@@ -337,6 +343,8 @@ def test_what_imports_numba_is_imported_in_functions_alone():
         ("import scipy.special", "parameters.py imports scipy.special"),
         ("def f():\n    from scipy import special", "parameters.py imports scipy"),
         ("import requests", "parameters.py imports requests"),
+        ("def f():\n    import_module('scipy.special')", "parameters.py imports scipy.special"),
+        ("m = __import__(f'{a}scipy')", "parameters.py imports {a}scipy"),
     ],
 )
 def test_the_walk_sees_a_planted_import(source, message, monkeypatch):
