@@ -1,8 +1,9 @@
-"""A multi-layer perceptron and its way back, compiled: `layers.mlp` on a flat vector.
+"""A multi-layer perceptron and its pullback, compiled: `layers.mlp` on a flat vector.
 
-The flat vector has W₀, b₀, W₁, b₁, … one behind the other, so that the widths alone say where each
-is; h has the outputs of all layers one behind the other, R rows each. One compiled function
-serves every depth. The slices are contiguous, and `np.dot` hands them to BLAS.
+The flat vector contains W₀, b₀, W₁, b₁, … in this order, so that the widths determine where each
+of them starts. One compiled function works for every depth. All arrays are contiguous, so that
+`np.dot` passes them to BLAS without a copy. The bias of the last layer is added by the function
+that reads the outputs, in the pass that it makes over them anyway.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import scipy.linalg.cython_blas  # noqa: F401, the BLAS of np.dot in compiled co
 from .compiling import compile_with
 from .scalars import exp_negative, log_one_plus, one_minus_exp, tanh
 
-__all__ = ["RELU", "SOFTPLUS", "TANH", "activate", "mlp", "pull_activation", "pull_mlp"]
+__all__ = ["RELU", "SOFTPLUS", "TANH", "activate", "layer", "mlp", "pull_activation", "pull_mlp"]
 
 TANH, RELU, SOFTPLUS = 0, 1, 2
 
@@ -29,7 +30,7 @@ def activate(y, b, kind):
         elif kind == RELU:
             for i in range(y.shape[1]):
                 a = y[r, i] + b[i]
-                y[r, i] = zero if a < 0 else a
+                y[r, i] = zero if a < 0 else a  # NaN remains NaN
         else:
             for i in range(y.shape[1]):
                 a = y[r, i] + b[i]
@@ -60,48 +61,61 @@ def pull_activation(y, dy, db, kind):
 
 
 @compile_with()
-def mlp(x, flat, widths, kind, h):
-    """h_i = f(h_{i−1} W_i + b_i); the last layer is h W alone: who reads it adds b."""
-    R, last = x.shape[0], widths.size - 2
-    at, p, below = 0, 0, x
-    for i in range(last + 1):
-        n, m = widths[i], widths[i + 1]
-        W, b = flat[p : p + n * m].reshape(n, m), flat[p + n * m : p + n * m + m]
-        y = h[at : at + R * m].reshape(R, m)
-        np.dot(below, W, y)
-        if i < last:
-            activate(y, b, kind)
-        at, p, below = at + R * m, p + (n + 1) * m, y
+def layer(flat, start, n, m):
+    """Return W (n, m) and b (m,), which begin at flat[start]."""
+    end = start + n * m
+    return flat[start:end].reshape(n, m), flat[end : end + m]
 
 
 @compile_with()
-def pull_mlp(x, flat, gradient, widths, kind, h, d, dy, dx, for_weights, for_input):
-    """Take dy (R, m) of the last layer back: dW = h_{i−1}ᵀ dy, dh_{i−1} = dy Wᵀ, dx = dy W₀ᵀ.
+def mlp(x, flat, widths, kind):
+    """h_i = f(h_{i−1} W_i + b_i), and y = h W of the last layer, without its bias.
 
-    The gradient of each b but the last comes with that of f. `d` is scratch, as long as the hidden
-    part of h. Without `for_weights`, the gradient is left alone.
+    Return the outputs of all layers in one vector, and y (R, m), which is the last part of it.
     """
     R, last = x.shape[0], widths.size - 2
-    at, p = 0, 0  # ends of the layers' parts of h and of the parameters
+    outputs = np.empty(R * widths[1:].sum(), x.dtype)
+    h, p, at = x, 0, 0
     for i in range(last + 1):
+        n, m = widths[i], widths[i + 1]
+        W, b = layer(flat, p, n, m)
+        y = outputs[at : at + R * m].reshape(R, m)
+        np.dot(h, W, y)
+        if i < last:
+            activate(y, b, kind)
+        h, p, at = y, p + (n + 1) * m, at + R * m
+    return outputs, h
+
+
+@compile_with()
+def pull_mlp(x, flat, gradient, widths, kind, outputs, dy, dx, for_weights):
+    """Take dy (R, m) of the last layer back: dW_i = h_{i−1}ᵀ dy, dh_{i−1} = dy W_iᵀ, dx = dy W₀ᵀ.
+
+    The gradient of b is Σ_r dy; that of the last layer is left to the caller, as its b is.
+    Without `for_weights`, `gradient` is not written; with an empty dx, dx is not computed.
+    """
+    R = x.shape[0]
+    p, at = 0, 0
+    for i in range(widths.size - 1):
         p += (widths[i] + 1) * widths[i + 1]
-        at += R * widths[i] if i > 0 else 0
+        at += R * widths[i + 1]
+    at -= R * widths[-1]
     unused = np.empty(widths.max(), flat.dtype)
-    for i in range(last, -1, -1):
+    for i in range(widths.size - 2, -1, -1):
         n, m = widths[i], widths[i + 1]
         p -= (n + 1) * m
-        W = flat[p : p + n * m].reshape(n, m)
+        W, _ = layer(flat, p, n, m)
+        h = x
         if i > 0:
             at -= R * n
-            below = h[at : at + R * n].reshape(R, n)
-        else:
-            below = x
+            h = outputs[at : at + R * n].reshape(R, n)
         if for_weights:
-            np.dot(below.T, dy, gradient[p : p + n * m].reshape(n, m))
+            dW, _ = layer(gradient, p, n, m)
+            np.dot(h.T, dy, dW)
         if i > 0:
-            dh = d[at : at + R * n].reshape(R, n)
+            dh = np.empty((R, n), dy.dtype)
             np.dot(dy, W.T, dh)
-            pull_activation(below, dh, gradient[p - n : p] if for_weights else unused[:n], kind)
+            pull_activation(h, dh, gradient[p - n : p] if for_weights else unused[:n], kind)
             dy = dh
-        elif for_input:
+        elif dx.size > 0:
             np.dot(dy, W.T, dx)

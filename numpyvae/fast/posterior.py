@@ -10,13 +10,14 @@ __all__ = ["draw", "pull_draw", "weights"]
 
 
 @compile_with()
-def draw(e, b, eps, sigma, z, kl, log_ratio):
-    """e ← e + b = (μ, log σ²);  z = μ + σ ε;  the KL of each row, and log q(z|x) − log p(z).
+def draw(e, b, eps):
+    """e ← e + b = (μ, log σ²);  return σ, z = μ + σ ε, KL (B,), and log q(z|x) − log p(z) (R,).
 
     KL = ½ Σ_j (μ² + (σ² − 1) − log σ²), Eq. (11);  log ratio = ½ Σ_j (z² − ε² − log σ²), Eq. (7)
     """
-    B, J = sigma.shape
-    half = e.dtype.type(0.5)
+    B, R, J, half = e.shape[0], eps.shape[0], eps.shape[1], e.dtype.type(0.5)
+    sigma, z = np.empty((B, J), e.dtype), np.empty((R, J), e.dtype)
+    kl, log_ratio = np.empty(B, e.dtype), np.empty(R, e.dtype)
     for r in range(B):
         total = 0.0
         for j in range(J):
@@ -26,12 +27,13 @@ def draw(e, b, eps, sigma, z, kl, log_ratio):
             sigma[r, j] = np.exp(half * logvar)
             total += mu * mu + (np.expm1(logvar) - logvar)
         kl[r] = 0.5 * total
-    for r in range(z.shape[0]):
+    for r in range(R):
         total = 0.0
         for j in range(J):
             z[r, j] = e[r % B, j] + sigma[r % B, j] * eps[r, j]
             total += z[r, j] * z[r, j] - eps[r, j] * eps[r, j] - e[r % B, J + j]
         log_ratio[r] = 0.5 * total
+    return sigma, z, kl, log_ratio
 
 
 @compile_with()
@@ -58,14 +60,15 @@ def weights(log_w, B, K, share):
 
 
 @compile_with()
-def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled, de):
-    """Take dz back to de = (dμ, d log σ²), each a sum over the draws of its row.
+def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled):
+    """Take dz back: return de = (dμ, d log σ²) (B, 2·J), each a sum over the draws of its row.
 
     g = r (dz − a z);  c = r a + s
     dμ = Σ g + c ε/σ;  d log σ² = ½ Σ g σ ε + c ε² − s            (Eq. (7) and L_K)
     dμ = Σ dz − μ/B;   d log σ² = ½ Σ dz σ ε − ½ (σ² − 1)/B       (Eq. (11))
     """
     (B, J), half = sigma.shape, e.dtype.type(0.5)
+    de = np.empty_like(e)
     for i in range(B):
         for j in range(J):
             de[i, j] = 0 if sampled else -e[i, j] / B
@@ -80,3 +83,4 @@ def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled, de):
             if sampled:
                 de[i, j] += c * eps[n, j] / sigma[i, j]
                 de[i, J + j] += half * (c * eps[n, j] * eps[n, j] - s[n])
+    return de

@@ -101,12 +101,11 @@ class Compiled(Estimator):
         eps = _array("eps", eps, (self.n_draws, len(x), J), dtype)
         (up, _), (down, _) = vae.architecture.networks().values()
         R = self.n_draws * len(x)
-        scratch = np.empty(whole.scratch_size(len(x), R, J, up, down), dtype)
         gradient = vae.parameters.empty_gradient(update)
         number, constant = _constants(vae.likelihood, x)
         terms = whole.step(
             *(vae.parameters.flat, gradient.flat, x, eps.reshape(R, J)),
-            *(np.array(up), np.array(down), vae.parameters.phi.size, scratch),
+            *(np.array(up), np.array(down), vae.parameters.phi.size),
             *(kinds, number, constant, self.n_importance),
             (*self._flags, update != "theta", update != "phi"),
         )

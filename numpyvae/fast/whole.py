@@ -1,9 +1,9 @@
-"""One training step without the optimizer, forward and back, in one compiled function.
+"""One training step without the optimizer, forward and backward, in one compiled function.
 
     x → encoder → (μ, log σ²) → z = μ + σ ε → decoder → log p(x|z) → objective
 
-and back through the same lines. All arrays are contiguous, and their sizes are checked by
-`step.Compiled` before.
+The gradient comes back through the same lines in reverse order. All arrays are contiguous;
+`step.Compiled` checks their shapes before.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ BINOMIAL, FIXED, LEARNED, HEAD = 0, 1, 2, 3
 
 
 @compile_with()
-def log_likelihood(x, out, b, kind, number, theta, constant, logp):
-    """log p(x|z) + constant_b (R,); `out` becomes ∂log p/∂out. `number` is n, or log σ²."""
+def log_likelihood(x, out, b, kind, number, logvar, constant):
+    """Return log p(x|z) + constant (R,); `out` becomes ∂log p/∂out. `number` is n, or log σ²."""
+    logp = np.empty(out.shape[0], x.dtype)
     if kind == BINOMIAL:
         binomial(x, out, b, x.dtype.type(number), logp)
     elif kind == HEAD:
@@ -30,92 +31,75 @@ def log_likelihood(x, out, b, kind, number, theta, constant, logp):
     elif kind == FIXED:
         gaussian(x, out, b, np.full(x.shape[1], number, x.dtype), logp)
     else:
-        gaussian(x, out, b, theta[theta.size - x.shape[1] :], logp)
+        gaussian(x, out, b, logvar, logp)
     for r in range(logp.size):
         logp[r] += constant[r % x.shape[0]]
+    return logp
 
 
 @compile_with()
-def coefficients(log_w, B, K, sampled, squared, scored, a, r, s):
-    """a, r and s of each draw (`estimators.sampled`), with the mean over L and B; return L_K.
+def coefficients(log_w, B, K, sampled, squared, scored):
+    """Return L_K, and a, r and s of each draw (`estimators.sampled`), for a mean over L and B.
 
     Eq. (11): a = 1, r = 1, s = 0.  L_K: a = w̃, r = w̃ (DReG) or 1, s = −w̃ (IWAE) or 0.
     """
+    a, r, s = np.empty((3, log_w.size), log_w.dtype)
     objective = 0.0
-    rows = log_w.size // K  # L·B
     if sampled:
         objective = weights(log_w, B, K, a)
     else:
         a[:] = 1
+    means = log_w.size // K  # L·B
     for i in range(a.size):
         r[i] = a[i] if squared else 1
-        a[i] /= rows
+        a[i] /= means
         s[i] = -a[i] if scored else 0
-    return objective
+    return objective, a, r, s
 
 
 @compile_with()
-def take(scratch, at, rows, columns):
-    """Return the next rows × columns numbers of the scratch array as an array, and its end."""
-    end = at + rows * columns
-    return scratch[at:end].reshape(rows, columns), end
+def mean(values):
+    """The mean, of a sum in float64."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total / values.size
 
 
 @compile_with()
-def step(flat, gradient, x, eps, up, down, n_phi, scratch, kinds, number, constant, K, flags):
+def step(flat, gradient, x, eps, up, down, n_phi, kinds, number, constant, K, flags):
     """Write ∂objective/∂(φ, θ) into `gradient`; return the objective, E_q[log p(x|z)] and the KL.
 
     `up` and `down` are the widths of encoder and decoder; `kinds` those of the activation and
     the likelihood; `flags`: sampled, squared, scored (see `coefficients`), for φ, for θ.
     """
-    (B, D), (R, J) = x.shape, eps.shape
+    B, J, m = x.shape[0], eps.shape[1], down[-1]
     activation, likelihood = kinds
     sampled, squared, scored, for_phi, for_theta = flags
     phi, theta = flat[:n_phi], flat[n_phi:]
     dphi, dtheta = gradient[:n_phi], gradient[n_phi:]
-    m = down[-1]
-    top = theta.size - (D if likelihood == LEARNED else 0)  # where the last b of θ ends
-    hidden_up, hidden_down = B * up[1:-1].sum(), R * down[1:-1].sum()
-
-    # Parts of the scratch array
-    rows, at = take(scratch, 0, 6, R)
-    logp, log_w, a, r, s, log_ratio = rows
-    kl, at = take(scratch, at, 1, B)
-    sigma, at = take(scratch, at, B, J)
-    z, at = take(scratch, at, R, J)
-    dz, at = take(scratch, at, R, J)
-    de, at = take(scratch, at, B, 2 * J)
-    h_up, at = scratch[at : at + hidden_up + B * 2 * J], at + hidden_up + B * 2 * J
-    h_down, at = scratch[at : at + hidden_down + R * m], at + hidden_down + R * m
-    d = scratch[at:]
-    e, out = h_up[hidden_up:].reshape(B, 2 * J), h_down[hidden_down:].reshape(R, m)
+    end = theta.size - (x.shape[1] if likelihood == LEARNED else 0)  # of the last bias of θ
 
     # Forward
-    mlp(x, phi, up, activation, h_up)
-    draw(e, phi[n_phi - 2 * J :], eps, sigma, z, kl[0], log_ratio)
-    mlp(z, theta, down, activation, h_down)
-    log_likelihood(x, out, theta[top - m : top], likelihood, number, theta, constant, logp)
-    log_w[:] = logp - log_ratio
-    objective = coefficients(log_w, B, K, sampled, squared, scored, a, r, s)
+    h_up, e = mlp(x, phi, up, activation)
+    sigma, z, kl, log_ratio = draw(e, phi[n_phi - 2 * J :], eps)
+    h_down, out = mlp(z, theta, down, activation)
+    b, logvar = theta[end - m : end], theta[end:]
+    logp = log_likelihood(x, out, b, likelihood, number, logvar, constant)
+    objective, a, r, s = coefficients(logp - log_ratio, B, K, sampled, squared, scored)
 
     # Backward
     if for_theta and likelihood == LEARNED:
-        pull_variance(out, theta[top:], a, dtheta[top:])
-    weigh_rows(out, a, dtheta[top - m : top] if for_theta else d[:m])
-    pull_mlp(z, theta, dtheta, down, activation, h_down, d, out, dz, for_theta, for_phi)
+        pull_variance(out, logvar, a, dtheta[end:])
+    weigh_rows(out, a, dtheta[end - m : end] if for_theta else np.empty_like(b))
+    dz = np.empty_like(z if for_phi else z[:0])
+    pull_mlp(z, theta, dtheta, down, activation, h_down, out, dz, for_theta)
     if for_phi:
-        pull_draw(e, eps, sigma, z, dz, a, r, s, sampled, de)
-        b = dphi[n_phi - 2 * J :]
-        b[:] = 0
+        de = pull_draw(e, eps, sigma, z, dz, a, r, s, sampled)
+        db = dphi[n_phi - 2 * J :]
+        db[:] = 0
         for i in range(B):
-            b += de[i]
-        pull_mlp(x, phi, dphi, up, activation, h_up, d, de, dz, True, False)
-    reconstruction, divergence = logp.sum() / R, kl.sum() / B
+            db += de[i]
+        pull_mlp(x, phi, dphi, up, activation, h_up, de, x[:0], for_phi)
+    reconstruction, divergence = mean(logp), mean(kl)
     return objective if sampled else reconstruction - divergence, reconstruction, divergence
-
-
-def scratch_size(B, R, J, up, down):
-    """Number of elements that `step` needs in its scratch array."""
-    hidden = B * sum(up[1:-1]), R * sum(down[1:-1])
-    rest = 6 * R + B + 3 * B * J + 2 * R * J + 2 * B * J + R * down[-1]
-    return rest + sum(hidden) + max(*hidden, down[-1])
