@@ -1,7 +1,8 @@
-"""log p_θ(x|z) of the decoder's outputs with its derivative, in one pass; row r meets x_(r mod B).
+"""log p_θ(x|z) of the decoder's outputs with its derivative, in one pass over them.
 
-Each function adds the bias b of the last layer, writes log p(x|z) into logp (R,), and puts
-∂log p/∂out in the place of `out`. `weigh_rows` then multiplies each row by its ∂objective/∂log p.
+Row r of the outputs (R, heads·D) belongs to row r mod B of x (B, D). Each function adds the bias b
+of the last layer, writes log p(x|z) into logp (R,), and replaces `out` by ∂log p/∂out.
+`weigh_rows` then multiplies each row by its ∂objective/∂log p.
 """
 
 from __future__ import annotations
@@ -11,17 +12,30 @@ import math
 import numpy as np
 
 from .compiling import compile_with
-from .kernels import RUN, add_up
 from .scalars import exp_negative, log_one_plus
 
 __all__ = ["binomial", "gaussian", "gaussian_head", "pull_variance", "weigh_rows"]
 
 LOG_2PI = math.log(2 * math.pi)
+RUN = 128  # the number of terms that are added in float32
+
+
+@compile_with("reassoc")
+def add_up(terms, n):
+    """Σ_i terms_i, i < n."""
+    total = terms.dtype.type(0)
+    for i in range(n):
+        total += terms[i]
+    return total
 
 
 @compile_with("contract")
-def binomial(x, out, b, n, logp):
-    """log p = Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|);  ∂log p/∂l = x − n sigmoid(l)."""
+def binomial(x, out, b, n, logp, derivative):
+    """log p = Σ_d min(x l, (x − n) l) − n log(1 + e^−|l|);  ∂log p/∂l = x − n sigmoid(l).
+
+    The minimum is (x − n) l if l > 0, else x l. So the result for an infinite l is −∞ or NaN, and
+    never +∞. Without `derivative`, `out` remains as it is.
+    """
     (B, D), one = x.shape, x.dtype.type(1)
     terms = np.empty(RUN, x.dtype)
     for r in range(out.shape[0]):
@@ -33,8 +47,9 @@ def binomial(x, out, b, n, logp):
                 t = exp_negative(-abs(l))
                 side = xs[i] - n if l > 0 else xs[i]
                 terms[i] = side * l - n * log_one_plus(t)
-                right = one if l > 0 else t
-                ls[i] = xs[i] - n * (right / (one + t))  # sigmoid(l) = max(t, [l > 0])/(1 + t)
+                if derivative:
+                    right = one if l > 0 else t
+                    ls[i] = xs[i] - n * (right / (one + t))  # sigmoid = max(t, [l > 0])/(1 + t)
             total += add_up(terms, ls.size)
         logp[r] = total
 

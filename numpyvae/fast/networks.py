@@ -12,11 +12,27 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401, the BLAS of np.dot in compiled code
 
 from .compiling import compile_with
+from .parts import RELU, TANH
 from .scalars import exp_negative, log_one_plus, one_minus_exp, tanh
 
-__all__ = ["RELU", "SOFTPLUS", "TANH", "activate", "layer", "mlp", "pull_activation", "pull_mlp"]
+__all__ = ["activate", "add_bias", "add_rows", "mlp", "pull_activation", "pull_mlp"]
 
-TANH, RELU, SOFTPLUS = 0, 1, 2
+
+@compile_with()
+def add_bias(y, b):
+    """y ← y + b, row by row."""
+    for r in range(y.shape[0]):
+        for i in range(y.shape[1]):
+            y[r, i] += b[i]
+
+
+@compile_with()
+def add_rows(dy, db):
+    """db = Σ_r dy_r, the gradient of b."""
+    db[:] = dy.dtype.type(0)
+    for r in range(dy.shape[0]):
+        for i in range(dy.shape[1]):
+            db[i] += dy[r, i]
 
 
 @compile_with("contract")

@@ -1,4 +1,4 @@
-"""q_φ(z|x): the draw z = μ + σ ε, its KL and log ratio, and the way back, compiled."""
+"""q_φ(z|x): the draw z = μ + σ ε, its KL and log ratio, the weights of draws, and the pullback."""
 
 from __future__ import annotations
 
@@ -6,34 +6,47 @@ import numpy as np
 
 from .compiling import compile_with
 
-__all__ = ["draw", "pull_draw", "weights"]
+__all__ = ["divergence", "draw", "pull_draw", "standard_deviation", "weights"]
 
 
 @compile_with()
-def draw(e, b, eps):
-    """e ← e + b = (μ, log σ²);  return σ, z = μ + σ ε, KL (B,), and log q(z|x) − log p(z) (R,).
+def standard_deviation(e):
+    """σ = exp(½ log σ²) (B, J), from e = (μ, log σ²) (B, 2·J)."""
+    (B, width), half = e.shape, e.dtype.type(0.5)
+    J = width // 2
+    sigma = np.empty((B, J), e.dtype)
+    for i in range(B):
+        for j in range(J):
+            sigma[i, j] = np.exp(half * e[i, J + j])
+    return sigma
 
-    KL = ½ Σ_j (μ² + (σ² − 1) − log σ²), Eq. (11);  log ratio = ½ Σ_j (z² − ε² − log σ²), Eq. (7)
-    """
-    B, R, J, half = e.shape[0], eps.shape[0], eps.shape[1], e.dtype.type(0.5)
-    sigma, z = np.empty((B, J), e.dtype), np.empty((R, J), e.dtype)
-    kl, log_ratio = np.empty(B, e.dtype), np.empty(R, e.dtype)
-    for r in range(B):
+
+@compile_with()
+def divergence(e):
+    """KL = ½ Σ_j (μ² + (σ² − 1) − log σ²), Eq. (11), (B,)."""
+    B, J = e.shape[0], e.shape[1] // 2
+    kl = np.empty(B, e.dtype)
+    for i in range(B):
         total = 0.0
         for j in range(J):
-            e[r, j] += b[j]
-            e[r, J + j] += b[J + j]
-            mu, logvar = e[r, j], e[r, J + j]
-            sigma[r, j] = np.exp(half * logvar)
+            mu, logvar = e[i, j], e[i, J + j]
             total += mu * mu + (np.expm1(logvar) - logvar)
-        kl[r] = 0.5 * total
+        kl[i] = 0.5 * total
+    return kl
+
+
+@compile_with()
+def draw(e, sigma, eps):
+    """z = μ + σ ε (R, J), and log q(z|x) − log p(z) = ½ Σ_j (z² − ε² − log σ²), Eq. (7), (R,)."""
+    (R, J), B = eps.shape, e.shape[0]
+    z, log_ratio = np.empty((R, J), e.dtype), np.empty(R, e.dtype)
     for r in range(R):
-        total = 0.0
+        i, total = r % B, 0.0
         for j in range(J):
-            z[r, j] = e[r % B, j] + sigma[r % B, j] * eps[r, j]
-            total += z[r, j] * z[r, j] - eps[r, j] * eps[r, j] - e[r % B, J + j]
+            z[r, j] = e[i, j] + sigma[i, j] * eps[r, j]
+            total += z[r, j] * z[r, j] - eps[r, j] * eps[r, j] - e[i, J + j]
         log_ratio[r] = 0.5 * total
-    return sigma, z, kl, log_ratio
+    return z, log_ratio
 
 
 @compile_with()

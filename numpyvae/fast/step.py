@@ -2,80 +2,29 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from ..core import layers
 from ..core.elbo import Estimate, Estimator
-from ..core.likelihoods import (
-    Bernoulli,
-    Binomial,
-    FixedGaussian,
-    GaussianHead,
-    LearnedGaussian,
-)
 from ..core.vae import VAE
 from ..estimators.closed import SGVBB
 from ..estimators.sampled import IWAE, DReG
-from ..support.special import log_binomial_coefficient
-from .adam import kernels
-from .model import CompiledBernoulli, CompiledBinomial
+from .loading import needing_numba
+from .model import CompiledVAE, has_compiled_methods
+from .parts import activation_kind, array_for, constants, likelihood_kind, not_compiled, ready
 
 __all__ = ["CompiledDReG", "CompiledIWAE", "CompiledSGVB", "compiled_estimator"]
 
-# The numbers by which the loops know the parts; what is not here is computed by NumPy.
-_ACTIVATIONS = (layers.tanh, layers.relu, layers.softplus)
-_LIKELIHOODS = (
-    (Binomial, Bernoulli, CompiledBinomial, CompiledBernoulli),
-    (FixedGaussian,),
-    (LearnedGaussian,),
-    (GaussianHead,),
-)
-_METHODS = ("encoder", "decoder", "log_likelihood")
 
-
-@cache
-def _whole(who: str):
-    """Return the module `whole`, or say that `who` needs Numba."""
-    kernels(who)
-    from . import whole
-
-    return whole
-
-
-def _kinds(vae: VAE) -> tuple[int, int] | None:
-    """Return the numbers of activation and likelihood, or None if a part is not compiled."""
-    if any(getattr(type(vae), name) is not getattr(VAE, name) for name in _METHODS):
-        return None
-    if vae.parameters.flat.dtype not in (np.float32, np.float64):
-        return None
-    a = [i for i, f in enumerate(_ACTIVATIONS) if vae.activation == f]
-    b = [i for i, types in enumerate(_LIKELIHOODS) if type(vae.likelihood) in types]
-    return (a[0], b[0]) if a and b else None
-
-
-def _constants(likelihood, x: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return n or log σ², and the part of log p(x|z) that depends on x alone, (B,)."""
-    constant = np.zeros(len(x), x.dtype)
-    if isinstance(likelihood, Binomial):
-        if likelihood.n != 1:
-            constant += log_binomial_coefficient(x, likelihood.n)
-        return float(likelihood.n), constant
-    if isinstance(likelihood, FixedGaussian):
-        return 2 * math.log(likelihood.sigma), constant
-    return 0.0, constant
-
-
-def _array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return `array`, contiguous and writable; the loops check no bounds."""
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(
-            f"{name}: expected {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}"
-        )
-    return np.require(array, requirements=("C", "W"))
+@cache  # so that a step does not execute an import statement
+def _step(who: str):
+    """Return the compiled step."""
+    with needing_numba(who):
+        from .whole import step
+    return step
 
 
 class Compiled(Estimator):
@@ -89,27 +38,34 @@ class Compiled(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _whole(type(self).__name__)
+        _step(type(self).__name__)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
-        kinds = _kinds(vae)
-        if kinds is None:
+        if (missing := self._missing(vae)) is not None:
+            if not isinstance(vae, CompiledVAE):  # `compiled` has said it
+                warnings.warn(f"{type(self).__name__}: {missing}; NumPy computes it", stacklevel=2)
             return super().estimate(vae, x, eps, update)
-        whole = _whole(type(self).__name__)
-        D, J, dtype = vae.data_dim, vae.latent_dim, vae.dtype
-        x = _array("x", x, (len(x), D), dtype)
-        eps = _array("eps", eps, (self.n_draws, len(x), J), dtype)
+        flat, D, J = vae.parameters.flat, vae.data_dim, vae.latent_dim
+        x = array_for("x", x, (len(x), D), flat.dtype)
+        eps = array_for("eps", eps, (self.n_draws, len(x), J), flat.dtype)
         (up, _), (down, _) = vae.architecture.networks().values()
-        R = self.n_draws * len(x)
         gradient = vae.parameters.empty_gradient(update)
-        number, constant = _constants(vae.likelihood, x)
-        terms = whole.step(
-            *(vae.parameters.flat, gradient.flat, x, eps.reshape(R, J)),
-            *(np.array(up), np.array(down), vae.parameters.phi.size),
-            *(kinds, number, constant, self.n_importance),
+        kinds = activation_kind(vae.activation), likelihood_kind(vae.likelihood)
+        terms = _step(type(self).__name__)(
+            *(ready(flat), gradient.flat, x, eps.reshape(-1, J), np.array(up), np.array(down)),
+            *(vae.parameters.phi.size, kinds, *constants(vae.likelihood, x), self.n_importance),
             (*self._flags, update != "theta", update != "phi"),
         )
         return Estimate(*terms, gradient)
+
+    @staticmethod
+    def _missing(vae: VAE) -> str | None:
+        """Return what is not compiled, or None if all is."""
+        if not has_compiled_methods(vae):
+            return f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
+        if vae.parameters.flat.dtype not in (np.float32, np.float64):
+            return f"expected parameters of float32 or float64, got {vae.parameters.flat.dtype}"
+        return not_compiled(vae)
 
 
 @dataclass(frozen=True)
@@ -196,14 +152,28 @@ def compiled_estimator(estimator: Estimator) -> Estimator:
     ImportError
         If Numba is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If the estimator is not compiled.
+
     Examples
     --------
-    >>> from numpyvae.estimators import STL
-    >>> compiled_estimator(STL())                              # not compiled
-    STL(n_samples=1)
+    >>> from numpyvae.estimators import IWAE
+    >>> compiled_estimator(IWAE(50))                                     # doctest: +SKIP
+    CompiledIWAE(n_importance=50, n_samples=1)
     """
+    if isinstance(estimator, Compiled):
+        return estimator
     L, K = estimator.n_samples, estimator.n_importance
     if type(estimator) is Estimator or estimator == SGVBB(n_samples=L):
         return CompiledSGVB(n_samples=L)
     kinds = {IWAE: CompiledIWAE, DReG: CompiledDReG}
-    return kinds[type(estimator)](K, n_samples=L) if type(estimator) in kinds else estimator
+    if type(estimator) in kinds:
+        return kinds[type(estimator)](K, n_samples=L)
+    warnings.warn(
+        f"compiled_estimator: expected the plain ELBO, IWAE or DReG to compile, got {estimator}; "
+        "NumPy computes its step, and only the model is compiled",
+        stacklevel=2,
+    )
+    return estimator
