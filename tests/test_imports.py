@@ -71,7 +71,10 @@ IN_A_FUNCTION = {
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {
     f"fast/{name}.py"
-    for name in ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+    for name in (
+        *("adam_kernel", "compiling", "decoding", "densities", "evaluation"),
+        *("networks", "posterior", "scalars", "whole"),
+    )
 }
 WITH_NUMBA = {f"numpyvae.{path.removesuffix('.py').replace('/', '.')}" for path in COMPILED}
 

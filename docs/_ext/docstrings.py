@@ -18,7 +18,10 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
 # The command runs when it is imported, and the compiled loops need Numba.
-COMPILED = ("compiling", "kernels", "scalars", "networks", "densities", "posterior", "whole")
+COMPILED = (
+    *("adam_kernel", "compiling", "decoding", "densities", "evaluation"),
+    *("networks", "posterior", "scalars", "whole"),
+)
 NOT_READ = {"numpyvae.__main__", *(f"numpyvae.fast.{name}" for name in COMPILED)}
 
 

@@ -20,11 +20,11 @@ __all__ = ["CompiledDReG", "CompiledIWAE", "CompiledSGVB", "compiled_estimator"]
 
 
 @cache  # so that a step does not execute an import statement
-def _step(who: str):
-    """Return the compiled step."""
+def _whole(who: str):
+    """Return the module with the compiled step."""
     with needing_numba(who):
-        from .whole import step
-    return step
+        from . import whole
+    return whole
 
 
 class Compiled(Estimator):
@@ -38,7 +38,7 @@ class Compiled(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _step(type(self).__name__)
+        _whole(type(self).__name__)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
         if (missing := self._missing(vae)) is not None:
@@ -51,7 +51,7 @@ class Compiled(Estimator):
         (up, _), (down, _) = vae.architecture.networks().values()
         gradient = vae.parameters.empty_gradient(update)
         kinds = activation_kind(vae.activation), likelihood_kind(vae.likelihood)
-        terms = _step(type(self).__name__)(
+        terms = _whole(type(self).__name__).step(
             *(ready(flat), gradient.flat, x, eps.reshape(-1, J), np.array(up), np.array(down)),
             *(vae.parameters.phi.size, kinds, *constants(vae.likelihood, x), self.n_importance),
             (*self._flags, update != "theta", update != "phi"),
