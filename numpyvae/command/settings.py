@@ -264,7 +264,7 @@ class Settings:
     )
     accelerator: str | None = _option(
         None,
-        "compile the step of training, the likelihoods of evaluation, and adam",
+        "compile the training step, the evaluation, and adam",
         choices=("numba",),
         unset="none",
     )
