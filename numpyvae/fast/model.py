@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -126,10 +125,11 @@ class CompiledVAE(VAE):
         return out, pull
 
 
-def has_compiled_methods(vae: Any) -> bool:
-    """Whether the networks and log p(x|z) of a model are those of VAE, which are compiled."""
+@cache
+def has_compiled_methods(kind: type) -> bool:
+    """Whether the networks and log p(x|z) of a class are those of VAE, which are compiled."""
     names = "encoder", "decoder", "log_likelihood"
-    return methods(type(vae), *names) in (methods(VAE, *names), methods(CompiledVAE, *names))
+    return methods(kind, *names) in (methods(VAE, *names), methods(CompiledVAE, *names))
 
 
 def compiled(vae: VAE) -> VAE:
@@ -172,11 +172,11 @@ def compiled(vae: VAE) -> VAE:
         raise TypeError(f"vae: expected a VAE to compile, got {type(vae).__name__}")
     _loops()
     missing = not_compiled(vae)
-    if not has_compiled_methods(vae):
+    if not has_compiled_methods(type(vae)):
         missing = f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
     if missing is not None:
         warnings.warn(f"compiled: {missing}; NumPy computes this part", stacklevel=2)
-    if not has_compiled_methods(vae):
+    if not has_compiled_methods(type(vae)):
         return vae
     twin = CompiledVAE.__new__(CompiledVAE)
     vars(twin).update(vars(vae))

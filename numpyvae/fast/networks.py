@@ -50,10 +50,8 @@ def activate(y, b, kind):
         else:
             for i in range(y.shape[1]):
                 a = y[r, i] + b[i]
-                above = zero if a < 0 else a
-                y[r, i] = above + log_one_plus(
-                    exp_negative(-abs(a))
-                )  # max(a, 0) + log(1 + e^−|a|)
+                t = exp_negative(-abs(a))
+                y[r, i] = (zero if a < 0 else a) + log_one_plus(t)  # max(a, 0) + log(1 + e^−|a|)
 
 
 @compile_with("contract")
@@ -111,11 +109,8 @@ def pull_mlp(x, flat, gradient, widths, kind, outputs, dy, dx, for_weights):
     Without `for_weights`, `gradient` is not written; with an empty dx, dx is not computed.
     """
     R = x.shape[0]
-    p, at = 0, 0
-    for i in range(widths.size - 1):
-        p += (widths[i] + 1) * widths[i + 1]
-        at += R * widths[i + 1]
-    at -= R * widths[-1]
+    p = ((widths[:-1] + 1) * widths[1:]).sum()  # where the parameters of a layer end
+    at = R * widths[1:-1].sum()  # where the outputs of the layer below end
     unused = np.empty(widths.max(), flat.dtype)
     for i in range(widths.size - 2, -1, -1):
         n, m = widths[i], widths[i + 1]

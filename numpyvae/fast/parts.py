@@ -7,6 +7,7 @@ of them is never taken for the original.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,14 @@ _LIKELIHOODS = {
 }
 
 
+@cache
+def _kind(of: type) -> int | None:
+    return _LIKELIHOODS.get(methods(of, *_OF_LIKELIHOOD))
+
+
 def likelihood_kind(likelihood: Any) -> int | None:
     """Return the number of the likelihood, or None if it is not compiled."""
-    return _LIKELIHOODS.get(methods(type(likelihood), *_OF_LIKELIHOOD))
+    return _kind(type(likelihood))
 
 
 def not_compiled(vae: Any) -> str | None:
@@ -80,14 +86,14 @@ def not_compiled(vae: Any) -> str | None:
 
 def constants(likelihood: Any, x: np.ndarray) -> tuple[float, np.ndarray]:
     """Return n or log σ², and the part of log p(x|z) that depends on x alone, (B,)."""
-    constant = np.zeros(len(x), x.dtype)
-    if isinstance(likelihood, Binomial):
-        if likelihood.n != 1:
-            constant += log_binomial_coefficient(x, likelihood.n)
-        return float(likelihood.n), constant
-    if isinstance(likelihood, FixedGaussian):
+    kind, constant = likelihood_kind(likelihood), np.zeros(len(x), x.dtype)
+    if kind == FIXED:
         return 2 * math.log(likelihood.sigma), constant
-    return 0.0, constant
+    if kind != BINOMIAL:
+        return 0.0, constant
+    if likelihood.n != 1:
+        constant += log_binomial_coefficient(x, likelihood.n)
+    return float(likelihood.n), constant
 
 
 def array_for(name: str, array: np.ndarray, shape: tuple, dtype: np.dtype) -> np.ndarray:
@@ -104,4 +110,4 @@ def array_for(name: str, array: np.ndarray, shape: tuple, dtype: np.dtype) -> np
 
 def ready(array: np.ndarray) -> np.ndarray:
     """Return the array contiguous and writable, the one form for which functions are compiled."""
-    return np.require(array, requirements=("C", "W"))
+    return array if array.flags.carray else np.require(array, requirements=("C", "A", "W"))

@@ -61,7 +61,7 @@ class Compiled(Estimator):
     @staticmethod
     def _missing(vae: VAE) -> str | None:
         """Return what is not compiled, or None if all is."""
-        if not has_compiled_methods(vae):
+        if not has_compiled_methods(type(vae)):
             return f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
         if vae.parameters.flat.dtype not in (np.float32, np.float64):
             return f"expected parameters of float32 or float64, got {vae.parameters.flat.dtype}"
