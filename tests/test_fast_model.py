@@ -63,8 +63,8 @@ def test_a_compiled_model_computes_what_the_model_computes(likelihood, activatio
 PLANTED = [
     ("decoding.decode", "+= constant[r % B]", "+= constant[0]", "binomial:16"),
     ("decoding.pull_decode", "likelihood == LEARNED", "False", "gaussian:learned"),
-    ("evaluation.log_weights", "log_px - log_ratio", "log_px + log_ratio", "bernoulli"),
-    ("evaluation.log_weights", "standard_deviation(e)", "e", "bernoulli"),
+    ("posterior.log_weights", "- log_ratio", "+ log_ratio", "bernoulli"),
+    ("evaluation.weigh", "standard_deviation(e)", "e", "bernoulli"),
     ("model.CompiledVAE.log_likelihood", "out.copy()", "out", "bernoulli"),
     ("model.CompiledVAE._network", "out += flat[-m:]", "pass", "bernoulli"),
     ("model.CompiledVAE._network", "dout.sum(axis=0, out=gradient[-m:])", "pass", "bernoulli"),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from .compiling import compile_with
 from .decoding import decode
-from .posterior import draw, standard_deviation
+from .posterior import draw, log_weights, standard_deviation
 
-__all__ = ["log_weights"]
+__all__ = ["weigh"]
 
 
 @compile_with()
-def log_weights(x, e, eps, theta, down, kinds, number, constant):
+def weigh(x, e, eps, theta, down, kinds, number, constant):
     """log w (R,) of each draw, from e = (μ, log σ²) (B, 2·J) and ε (R, J)."""
     z, log_ratio = draw(e, standard_deviation(e), eps)
     log_px, _, _ = decode(x, z, theta, down, kinds, number, constant, False)
-    return log_px - log_ratio
+    return log_weights(log_px, log_ratio)

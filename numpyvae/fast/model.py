@@ -214,7 +214,7 @@ def weigh_draws(
     L, B, J = eps.shape
     x, e, eps = map(ready, (x, np.concatenate([mu, logvar], axis=1), eps.reshape(L * B, J)))
     theta = ready(vae.parameters.theta)
-    return evaluation.log_weights(x, e, eps, theta, *vae._decoder_parts(x)).reshape(L, B)
+    return evaluation.weigh(x, e, eps, theta, *vae._decoder_parts(x)).reshape(L, B)
 
 
 def _like(y: np.ndarray, dy: np.ndarray) -> np.ndarray:

@@ -108,9 +108,10 @@ def pull_mlp(x, flat, gradient, widths, kind, outputs, dy, dx, for_weights):
     The gradient of b is Σ_r dy; that of the last layer is left to the caller, as its b is.
     Without `for_weights`, `gradient` is not written; with an empty dx, dx is not computed.
     """
-    R = x.shape[0]
-    p = ((widths[:-1] + 1) * widths[1:]).sum()  # where the parameters of a layer end
-    at = R * widths[1:-1].sum()  # where the outputs of the layer below end
+    R, p, at = x.shape[0], 0, 0
+    for i in range(widths.size - 1):
+        p += (widths[i] + 1) * widths[i + 1]  # where the parameters of the layer end
+        at += R * widths[i] if i > 0 else 0  # where the outputs of the layer below end
     unused = np.empty(widths.max(), flat.dtype)
     for i in range(widths.size - 2, -1, -1):
         n, m = widths[i], widths[i + 1]

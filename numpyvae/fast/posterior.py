@@ -6,7 +6,7 @@ import numpy as np
 
 from .compiling import compile_with
 
-__all__ = ["divergence", "draw", "pull_draw", "standard_deviation", "weights"]
+__all__ = ["divergence", "draw", "log_weights", "pull_draw", "standard_deviation", "weights"]
 
 
 @compile_with()
@@ -47,6 +47,15 @@ def draw(e, sigma, eps):
             total += z[r, j] * z[r, j] - eps[r, j] * eps[r, j] - e[i, J + j]
         log_ratio[r] = 0.5 * total
     return z, log_ratio
+
+
+@compile_with()
+def log_weights(log_px, log_ratio):
+    """log w = log p(x|z) + log p(z) − log q(z|x), Eq. (7)."""
+    log_w = np.empty_like(log_px)
+    for r in range(log_w.size):
+        log_w[r] = log_px[r] - log_ratio[r]
+    return log_w
 
 
 @compile_with()

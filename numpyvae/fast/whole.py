@@ -13,7 +13,7 @@ import numpy as np
 from .compiling import compile_with
 from .decoding import decode, pull_decode
 from .networks import add_bias, add_rows, mlp, pull_mlp
-from .posterior import divergence, draw, pull_draw, standard_deviation, weights
+from .posterior import divergence, draw, log_weights, pull_draw, standard_deviation, weights
 
 __all__ = ["step"]
 
@@ -65,7 +65,9 @@ def step(flat, gradient, x, eps, up, down, n_phi, kinds, number, constant, K, fl
     sigma, kl = standard_deviation(e), divergence(e)
     z, log_ratio = draw(e, sigma, eps)
     logp, h_down, out = decode(x, z, theta, down, kinds, number, constant, True)
-    objective, a, r, s = coefficients(logp - log_ratio, len(x), K, sampled, squared, scored)
+    objective, a, r, s = coefficients(
+        log_weights(logp, log_ratio), len(x), K, sampled, squared, scored
+    )
 
     # Backward
     dz = pull_decode(x, z, theta, dtheta, down, kinds, h_down, out, a, for_theta, for_phi)
