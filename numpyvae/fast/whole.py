@@ -24,7 +24,7 @@ def coefficients(log_w, B, K, sampled, squared, scored):
 
     Eq. (11): a = 1, r = 1, s = 0.  L_K: a = w̃, r = w̃ (DReG) or 1, s = −w̃ (IWAE) or 0.
     """
-    a, r, s = np.empty((3, log_w.size), log_w.dtype)
+    a, r, s = np.empty_like(log_w), np.empty_like(log_w), np.empty_like(log_w)
     objective = 0.0
     if sampled:
         objective = weights(log_w, B, K, a)
@@ -64,7 +64,8 @@ def step(flat, gradient, x, eps, up, down, n_phi, kinds, number, constant, K, fl
     add_bias(e, phi[n_phi - 2 * J :])
     sigma, kl = standard_deviation(e), divergence(e)
     z, log_ratio = draw(e, sigma, eps)
-    logp, h_down, out = decode(x, z, theta, down, kinds, number, constant, True)
+    derivative = for_phi or for_theta
+    logp, h_down, out = decode(x, z, theta, down, kinds, number, constant, derivative)
     objective, a, r, s = coefficients(
         log_weights(logp, log_ratio), len(x), K, sampled, squared, scored
     )
