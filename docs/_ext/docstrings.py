@@ -18,7 +18,11 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
 # The command runs when it is imported, and the compiled loops need Numba.
-NOT_READ = {"numpyvae.__main__", "numpyvae.fast.kernels"}
+COMPILED = (
+    *("adam_kernel", "compiling", "decoding", "densities", "evaluation"),
+    *("networks", "posterior", "scalars", "whole"),
+)
+NOT_READ = {"numpyvae.__main__", *(f"numpyvae.fast.{name}" for name in COMPILED)}
 
 
 @cache
