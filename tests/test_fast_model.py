@@ -64,7 +64,7 @@ PLANTED = [
     ("decoding.decode", "+= constant[r % B]", "+= constant[0]", "binomial:16"),
     ("decoding.pull_decode", "likelihood == LEARNED", "False", "gaussian:learned"),
     ("posterior.log_weights", "- log_ratio", "+ log_ratio", "bernoulli"),
-    ("evaluation.weigh", "standard_deviation(e)", "e", "bernoulli"),
+    ("evaluation.weigh", "sigma, _ =", "_, sigma =", "bernoulli"),
     ("model.CompiledVAE.log_likelihood", "out.copy()", "out", "bernoulli"),
     ("model.CompiledVAE._network", "out += flat[-m:]", "pass", "bernoulli"),
     ("model.CompiledVAE._network", "dout.sum(axis=0, out=gradient[-m:])", "pass", "bernoulli"),

@@ -163,7 +163,8 @@ PLANTED = [
     ("densities.gaussian_head", "half * (square", "(square", "gaussian:head", "tanh"),
     ("densities.pull_variance", "variance[d] - one", "variance[d]", "gaussian:learned", "tanh"),
     ("densities.weigh_rows", "dy[r, i] *= a[r]", "dy[r, i] *= a[0]", "bernoulli", "tanh"),
-    ("posterior.standard_deviation", "half * e", "e", "bernoulli", "tanh"),
+    ("posterior.spread", "half * logvar", "logvar", "bernoulli", "tanh"),
+    ("posterior.spread", "else exp_minus_one(logvar)", "else logvar", "bernoulli", "tanh"),
     ("posterior.draw", "eps[r, j] * eps[r, j]", "eps[r, j]", "bernoulli", "tanh"),
     ("posterior.divergence", "- logvar)", ")", "bernoulli", "tanh"),
     ("posterior.weights", "np.log(total / K)", "np.log(total)", "bernoulli", "tanh"),
@@ -207,6 +208,23 @@ def test_a_planted_bug_is_seen(where, old, new, likelihood, activation, monkeypa
 def test_the_compiled_gradient_is_the_complex_step(likelihood):
     """Kills an error that the pullbacks of NumPy share."""
     check_gradient(likelihood)
+
+
+@needs_numba
+def test_sigma_and_its_square_keep_all_digits_in_float32():
+    """Kills σ² − 1 by subtraction near 0, a polynomial out of its range, a finite e^89."""
+    from numpyvae.fast.posterior import spread
+
+    small = np.geomspace(1e-12, 1, 2001)
+    logvar = np.concatenate([small, -small, np.linspace(1, 88.6, 5001), np.linspace(-80, -1, 999)])
+    logvar = logvar.astype("float32")
+    sigma, excess = spread(np.stack([0 * logvar, logvar], axis=1))
+    for found, exact in ((sigma, np.exp(0.5 * logvar.astype(float))),
+                         (excess, np.expm1(logvar.astype(float)))):  # fmt: skip
+        np.testing.assert_allclose(found[:, 0], exact, rtol=3e-7, atol=0)
+    sigma, excess = spread(np.array([[0, 89], [0, np.inf], [0, np.nan]], "float32"))
+    assert excess[0] == excess[1] == np.inf
+    assert np.isnan([sigma[2], excess[2]]).all()
 
 
 # What is not compiled, and what does not fit.

@@ -5,32 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import compile_with
+from .scalars import exp_minus_one, exponential
 
-__all__ = ["divergence", "draw", "log_weights", "pull_draw", "standard_deviation", "weights"]
+__all__ = ["divergence", "draw", "log_weights", "pull_draw", "spread", "weights"]
 
 
-@compile_with()
-def standard_deviation(e):
-    """σ = exp(½ log σ²) (B, J), from e = (μ, log σ²) (B, 2·J)."""
-    (B, width), half = e.shape, e.dtype.type(0.5)
+@compile_with("contract")
+def spread(e):
+    """σ = exp(½ log σ²) and σ² − 1 (B, J), from e = (μ, log σ²) (B, 2·J)."""
+    (B, width), half, one = e.shape, e.dtype.type(0.5), e.dtype.type(1)
     J = width // 2
-    sigma = np.empty((B, J), e.dtype)
+    sigma, excess = np.empty((B, J), e.dtype), np.empty((B, J), e.dtype)
     for i in range(B):
         for j in range(J):
-            sigma[i, j] = np.exp(half * e[i, J + j])
-    return sigma
+            logvar = e[i, J + j]
+            s = exponential(half * logvar)
+            sigma[i, j] = s
+            excess[i, j] = s * s - one if logvar > one else exp_minus_one(logvar)
+    return sigma, excess
 
 
 @compile_with()
-def divergence(e):
+def divergence(e, excess):
     """KL = ½ Σ_j (μ² + (σ² − 1) − log σ²), Eq. (11), (B,)."""
-    B, J = e.shape[0], e.shape[1] // 2
+    B, J = excess.shape
     kl = np.empty(B, e.dtype)
     for i in range(B):
         total = 0.0
         for j in range(J):
             mu, logvar = e[i, j], e[i, J + j]
-            total += mu * mu + (np.expm1(logvar) - logvar)
+            total += mu * mu + (excess[i, j] - logvar)
         kl[i] = 0.5 * total
     return kl
 
@@ -82,7 +86,7 @@ def weights(log_w, B, K, share):
 
 
 @compile_with()
-def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled):
+def pull_draw(e, eps, sigma, excess, z, dz, a, r, s, sampled):
     """Take dz back: return de = (dμ, d log σ²) (B, 2·J), each a sum over the draws of its row.
 
     g = r (dz − a z);  c = r a + s
@@ -94,7 +98,7 @@ def pull_draw(e, eps, sigma, z, dz, a, r, s, sampled):
     for i in range(B):
         for j in range(J):
             de[i, j] = 0 if sampled else -e[i, j] / B
-            de[i, J + j] = 0 if sampled else -half * np.expm1(e[i, J + j]) / B
+            de[i, J + j] = 0 if sampled else -half * excess[i, j] / B
     for n in range(z.shape[0]):
         i = n % B
         c = r[n] * a[n] + s[n]

@@ -26,7 +26,14 @@ from numba.extending import overload
 
 from .compiling import compile_with
 
-__all__ = ["exp_negative", "log_one_plus", "one_minus_exp", "tanh"]
+__all__ = [
+    "exp_minus_one",
+    "exp_negative",
+    "exponential",
+    "log_one_plus",
+    "one_minus_exp",
+    "tanh",
+]
 
 F, I = np.float32, np.int32
 _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
@@ -34,7 +41,7 @@ _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 @compile_with("contract", inline="always")
 def polynomial_exp(x):
-    """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 0; for x < −87, those of e^−87."""
+    """Return 2^k and p of e^x = 2^k (1 + p), for x ≤ 88; for x < −87, those of e^−87."""
     x = max(x, F(-87))
     k = np.floor(x * F(1.44269504) + F(0.5))  # x/ln 2, rounded
     r = x - k * F(0.693359375) + k * F(2.12194440e-4)  # ln 2 in two parts, the first has 10 bits
@@ -75,6 +82,28 @@ def _exp_negative(x):
 def exp_negative(x):
     """e^x, for x ≤ 0."""
     return math.exp(x)
+
+
+def _exponential(x):
+    power, p = polynomial_exp(min(x, F(88)))
+    return power + power * p
+
+
+@_for_float32(_exponential)
+def exponential(x):
+    """e^x; in float32 at most e^88."""
+    return math.exp(x)
+
+
+def _exp_minus_one(x):
+    power, p = polynomial_exp(x)
+    return (power - F(1)) + power * p
+
+
+@_for_float32(_exp_minus_one)
+def exp_minus_one(x):
+    """e^x − 1, for x ≤ 1, without cancellation."""
+    return math.expm1(x)
 
 
 def _log_one_plus(x):

@@ -13,7 +13,7 @@ import numpy as np
 from .compiling import compile_with
 from .decoding import decode, pull_decode
 from .networks import add_bias, add_rows, mlp, pull_mlp
-from .posterior import divergence, draw, log_weights, pull_draw, standard_deviation, weights
+from .posterior import divergence, draw, log_weights, pull_draw, spread, weights
 
 __all__ = ["step"]
 
@@ -62,7 +62,8 @@ def step(flat, gradient, x, eps, up, down, n_phi, kinds, number, constant, K, fl
     # Forward
     h_up, e = mlp(x, phi, up, kinds[0])
     add_bias(e, phi[n_phi - 2 * J :])
-    sigma, kl = standard_deviation(e), divergence(e)
+    sigma, excess = spread(e)
+    kl = divergence(e, excess)
     z, log_ratio = draw(e, sigma, eps)
     derivative = for_phi or for_theta
     logp, h_down, out = decode(x, z, theta, down, kinds, number, constant, derivative)
@@ -73,7 +74,7 @@ def step(flat, gradient, x, eps, up, down, n_phi, kinds, number, constant, K, fl
     # Backward
     dz = pull_decode(x, z, theta, dtheta, down, kinds, h_down, out, a, for_theta, for_phi)
     if for_phi:
-        de = pull_draw(e, eps, sigma, z, dz, a, r, s, sampled)
+        de = pull_draw(e, eps, sigma, excess, z, dz, a, r, s, sampled)
         add_rows(de, dphi[n_phi - 2 * J :])
         pull_mlp(x, phi, dphi, up, kinds[0], h_up, de, x[:0], for_phi)
     reconstruction, average_kl = mean(logp), mean(kl)
