@@ -17,11 +17,10 @@ LIMITS = {
 
 
 def limit_to_avx2(module: str, argv: list[str]) -> None:
-    """Start the module again with these variables; do nothing if they are set already."""
-    if os.environ.get("OPENBLAS_CORETYPE") == LIMITS["OPENBLAS_CORETYPE"]:
-        return
+    """Start the module again with these variables; return if they are set."""
     from numpy._core._multiarray_umath import __cpu_dispatch__
 
     names = [name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4"]
     limits = LIMITS | {"NPY_DISABLE_CPU_FEATURES": " ".join(names)}
-    os.execve(sys.executable, [sys.executable, "-m", module, *argv], os.environ | limits)
+    if not limits.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, "-m", module, *argv], os.environ | limits)

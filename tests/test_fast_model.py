@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import LIKELIHOODS, data_for, needs_numba, noise, small_vae
-from test_fast_step import Inflated, Silent, doubled, in_python
+from test_fast_step import NOT_COMPILED, Silent, in_python
 from test_planted_bugs import plant
 
 from numpyvae import VAE, Adam, elbo_and_grad, fit
@@ -158,17 +158,7 @@ def test_complex_parameters_are_left_to_numpy():
 
 
 @needs_numba
-@pytest.mark.parametrize(
-    ("vae", "got"),
-    [
-        (VAE(4, 2, (3,), activation="sigmoid"), "tanh, relu or softplus to compile, got sigmoid"),
-        (VAE(4, 2, (3,), likelihood="poisson"), "gaussian likelihood to compile, got poisson"),
-        (VAE(4, 2, (3,), likelihood=Inflated(1)), "likelihood to compile, got binomial:1"),
-        (VAE(4, 2, (3,), activation=doubled), "softplus to compile, got doubled"),
-        (Silent(4, 2), "methods of VAE to compile, got those of Silent"),
-    ],
-    ids=["sigmoid", "poisson", "likelihood", "activation", "VAE"],
-)
+@pytest.mark.parametrize(("vae", "got"), NOT_COMPILED.values(), ids=NOT_COMPILED)
 def test_parts_of_the_readers_own_are_called_and_a_line_says_so(vae, got):
     """Kills compiled code in place of a part of the reader's own."""
     with pytest.warns(UserWarning, match=rf"^compiled: expected .*{got}; NumPy computes"):

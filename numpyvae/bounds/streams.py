@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.vae import VAE
-from ..fast.model import CompiledVAE
 from ..support.blocks import widest_layer
 from ..support.checks import check_positive
 from ..support.streams import row_normals, row_streams
@@ -23,8 +22,7 @@ __all__ = [
     "rows_in_cache",
 ]
 
-_CACHE = 1 << 19  # bytes of the widest layer in a block
-_COMPILED = 4  # times as many in compiled code, which makes fewer passes over a layer
+_CACHE = 1 << 21  # bytes of the widest layer in a block
 _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
 
 
@@ -112,10 +110,8 @@ def rows_in_cache(vae: VAE) -> int:
     """Return the number of rows of z for which the decoder is fastest, per row.
 
     Larger arrays do not fit into the second-level cache; smaller matrix products are slower.
-    Compiled code makes one or two passes over a layer, so that the products count more.
     """
-    bytes_ = _CACHE * (_COMPILED if isinstance(vae, CompiledVAE) else 1)
-    return max(1, bytes_ // (widest_layer(vae) * vae.dtype.itemsize))
+    return max(1, _CACHE // (widest_layer(vae) * vae.dtype.itemsize))
 
 
 def row_slices(

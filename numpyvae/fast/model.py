@@ -10,9 +10,9 @@ import numpy as np
 from ..core.vae import VAE
 from ..estimators.weights import weigh
 from .loading import needing_numba
-from .parts import activation_kind, constants, likelihood_kind, methods, not_compiled, ready
+from .parts import activation_kind, constants, likelihood_kind, methods, part_not_compiled, ready
 
-__all__ = ["CompiledVAE", "compiled", "has_compiled_methods", "weigh_draws"]
+__all__ = ["CompiledVAE", "compiled", "not_compiled", "weigh_draws"]
 
 
 @cache  # so that a call does not execute import statements
@@ -126,10 +126,26 @@ class CompiledVAE(VAE):
 
 
 @cache
-def has_compiled_methods(kind: type) -> bool:
+def _has_compiled_methods(kind: type) -> bool:
     """Whether the networks and log p(x|z) of a class are those of VAE, which are compiled."""
     names = "encoder", "decoder", "log_likelihood"
     return methods(kind, *names) in (methods(VAE, *names), methods(CompiledVAE, *names))
+
+
+def not_compiled(vae: VAE) -> str | None:
+    """Return what of a model is not compiled, with what can be, or None if all of it is.
+
+    Examples
+    --------
+    >>> not_compiled(VAE(data_dim=4, latent_dim=2))
+    >>> not_compiled(VAE(data_dim=4, latent_dim=2, activation="sigmoid"))
+    'expected tanh, relu or softplus to compile, got sigmoid'
+    """
+    if not _has_compiled_methods(type(vae)):
+        return f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
+    if (dtype := vae.parameters.flat.dtype) not in (np.float32, np.float64):
+        return f"expected parameters of float32 or float64 to compile, got {dtype}"
+    return part_not_compiled(vae)
 
 
 def compiled(vae: VAE) -> VAE:
@@ -171,12 +187,9 @@ def compiled(vae: VAE) -> VAE:
     if not isinstance(vae, VAE):
         raise TypeError(f"vae: expected a VAE to compile, got {type(vae).__name__}")
     _loops()
-    missing = not_compiled(vae)
-    if not has_compiled_methods(type(vae)):
-        missing = f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
-    if missing is not None:
+    if (missing := not_compiled(vae)) is not None:
         warnings.warn(f"compiled: {missing}; NumPy computes this part", stacklevel=2)
-    if not has_compiled_methods(type(vae)):
+    if not _has_compiled_methods(type(vae)):
         return vae
     twin = CompiledVAE.__new__(CompiledVAE)
     vars(twin).update(vars(vae))
@@ -186,20 +199,9 @@ def compiled(vae: VAE) -> VAE:
 def weigh_draws(
     vae: VAE, x: np.ndarray, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray
 ) -> np.ndarray:
-    """Return `estimators.weights.weigh(...).log_w`, in one compiled function if `vae` is compiled.
+    """Return log w (L, B) of `estimators.weights.weigh`, with the same arguments.
 
-    Parameters
-    ----------
-    vae : VAE
-    x : (B, D) array
-    mu, logvar : (B, J) array
-        The parameters of q.
-    eps : (L, B, J) array
-        Standard normal noise.
-
-    Returns
-    -------
-    log_w : (L, B) array
+    If `vae` is compiled, log w is computed in one compiled function.
 
     Examples
     --------

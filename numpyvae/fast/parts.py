@@ -30,7 +30,7 @@ __all__ = [
     "constants",
     "likelihood_kind",
     "methods",
-    "not_compiled",
+    "part_not_compiled",
     "ready",
 ]
 
@@ -72,8 +72,8 @@ def likelihood_kind(likelihood: Any) -> int | None:
     return _kind(type(likelihood))
 
 
-def not_compiled(vae: Any) -> str | None:
-    """Return what of a model is not compiled, with what can be, or None if all of it is."""
+def part_not_compiled(vae: Any) -> str | None:
+    """Return which part of a model is not compiled, with what can be, or None if all are."""
     if activation_kind(vae.activation) is None:
         return f"expected tanh, relu or softplus to compile, got {name_of(vae.activation)}"
     if likelihood_kind(vae.likelihood) is None:

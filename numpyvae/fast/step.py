@@ -1,4 +1,15 @@
-"""Estimators whose forward and backward pass are one compiled function."""
+"""Estimators whose forward and backward pass are one compiled function.
+
+Each replaces an estimator of NumPy, with its objective and its gradient:
+
+    CompiledSGVB → Estimator, Eq. (11);   CompiledIWAE → IWAE, L_K;   CompiledDReG → DReG, L_K
+
+A model of which a part is not compiled is computed by NumPy, and a warning of one line says so.
+The estimators share these parameters, and raise ImportError if Numba is not installed:
+
+- `n_samples : int`, L, the number of terms averaged for each datapoint
+- `n_importance : int`, K, the number of draws inside one logarithm
+"""
 
 from __future__ import annotations
 
@@ -13,8 +24,8 @@ from ..core.vae import VAE
 from ..estimators.closed import SGVBB
 from ..estimators.sampled import IWAE, DReG
 from .loading import needing_numba
-from .model import CompiledVAE, has_compiled_methods
-from .parts import activation_kind, array_for, constants, likelihood_kind, not_compiled, ready
+from .model import CompiledVAE, not_compiled
+from .parts import activation_kind, array_for, constants, likelihood_kind, ready
 
 __all__ = ["CompiledDReG", "CompiledIWAE", "CompiledSGVB", "compiled_estimator"]
 
@@ -28,11 +39,7 @@ def _whole(who: str):
 
 
 class Compiled(Estimator):
-    """What the compiled estimators share: `estimate` in one compiled function.
-
-    A model of which a part is not compiled is computed by NumPy: other activations than tanh, relu
-    and softplus, other likelihoods than Bernoulli, Binomial and the Gaussians, own methods.
-    """
+    """What the compiled estimators share: `estimate` in one compiled function."""
 
     _flags = (False, False, False)  # sampled, squared, scored, as in `whole.coefficients`
 
@@ -41,7 +48,7 @@ class Compiled(Estimator):
         _whole(type(self).__name__)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
-        if (missing := self._missing(vae)) is not None:
+        if (missing := not_compiled(vae)) is not None:
             if not isinstance(vae, CompiledVAE):  # `compiled` has said it
                 warnings.warn(f"{type(self).__name__}: {missing}; NumPy computes it", stacklevel=2)
             return super().estimate(vae, x, eps, update)
@@ -58,29 +65,10 @@ class Compiled(Estimator):
         )
         return Estimate(*terms, gradient)
 
-    @staticmethod
-    def _missing(vae: VAE) -> str | None:
-        """Return what is not compiled, or None if all is."""
-        if not has_compiled_methods(type(vae)):
-            return f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
-        if vae.parameters.flat.dtype not in (np.float32, np.float64):
-            return f"expected parameters of float32 or float64, got {vae.parameters.flat.dtype}"
-        return not_compiled(vae)
-
 
 @dataclass(frozen=True)
 class CompiledSGVB(Compiled):
     """The ELBO of Eq. (11) with its gradient in one compiled function: `Estimator`, but faster.
-
-    Parameters
-    ----------
-    n_samples : int
-        L, the number of averages over draws of z for each datapoint.
-
-    Raises
-    ------
-    ImportError
-        If Numba is not installed.
 
     Examples
     --------
@@ -91,18 +79,6 @@ class CompiledSGVB(Compiled):
 @dataclass(frozen=True)
 class CompiledIWAE(Compiled, IWAE):
     """`estimators.IWAE` in one compiled function.
-
-    Parameters
-    ----------
-    n_importance : int
-        K, the number of draws inside one logarithm.
-    n_samples : int
-        L, the number of averages over them.
-
-    Raises
-    ------
-    ImportError
-        If Numba is not installed.
 
     Examples
     --------
@@ -115,18 +91,6 @@ class CompiledIWAE(Compiled, IWAE):
 @dataclass(frozen=True)
 class CompiledDReG(Compiled, DReG):
     """`estimators.DReG` in one compiled function.
-
-    Parameters
-    ----------
-    n_importance : int
-        K, the number of draws inside one logarithm.
-    n_samples : int
-        L, the number of averages over them.
-
-    Raises
-    ------
-    ImportError
-        If Numba is not installed.
 
     Examples
     --------
