@@ -60,6 +60,7 @@ THIRD_PARTY = {
     "PIL": {"datasets"},
     "numba": {"fast"},
     "threadpoolctl": {"support", "command"},
+    "pytest": {"clinic"},
 }
 IN_A_FUNCTION = {
     "tqdm",
@@ -67,6 +68,7 @@ IN_A_FUNCTION = {
     "PIL",
     "threadpoolctl",
     "numba",
+    "pytest",
 }  # never when the module is imported
 COMPILED = "fast/kernels.py"  # imports Numba at its top, and is itself imported in functions alone
 
@@ -502,6 +504,7 @@ def test_purposes_keep_their_values():
         "EQUATIONS": 601,
         "GRADIENT_CASES": 701,
         "GRADIENT_DIRECTIONS": 702,
+        "CLINIC": 711,
     }
 
 
