@@ -18,7 +18,7 @@ from .hypotheses import kl_forms, laws, reconstruction_forms
 __all__ = ["COPIES", "Measured", "measure", "nodes", "probe_rows"]
 
 COPIES = 61  # copies of one row in a batch: a prime is not taken for D or J
-_LEAST, _MOST, _TARGET = 4, 64, 0.015  # calls for each row, and the standard error to reach
+_LEAST, _MOST, _TARGET = 4, 64, 0.004  # calls for each row, and the standard error to reach
 
 
 def nodes(latent_dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +143,10 @@ class Measured:
     def kl(self, form: str) -> np.ndarray:
         """Return the KL (N,) in one of its forms."""
         return kl_forms(self.facts.scale)[form](*self.encoded())
+
+    def forget(self) -> None:
+        """Forget the expectations, after the scale has changed."""
+        self._cache.clear()
 
     def quadrature_errors(self) -> np.ndarray:
         """Return the standard errors of the expectations, 0 for Gauss–Hermite."""

@@ -147,6 +147,7 @@ _PIXEL_BUGS = {
         "Compute the cross-entropy from logits: x l − softplus(l).",
         _PIXELS,
         "hwalsuklee/tensorflow-mnist-VAE",
+        "report",
     ),
     "Gaussian constant": Bug(
         "The constant of a Gaussian log density is D/2 log 2πσ².", _PIXELS, severity="report"

@@ -71,6 +71,8 @@ class Fit(NamedTuple):
     coefficients, errors : (P,) array
     worst : float
         The greatest residual in standard errors of its point.
+    chi : float
+        The root mean square of the residuals in standard errors.
     residual : float
         The root mean square of the residuals.
     condition : float
@@ -85,6 +87,7 @@ class Fit(NamedTuple):
     coefficients: np.ndarray
     errors: np.ndarray
     worst: float
+    chi: float
     residual: float
     condition: float
 
@@ -120,6 +123,7 @@ def fit(columns: np.ndarray, values: np.ndarray, errors: np.ndarray) -> Fit:
         coefficients / scale,
         np.sqrt(np.diag(covariance).clip(0)) / scale,
         float(np.abs(residuals).max()),
+        float(np.sqrt(np.mean(residuals**2))),
         float(np.sqrt(np.mean((residuals * errors) ** 2))),
         condition,
     )

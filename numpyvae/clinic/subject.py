@@ -208,7 +208,8 @@ def log_variance(second: np.ndarray, scale: str) -> np.ndarray:
             return 2 * second
         if scale == "softplus":
             second = np.logaddexp(0, second)
-        return (1 if scale == "variance" else 2) * np.log(second)
+        # a negative σ is the σ of −ε, which has the same distribution
+        return (1 if scale == "variance" else 2) * np.log(np.abs(second))
 
 
 class Calls:

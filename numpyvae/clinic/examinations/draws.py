@@ -16,7 +16,8 @@ from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import laws
 from ..names import bug, wrong
 from ..statistics import SIGMAS, misfit
-from ..subject import SubjectError
+from ..subject import SCALES
+from .kl import kl_fits, kl_probe
 
 __all__ = ["examine", "sampler_law"]
 
@@ -32,6 +33,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_TITLE, "sample_z is not given")
         return
     frozen = calls.has("seed") and _repeats(facts)
+    if calls.subject.scale is None:
+        _guess_scale(facts, frozen)
     name, found = sampler_law(facts, frozen)
     facts.law = name
     probe = facts.probe(f"mu, second (8, {facts.latent_dim})")
@@ -44,10 +47,13 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if name in ("mean decoded", "μ + σ decoded, without noise"):
         return
     noise = _noise(facts, name)
-    shared = list(_sharing(facts, noise))
-    yield from shared or [Finding(_SHARED, RIGHT, "", "", "correlation 0", "", _EQUATION)]
-    if not shared:
-        yield from _moments(facts, noise)
+    findings = list(_sharing(facts, noise))
+    if not findings:
+        yield Finding(_SHARED, RIGHT, "", "", "correlation 0", "", _EQUATION)
+        findings = list(_moments(facts, noise))
+    yield from findings
+    if facts.law == "right" and findings[0].name in laws(facts.scale):
+        facts.law = findings[0].name
 
 
 def _repeats(facts: Facts) -> bool:
@@ -149,19 +155,17 @@ def _moments(facts: Facts, noise: np.ndarray) -> Iterator[Finding]:
         yield Finding(_NOISE, RIGHT, "", "", expected, found, _EQUATION)
 
 
-def guess_scale(facts: Facts) -> str | None:
-    """Return the meaning of the second output under which the sampler is right, if there is one."""
-    from ..subject import SCALES
-
-    kept, found = facts.scale, None
-    for scale in SCALES:
-        facts.scale = scale
-        try:
-            name, _ = sampler_law(facts, facts.calls.has("seed") and _repeats(facts))
-        except SubjectError:
-            break
-        if name == "right":
-            found = scale
-            break
+def _guess_scale(facts: Facts, frozen: bool) -> None:
+    """Take the scale under which the KL is right, or else the one under which the sampler is."""
+    kept = facts.scale
+    tests = [lambda: sampler_law(facts, frozen)[0] == "right"]
+    if facts.calls.has("kl"):
+        tests.insert(0, lambda: kl_fits(*probe, facts.scale)["right"][1] <= facts.tolerance)
+        probe = kl_probe(facts)
+    for test in tests:
+        for facts.scale in (kept, *SCALES):
+            if test():
+                how = "explains the KL" if len(tests) == 2 and test is tests[0] else "fits the draws"
+                facts.guesses.append(f"second output of encode: {SCALES[facts.scale]} ({how})")
+                return
     facts.scale = kept
-    return found

@@ -11,7 +11,7 @@ from ..findings import RIGHT, Finding
 from ..hypotheses import kl_forms
 from ..names import bug, wrong
 from ..statistics import decide, misfit
-from ..subject import SubjectError, log_variance
+from ..subject import SCALES, SubjectError, log_variance
 
 __all__ = ["examine", "kl_fits", "kl_probe"]
 
@@ -49,6 +49,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_TITLE, "free bits: the KL has a floor")
         return
     mu, second, values = kl_probe(facts)
+    if facts.calls.subject.scale is None and not facts.calls.has("sample_z"):
+        _guess_scale(facts, mu, second, values)
     fits = kl_fits(mu, second, values, facts.scale)
     held = decide({n: m for n, (_, m) in fits.items()}, facts.tolerance)
     found = _coefficients(facts, mu, second, values)
@@ -62,6 +64,15 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield Finding(_TITLE, RIGHT, "", "", "c × KL", text, bug("KL without ½").equation)
     elif fits["right"][1] > 1000 * facts.tolerance:
         yield wrong(_TITLE, name, expected, found, facts.probe(f"mu, second {mu.shape}"))
+
+
+def _guess_scale(facts: Facts, mu: np.ndarray, second: np.ndarray, values: np.ndarray) -> None:
+    """Take the scale under which the KL is right, if there is one."""
+    for scale in (facts.scale, *SCALES):
+        if kl_fits(mu, second, values, scale)["right"][1] <= facts.tolerance:
+            facts.scale = scale
+            facts.guesses.append(f"second output of encode: {SCALES[scale]} (explains the KL)")
+            return
 
 
 def _coefficients(facts: Facts, mu: np.ndarray, second: np.ndarray, values: np.ndarray) -> str:
