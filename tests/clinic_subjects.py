@@ -196,6 +196,78 @@ class Patient:
         minus = self.maximized != (bug == "ELBO returned")
         return -value if minus else value
 
+    # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
+
+    def sampled_kl(self, mu, s, z):
+        return 0.5 * (z**2 - s - (z - mu) ** 2 / np.exp(s)).sum(-1)
+
+    def sampled_loss(self, x, eps=None):
+        mu, s = self.encode(x)
+        z = self.sample(mu, s, eps)
+        return self.combine(self.rec_rows(x, self.decode(z)), self.sampled_kl(mu, s, z))
+
+    def gradient(self, x, eps=None, form="analytic"):
+        p, bug, n = self.p, self.bug, len(x)
+        h1 = np.tanh(x @ p["W1"] + p["b1"])
+        mu, s = self.encode(x)
+        eps = self.noise(mu.shape) if eps is None else eps
+        sd = np.exp(0.5 * s)
+        z = mu + sd * eps
+        h2 = np.tanh(z @ p["W2"] + p["b2"])
+        q = sig(h2 @ p["W3"] + p["b3"])
+        back = {
+            "half output": 0.5, "sigmoid' twice": q * (1 - q), "tanh' output": 1 - q**2
+        }.get(bug, 1.0)
+        d3 = (q - x) * back / n
+        g = {"W3": h2.T @ d3, "b3": d3.sum(0)}
+        W3 = p["W3"] - 0.3 * g["W3"] if bug == "updated weights" else p["W3"]
+        a2 = 1.0 if bug == "decoder activation" else 1 - h2**2
+        d2 = (d3 @ W3.T) * a2
+        g |= {"W2": z.T @ d2, "b2": d2.sum(0)}
+        dz = d2 @ p["W2"].T * (0.0 if bug == "z detached" else 1.0)
+        if bug == "noise redrawn":
+            eps = self.rng.standard_normal(mu.shape)
+        half = 1.0 if bug == "half in sigma missing" else 0.5
+        ds = dz * eps * half * sd * (0.0 if bug == "sigma detached" else 1.0)
+        dm = dz.copy()
+        if form == "analytic":
+            kl = {"KL grad missing": (0, 0), "KL grad of s missing": (1, 0), "KL grad sum": (n, n),
+                  "KL grad sign": (-1, -1), "KL grad half": (1, 2)}.get(bug, (1, 1))
+            dm += kl[0] * self.beta * mu / n
+            ds += kl[1] * self.beta * 0.5 * (np.exp(s) - 1) / n
+        elif bug == "stl":  # log q(z|x) as a function of z alone
+            dq = (z - (z - mu) / np.exp(s)) / n
+            dm, ds = dm + dq, ds + dq * eps * 0.5 * sd
+        else:
+            dp = 0.0 if bug == "prior path missing" else z / n
+            dm, ds = dm + dp, ds + dp * eps * 0.5 * sd - 0.5 / n
+        g |= {"Wm": h1.T @ dm, "bm": dm.sum(0), "Ws": 0.6 * h1.T @ ds, "bs": 0.6 * ds.sum(0)}
+        dh = dm @ p["Wm"].T + (0.0 if bug == "only mu sent back" else 0.6 * ds @ p["Ws"].T)
+        a1 = {"encoder activation": 1.0, "sigmoid' encoder": h1 * (1 - h1)}.get(bug, 1 - h1**2)
+        d1 = dh * a1
+        g |= {"W1": x.T @ d1, "b1": d1.sum(0)}
+        if bug == "bias mean":
+            g["b2"] = g["b2"] / n
+        factor = {"gradient sum": n, "gradient sign": -1, "gradient times 3": 3}.get(bug, 1)
+        return {k: factor * self.scale * g[k] for k in SHAPES}
+
+    def get(self):
+        return np.concatenate([v.ravel() for v in self.p.values()])
+
+    def set(self, flat):
+        start = 0
+        for k, shape in SHAPES.items():
+            size = int(np.prod(shape))
+            self.p[k] = np.asarray(flat[start : start + size], self.dtype).reshape(shape)
+            start += size
+
+    def graded(self, *, form="analytic", **declared):
+        """A subject with its gradient; with form="sampled" the KL is that of Eq. (7)."""
+        more = {"loss": self.sampled_loss} if form == "sampled" else {}
+        gradient = lambda x, *eps: self.gradient(x, *eps, form=form)  # noqa: E731
+        more |= {"gradient": gradient, "parameters": (self.get, self.set)}
+        return self.subject(**{**more, **declared})
+
     def reseed(self, seed):
         self.rng = np.random.default_rng(seed)
 

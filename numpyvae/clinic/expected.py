@@ -19,6 +19,7 @@ __all__ = ["COPIES", "Measured", "measure", "nodes", "probe_rows"]
 
 COPIES = 61  # copies of one row in a batch: a prime is not taken for D or J
 _LEAST, _MOST, _TARGET = 4, 64, 0.004  # calls for each row, and the standard error to reach
+_SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
 
 def nodes(latent_dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +182,7 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
     if facts.calls.subject.noise == "eps":
         return _exact(facts, x, copies, base)
     values = np.empty((len(x), 0))
-    error, calls = np.inf, _LEAST
+    error, calls = np.inf, _LEAST if copies > 1 else _SINGLE
     while calls <= _MOST:
         fresh = np.empty((len(x), calls - values.shape[1]))
         for i, row in enumerate(x):

@@ -337,6 +337,21 @@ class Calls:
         blocks = value if isinstance(value, dict) else {"all": value}
         return {k: self.array("gradient", v).ravel() for k, v in blocks.items()}
 
+    def vector(self) -> np.ndarray:
+        """Return a copy of the parameters as a flat vector."""
+        try:
+            value = self.subject.parameters[0]()
+        except Exception as error:
+            raise SubjectError(f"parameters: get() raised {type(error).__name__}") from error
+        return np.array(self.array("parameters", value)).ravel()
+
+    def replace(self, vector: np.ndarray) -> None:
+        """Replace the parameters."""
+        try:
+            self.subject.parameters[1](np.array(vector, self.subject.dtype))
+        except Exception as error:
+            raise SubjectError(f"parameters: set() raised {type(error).__name__}") from error
+
     def sample_z(self, mu: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
         """Return z (B, J), drawn with a seed."""
         self.reseed(seed)

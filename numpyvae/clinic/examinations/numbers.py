@@ -25,7 +25,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
     subject = facts.calls.subject
     if not facts.calls.has("reconstruction"):
         yield skipped(_CLIP, "reconstruction is not given")
-    elif subject.family != "bernoulli" or not facts.reconstruction_factor:
+    elif subject.family != "bernoulli" or facts.reconstruction_form != "right":
         yield skipped(_CLIP, "the reconstruction is not a Bernoulli log-likelihood")
     else:
         yield from _saturated(facts)
