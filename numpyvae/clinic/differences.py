@@ -23,7 +23,7 @@ from .facts import Facts
 from .hypotheses import gaussian_kl_terms, reconstruction_forms
 from .subject import Calls, log_variance
 
-__all__ = ["Blocks", "Parts", "choose", "differences", "parts", "step"]
+__all__ = ["Blocks", "Parts", "choose", "differences", "encoder_parts", "parts", "slope", "step"]
 
 _EACH = 24  # coordinates of a block
 
@@ -179,6 +179,72 @@ class Parts(NamedTuple):
     sampled: float
 
 
+def _cost(facts: Facts, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """−log p(x|z) for each row."""
+    form = reconstruction_forms(facts.calls.subject, facts.output)["right"]
+    return form(x.reshape(len(x), -1), *facts.calls.decode(z))
+
+
+def slope(facts: Facts, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return ∂(−log p(x|z))/∂z (B, J).
+
+    Parameters
+    ----------
+    facts : Facts
+    x : (B, ...) array
+    z : (B, J) array
+
+    Returns
+    -------
+    slope : (B, J) array
+
+    Examples
+    --------
+    >>> from .facts import establish
+    >>> from .subject import Subject
+    >>> facts = establish(Calls(Subject(decode=lambda z: z, output="logits", data_dim=2)), 0)
+    >>> slope(facts, np.ones((1, 2)), np.zeros((1, 2))).round(4)
+    array([[-0.5, -0.5]])
+    """
+    h = step(facts)
+    unit = np.eye(z.shape[1]) * h
+    return np.stack([_cost(facts, x, z + e) - _cost(facts, x, z - e) for e in unit], 1) / (2 * h)
+
+
+def encoder_parts(facts: Facts, x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return μ and log σ² (B, J), and their derivatives (N, B, J).
+
+    Parameters
+    ----------
+    facts : Facts
+    x : (B, ...) array
+    index : (N,) array of int
+
+    Returns
+    -------
+    mu, logvar, d_mu, d_logvar : array
+
+    Examples
+    --------
+    >>> from .facts import establish
+    >>> from .subject import Subject
+    >>> theta = np.array([3.0])
+    >>> get_set = (lambda: theta, lambda v: theta.__setitem__(slice(None), v))
+    >>> subject = Subject(encode=lambda x: (x * theta, x), parameters=get_set)
+    >>> facts = establish(Calls(subject), 0)
+    >>> encoder_parts(facts, np.ones((1, 1)), np.array([0]))[2].round(6)
+    array([[[1.]]])
+    """
+
+    def encoded() -> np.ndarray:
+        mu, second = facts.calls.encode(x)
+        return np.stack([mu, log_variance(second, facts.scale)])
+
+    mu, logvar = encoded()
+    d = differences(facts.calls, index, encoded, step(facts))
+    return mu, logvar, d[:, 0], d[:, 1]
+
+
 def parts(facts: Facts, x: np.ndarray, z: np.ndarray, index: np.ndarray) -> Parts:
     """Return the parts of the gradient of −ELBO for one draw z.
 
@@ -198,24 +264,15 @@ def parts(facts: Facts, x: np.ndarray, z: np.ndarray, index: np.ndarray) -> Part
     >>> Parts._fields[:2]
     ('path_mu', 'path_sigma')
     """
-    calls, h, beta = facts.calls, step(facts), facts.calls.subject.beta
-    form = reconstruction_forms(calls.subject, facts.output)["right"]
-    flat, n = x.reshape(len(x), -1), len(x)
-
-    def encoded() -> np.ndarray:
-        mu, second = calls.encode(x)
-        return np.stack([mu, log_variance(second, facts.scale)])
+    calls, h, beta, n = facts.calls, step(facts), facts.calls.subject.beta, len(x)
 
     def cost(z: np.ndarray) -> np.ndarray:
-        return form(flat, *calls.decode(z))
+        return _cost(facts, x, z)
 
-    mu, logvar = encoded()
+    mu, logvar, d_mu, d_logvar = encoder_parts(facts, x, index)
     sigma = np.exp(0.5 * logvar)
     eps = (z - mu) / sigma
-    unit = np.eye(z.shape[1]) * h
-    g = np.stack([(cost(z + e) - cost(z - e)) / (2 * h) for e in unit], 1)
-    d = differences(calls, index, encoded, h)
-    d_mu, d_logvar = d[:, 0], d[:, 1]
+    g = slope(facts, x, z)
     d_sigma = 0.5 * sigma * d_logvar
 
     def over_rows(a: np.ndarray) -> np.ndarray:

@@ -14,11 +14,13 @@ import numpy as np
 
 from .facts import Facts
 from .hypotheses import kl_forms, laws, reconstruction_forms
+from .subject import log_variance
 
-__all__ = ["COPIES", "Measured", "measure", "nodes", "probe_rows"]
+__all__ = ["COPIES", "SAMPLED", "Measured", "measure", "nodes", "probe_rows"]
 
 COPIES = 61  # copies of one row in a batch: a prime is not taken for D or J
 _LEAST, _MOST, _TARGET = 4, 64, 0.004  # calls for each row, and the standard error to reach
+SAMPLED = "right, at the draws as in Eq. (7)"
 _SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
 
@@ -142,7 +144,13 @@ class Measured:
         return self._cache[key]
 
     def kl(self, form: str) -> np.ndarray:
-        """Return the KL (N,) in one of its forms."""
+        """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
+        if form == SAMPLED:
+            mu, second = self.encoded()
+            logvar = log_variance(second, self.facts.scale)
+            z = mu[:, None] + np.exp(0.5 * logvar)[:, None] * self.eps
+            terms = 0.5 * (z**2 - logvar[:, None] - self.eps**2).sum(-1)
+            return terms @ self.weights
         return kl_forms(self.facts.scale)[form](*self.encoded())
 
     def forget(self) -> None:
