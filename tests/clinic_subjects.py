@@ -12,8 +12,16 @@ from numpyvae.clinic import Subject
 
 D, J, H = 6, 2, 5
 SHAPES = {
-    "W1": (D, H), "b1": (H,), "Wm": (H, J), "bm": (J,), "Ws": (H, J), "bs": (J,),
-    "W2": (J, H), "b2": (H,), "W3": (H, D), "b3": (D,),
+    "W1": (D, H),
+    "b1": (H,),
+    "Wm": (H, J),
+    "bm": (J,),
+    "Ws": (H, J),
+    "bs": (J,),
+    "W2": (J, H),
+    "b2": (H,),
+    "W3": (H, D),
+    "b3": (D,),
 }
 
 
@@ -28,9 +36,24 @@ def softplus(a):
 class Patient:
     """A VAE with options; `bug` names what is wrong with it."""
 
-    def __init__(self, seed=0, bug="", *, beta=1.0, head="logvar", likelihood="bernoulli",
-                 total="mean", scale=1.0, out="logits", sigma=None, draws=1, dtype="float64",
-                 constants=True, maximized=False, batch_size=16):
+    def __init__(
+        self,
+        seed=0,
+        bug="",
+        *,
+        beta=1.0,
+        head="logvar",
+        likelihood="bernoulli",
+        total="mean",
+        scale=1.0,
+        out="logits",
+        sigma=None,
+        draws=1,
+        dtype="float64",
+        constants=True,
+        maximized=False,
+        batch_size=16,
+    ):
         self.rng = np.random.default_rng([seed, 99])
         weights = np.random.default_rng([seed, 98])
         self.p = {k: weights.normal(0, 0.9, s).astype(dtype) for k, s in SHAPES.items()}
@@ -54,7 +77,10 @@ class Patient:
             mu = np.maximum(mu, 0)
         s = 0.6 * s - 0.5 if self.bug != "softplus on s" else s
         second = {
-            "logvar": s, "log_sigma": s / 2, "sigma": np.exp(s / 2), "variance": np.exp(s),
+            "logvar": s,
+            "log_sigma": s / 2,
+            "sigma": np.exp(s / 2),
+            "variance": np.exp(s),
             "softplus": np.log(np.expm1(np.exp(s / 2))),
         }[self.head]
         return mu, second.astype(self.dtype)
@@ -64,8 +90,10 @@ class Patient:
         if head == "softplus":
             return 2 * np.log(softplus(second))
         return {
-            "logvar": lambda s: s, "log_sigma": lambda s: 2 * s,
-            "sigma": lambda s: 2 * np.log(s), "variance": np.log,
+            "logvar": lambda s: s,
+            "log_sigma": lambda s: 2 * s,
+            "sigma": lambda s: 2 * np.log(s),
+            "variance": np.log,
         }[head](second)
 
     def noise(self, shape):
@@ -196,6 +224,63 @@ class Patient:
         minus = self.maximized != (bug == "ELBO returned")
         return -value if minus else value
 
+    # What is reported
+
+    def log_p(self, x, k):
+        bug, n = self.bug, len(x)
+        mu, s = self.encode(x)
+        many = np.random.default_rng(self.rng.integers(1 << 30)).standard_normal((k, n, J))
+        z = mu + np.exp(0.5 * s) * many
+        l = self.decode(z.reshape(-1, J)).reshape(k, n, D)
+        log_x = (x * l - softplus(l)).sum(-1)
+        log_z = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
+        log_q = -0.5 * (many**2 + s + np.log(2 * np.pi)).sum(-1)
+        w = log_x + log_z - log_q
+        if bug == "analytic KL":
+            w = log_x - 0.5 * (mu**2 + np.exp(s) - s - 1).sum(-1)
+        w = {"q missing": log_x + log_z, "prior missing": log_x - log_q}.get(bug, w)
+        w = -w if bug == "sign in weights" else w
+        if bug == "rows mixed":
+            w = w.reshape(n, k).T
+        if bug == "underflow":
+            with np.errstate(all="ignore"):
+                return np.log(np.exp(w.astype("float32")).mean(0))
+        top = w.max(0)
+        mean = top + np.log(np.exp(w - top).mean(0))
+        return {
+            "mean of logs": w.mean(0),
+            "log K": mean + np.log(k),
+            "max weight": top,
+            "other K": mean + np.log(k) - np.log(k + 1),
+            "normalized": (np.exp(w - mean) / k * w).sum(0),
+            "sign in weights": -mean,
+        }.get(bug, mean)
+
+    def evaluate(self, x):
+        bug, total, b = self.bug, 0.0, 4
+        batches = [x[i : i + b] for i in range(0, len(x), b)]
+        for batch in batches:
+            mu, s = self.encode(batch)
+            noise = 0.0 if bug == "evaluation of the mean" else self.rng.standard_normal(mu.shape)
+            rec = self.rec_rows(batch, self.decode(mu + np.exp(0.5 * s) * noise))
+            rows = rec + self.kl_rows(mu, s)
+            total += rows.mean() if bug == "batch means" else rows.sum()
+            if bug == "first batch":
+                return total / len(batch)
+        divisor = {"batch_idx B": b * (len(batches) - 1), "batch means": len(batches), "sum": 1}
+        return total / divisor.get(bug, len(x))
+
+    def generate(self, z):
+        l = self.decode(z)
+        if self.bug == "samples":
+            return (self.rng.random(l.shape) < sig(l)).astype(float)
+        return {"softplus": softplus(l), "logits": l}.get(self.bug, sig(l))
+
+    def reporting(self, **declared):
+        """A subject that reports figures."""
+        more = {"log_p": self.log_p, "evaluate": self.evaluate, "generate": self.generate}
+        return self.subject(pieces=False, batch_size=4, **more, **declared)
+
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
 
     def sampled_kl(self, mu, s, z):
@@ -215,9 +300,9 @@ class Patient:
         z = mu + sd * eps
         h2 = np.tanh(z @ p["W2"] + p["b2"])
         q = sig(h2 @ p["W3"] + p["b3"])
-        back = {
-            "half output": 0.5, "sigmoid' twice": q * (1 - q), "tanh' output": 1 - q**2
-        }.get(bug, 1.0)
+        back = {"half output": 0.5, "sigmoid' twice": q * (1 - q), "tanh' output": 1 - q**2}.get(
+            bug, 1.0
+        )
         d3 = (q - x) * back / n
         g = {"W3": h2.T @ d3, "b3": d3.sum(0)}
         W3 = p["W3"] - 0.3 * g["W3"] if bug == "updated weights" else p["W3"]
@@ -231,8 +316,13 @@ class Patient:
         ds = dz * eps * half * sd * (0.0 if bug == "sigma detached" else 1.0)
         dm = dz.copy()
         if form == "analytic":
-            kl = {"KL grad missing": (0, 0), "KL grad of s missing": (1, 0), "KL grad sum": (n, n),
-                  "KL grad sign": (-1, -1), "KL grad half": (1, 2)}.get(bug, (1, 1))
+            kl = {
+                "KL grad missing": (0, 0),
+                "KL grad of s missing": (1, 0),
+                "KL grad sum": (n, n),
+                "KL grad sign": (-1, -1),
+                "KL grad half": (1, 2),
+            }.get(bug, (1, 1))
             dm += kl[0] * self.beta * mu / n
             ds += kl[1] * self.beta * 0.5 * (np.exp(s) - 1) / n
         elif bug == "stl":  # log q(z|x) as a function of z alone
@@ -282,15 +372,24 @@ class Patient:
     def subject(self, *, pieces=True, **declared):
         gaussian = self.likelihood in ("gaussian", "gaussian2", "squared")
         fields = {
-            "encode": self.encode, "decode": self.decode, "loss": self.loss, "seed": self.reseed,
-            "scale": self.head, "likelihood": "gaussian" if gaussian else self.likelihood,
-            "x": self.data(), "sign": "elbo" if self.maximized else "loss",
-            "dtype": self.dtype, "beta": self.beta, "name": self.bug or "right",
+            "encode": self.encode,
+            "decode": self.decode,
+            "loss": self.loss,
+            "seed": self.reseed,
+            "scale": self.head,
+            "likelihood": "gaussian" if gaussian else self.likelihood,
+            "x": self.data(),
+            "sign": "elbo" if self.maximized else "loss",
+            "dtype": self.dtype,
+            "beta": self.beta,
+            "name": self.bug or "right",
         }
         if self.bug == "sign undeclared":
             del fields["sign"]
         if pieces:
             fields |= {
-                "kl": self.kl_rows, "reconstruction": self.rec_rows, "sample_z": self.sample,
+                "kl": self.kl_rows,
+                "reconstruction": self.rec_rows,
+                "sample_z": self.sample,
             }
         return Subject(**{**fields, **declared})

@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..support.checks import check_kind, check_seed
-from .examinations import assembly, company, draws, freeze, gradient, kl, numbers, reconstruction
+from .examinations import (
+    assembly,
+    company,
+    draws,
+    evaluation,
+    freeze,
+    gradient,
+    kl,
+    numbers,
+    reconstruction,
+)
 from .facts import Facts, establish, skipped
 from .findings import WRONG, ClinicError, Finding, Report
 from .names import wrong
@@ -21,6 +31,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "kl": kl.examine,
     "reconstruction": reconstruction.examine,
     "assembly": assembly.examine,
+    "evaluation": evaluation.examine,
     "gradient": gradient.examine,
     "numbers": numbers.examine,
 }

@@ -44,8 +44,8 @@ class Facts:
         Their factors against −log p(x|z) and the KL.
     kl_mean, reconstruction_mean : bool or None
         Whether they are means over latents and pixels; None if this is not known.
-    assembled : bool
-        Whether the whole loss was compared with the ELBO.
+    factor : float or None
+        The factor of the loss of one row against −ELBO.
     guesses : list of str
         What was assumed, for the report.
 
@@ -74,7 +74,7 @@ class Facts:
     reconstruction_factor: float | None = None
     kl_mean: bool | None = None
     reconstruction_mean: bool | None = None
-    assembled: bool = False
+    factor: float | None = None
     guesses: list[str] = field(default_factory=list)
 
     def rng(self, *number: int) -> np.random.Generator:

@@ -15,7 +15,14 @@ from ..support.special import log_binomial_coefficient
 from .names import misreading
 from .subject import SCALES, Subject, log_variance
 
-__all__ = ["KL_READINGS", "gaussian_kl_terms", "kl_forms", "laws", "reconstruction_forms", "sigmoid"]
+__all__ = [
+    "KL_READINGS",
+    "gaussian_kl_terms",
+    "kl_forms",
+    "laws",
+    "reconstruction_forms",
+    "sigmoid",
+]
 
 _READ = ("logvar", "log_sigma", "sigma", "variance")
 KL_READINGS = _READ
@@ -188,7 +195,9 @@ def reconstruction_forms(subject: Subject, output: str) -> dict[str, Callable]:
     >>> form(np.ones((1, 2)), np.zeros((1, 2)), None).round(4)
     array([1.3863])
     """
-    return dict(_gaussian(subject, output) if subject.family == "gaussian" else _pixels(subject, output))
+    return dict(
+        _gaussian(subject, output) if subject.family == "gaussian" else _pixels(subject, output)
+    )
 
 
 def _pixels(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:

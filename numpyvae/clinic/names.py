@@ -201,15 +201,11 @@ _ASSEMBLY_BUGS = {
     "μ ≥ 0 everywhere": Bug(
         "An activation keeps μ positive: remove it.", _KL, "arahuja/generative-tf", "choice"
     ),
-    "argument changed in place": Bug(
-        "Work on a copy of the argument.", "", severity="report"
-    ),
+    "argument changed in place": Bug("Work on a copy of the argument.", "", severity="report"),
 }
 _GRADIENT_BUGS = {
     "sign of the gradient": Bug("The gradient of the loss, not of the ELBO.", _BOUND),
-    "gradient summed, value averaged": Bug(
-        "Divide the gradient by the number of rows.", _BOUND
-    ),
+    "gradient summed, value averaged": Bug("Divide the gradient by the number of rows.", _BOUND),
     "gradient averaged, value summed": Bug(
         "The gradient of a sum over rows is a sum over rows.", _BOUND
     ),
@@ -228,9 +224,7 @@ _GRADIENT_BUGS = {
     "noise drawn again in the backward pass": Bug(
         "Keep the ε of the forward pass for the backward pass.", _DRAW
     ),
-    "path of log p(z) missing": Bug(
-        "In Eq. (7) also log p(z) depends on φ through z.", _FORMS
-    ),
+    "path of log p(z) missing": Bug("In Eq. (7) also log p(z) depends on φ through z.", _FORMS),
     "half the derivative of the output": Bug("∂(−log p)/∂logits = p − x.", _PIXELS),
     "derivative of the sigmoid twice": Bug("∂(−log p)/∂logits = p − x.", _PIXELS),
     "derivative of tanh at a sigmoid output": Bug("∂(−log p)/∂logits = p − x.", _PIXELS),
@@ -304,9 +298,7 @@ _EVALUATION_BUGS = {
         "Jackson-Kang/Pytorch-VAE-tutorial",
         "report",
     ),
-    "mean of batch means": Bug(
-        "Weight each batch by its rows.", _BOUND, severity="report"
-    ),
+    "mean of batch means": Bug("Weight each batch by its rows.", _BOUND, severity="report"),
     "sign of the reported figure": Bug(
         "Report the ELBO, or call it a loss.", _BOUND, "HIPS/autograd", "report"
     ),
@@ -320,14 +312,7 @@ _EVALUATION_BUGS = {
         "p = sigmoid(logits).", _PIXELS, "jax-ml/jax", "report"
     ),
 }
-BUGS = (
-    _KL_BUGS
-    | _DRAW_BUGS
-    | _PIXEL_BUGS
-    | _ASSEMBLY_BUGS
-    | _GRADIENT_BUGS
-    | _EVALUATION_BUGS
-)
+BUGS = _KL_BUGS | _DRAW_BUGS | _PIXEL_BUGS | _ASSEMBLY_BUGS | _GRADIENT_BUGS | _EVALUATION_BUGS
 _SEEN = {"sampler": "keras-team/keras, rachtsingh/ibp_vae", "KL": "keras-team/keras, deepchem"}
 
 

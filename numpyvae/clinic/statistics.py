@@ -112,16 +112,15 @@ def fit(columns: np.ndarray, values: np.ndarray, errors: np.ndarray) -> Fit:
     """
     a, y = columns / errors[:, None], values / errors
     lengths = np.linalg.norm(a, axis=0)
-    unit = a / np.where(lengths > 0, lengths, 1)
-    singular = np.linalg.svd(unit, compute_uv=False)
-    condition = float(singular[0] / max(singular[-1], 1e-300))
-    coefficients = np.linalg.lstsq(unit, y, rcond=1e-12)[0]
-    covariance = np.linalg.pinv(unit.T @ unit, rcond=1e-12)
-    residuals = y - unit @ coefficients
     scale = np.where(lengths > 0, lengths, 1)
+    u, singular, vt = np.linalg.svd(a / scale, full_matrices=False)
+    condition = float(singular[0] / max(singular[-1], 1e-300))
+    inverse = np.where(singular > 1e-12 * singular[0], 1 / np.maximum(singular, 1e-300), 0)
+    coefficients = vt.T @ (inverse * (u.T @ y))
+    residuals = y - (a / scale) @ coefficients
     return Fit(
         coefficients / scale,
-        np.sqrt(np.diag(covariance).clip(0)) / scale,
+        np.linalg.norm(vt.T * inverse, axis=1) / scale,
         float(np.abs(residuals).max()),
         float(np.sqrt(np.mean(residuals**2))),
         float(np.sqrt(np.mean((residuals * errors) ** 2))),

@@ -10,6 +10,7 @@ one factor; the bug is named whose formula fits. If none fits, pairs of bugs are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,6 @@ def examine(facts: Facts) -> Iterator[Finding]:
         if again is None or set(again.names) != set(found.names):
             found = again if again is not None and not again.names else None
             free = free if found is None else _free(facts, first, found)
-    facts.assembled = True
     yield from _verdict(facts, first, found, free)
     yield from _reduction(facts, first, single, found)
     if not calls.has("sample_z"):
@@ -146,20 +146,15 @@ def _candidates(facts: Facts) -> Iterator[Hypothesis]:
     weights = _weights(facts)
     if facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
         tables[2] = tables[2] | {SAMPLED: None}
-    options = [[b, *(n for n in table if n != b)] for b, table in zip(base, tables)]
-    every = [
-        Hypothesis(a, b, c, w, weights[w])
-        for a in options[0]
-        for b in options[1]
-        for c in options[2]
-        for w in weights
-    ]
     start = (*base, "right")
-
-    def changes(h: Hypothesis) -> int:
-        return sum(a != b for a, b in zip(h[:4], start))
-
-    yield from sorted((h for h in every if changes(h) <= 2), key=changes)
+    options = [[n for n in t if n != b] for b, t in zip(start, [*tables, weights])]
+    for changes in range(3):
+        for places in combinations(range(4), changes):
+            for names in product(*(options[p] for p in places)):
+                parts = list(start)
+                for place, name in zip(places, names):
+                    parts[place] = name
+                yield Hypothesis(*parts, weights[parts[3]])
 
 
 def _identified(facts: Facts) -> bool:
@@ -184,8 +179,10 @@ def _fit(facts: Facts, m: Measured, columns: np.ndarray) -> Fit | None:
     """The fit, or None if the hypothesis does not give finite numbers."""
     if not np.isfinite(columns).all():
         return None
-    size = max(float(np.abs(np.polyfit(columns[:, 0], m.values, 1)[0])), 1e-300)
-    errors = np.hypot(m.errors, size * m.quadrature_errors())
+    errors = m.errors
+    if m.quadrature_errors().any():  # in units of the first column, whose factor is not known yet
+        size = np.std(m.values) / max(float(np.std(columns[:, 0])), 1e-300)
+        errors = np.hypot(errors, size * m.quadrature_errors())
     return fit(columns, m.values, errors)
 
 
@@ -345,7 +342,7 @@ def _reduction(
     if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
         yield Finding(_ROWS_TITLE, UNDECIDED, found=figures, probe=probe)
         return
-    per_row = abs(fits[1].coefficients[0])
+    per_row = facts.factor = float(abs(fits[1].coefficients[0]))
     facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
     nominal = facts.calls.subject.batch_size
     if kind == "sum" and nominal and nominal > 1 and 0.85 < per_row * nominal < 1.15:

@@ -38,7 +38,15 @@ def examine(facts: Facts) -> Iterator[Finding]:
             calls.call("train")
     probe = facts.probe("encode(x)[0] with other rows")
     yield Finding(
-        _TITLE, verdict, severity, _NAME, "0", f"{effect:.2g}", known.equation, known.cure, probe,
+        _TITLE,
+        verdict,
+        severity,
+        _NAME,
+        "0",
+        f"{effect:.2g}",
+        known.equation,
+        known.cure,
+        probe,
         known.reference,
     )
 

@@ -21,7 +21,11 @@ from .kl import kl_fits, kl_probe
 
 __all__ = ["examine", "sampler_law"]
 
-_TITLE, _NOISE, _SHARED = "draws: z as a function of μ and σ", "draws: noise", "draws: independence"
+_TITLE, _NOISE, _SHARED = (
+    "draws: z as a function of μ and σ",
+    "draws: noise",
+    "draws: independence",
+)
 _EQUATION = bug("mean decoded").equation
 _CALLS, _ROWS = 32, 256
 
@@ -165,7 +169,9 @@ def _guess_scale(facts: Facts, frozen: bool) -> None:
     for test in tests:
         for facts.scale in (kept, *SCALES):
             if test():
-                how = "explains the KL" if len(tests) == 2 and test is tests[0] else "fits the draws"
+                how = (
+                    "explains the KL" if len(tests) == 2 and test is tests[0] else "fits the draws"
+                )
                 facts.guesses.append(f"second output of encode: {SCALES[facts.scale]} ({how})")
                 return
     facts.scale = kept

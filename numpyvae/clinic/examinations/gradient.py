@@ -190,7 +190,9 @@ def _decoder(case: Case, known: tuple[Parts, float, str]) -> str:
     moved = np.abs(p.out).max(1) > 1e-7 * max(np.abs(p.out).max(), 1e-300)
     last = [n for n in mine if (moved[case.of(n)].sum(1) <= 1).all()]
     if any(n in case.wrong for n in last):
-        return _output(case, p, c, np.isin(case.blocks.block, [case.blocks.names.index(n) for n in last]))
+        return _output(
+            case, p, c, np.isin(case.blocks.block, [case.blocks.names.index(n) for n in last])
+        )
     if any(n in case.wrong for n in mine):
         inner = np.isin(
             case.blocks.block, [case.blocks.names.index(n) for n in mine if n not in last]
@@ -337,7 +339,7 @@ def _trunk(case: Case, of_mu: list, of_sigma: list, where: np.ndarray) -> str:
 
 
 def _unbiased(case: Case, known: tuple[Parts, float, str] | None) -> str:
-    """"right" if the mean of the gradient is the derivative of the mean loss, "wrong", "undecided".
+    """ "right" if the mean of the gradient is the derivative of the mean loss, "wrong", "undecided".
 
     With two halves of the seeds: the first gives the direction in which the difference is greatest
     in its standard errors, the second gives the difference along it.

@@ -25,7 +25,11 @@ def examine(facts: Facts) -> Iterator[Finding]:
     subject = facts.calls.subject
     if not facts.calls.has("reconstruction"):
         yield skipped(_CLIP, "reconstruction is not given")
-    elif subject.family != "bernoulli" or facts.reconstruction_form != "right":
+    elif (
+        facts.reconstruction_form != "right"
+        or subject.family != "bernoulli"
+        or not facts.reconstruction_factor
+    ):
         yield skipped(_CLIP, "the reconstruction is not a Bernoulli log-likelihood")
     else:
         yield from _saturated(facts)
@@ -94,8 +98,16 @@ def _range(facts: Facts) -> Iterator[Finding]:
     for name in names:
         k = bug(name)
         yield Finding(
-            _RANGE, UNUSUAL, k.severity, name, "no bound", found, k.equation, k.cure,
-            facts.probe(f"x of scale 1 and 10, {wide.shape}"), k.reference,
+            _RANGE,
+            UNUSUAL,
+            k.severity,
+            name,
+            "no bound",
+            found,
+            k.equation,
+            k.cure,
+            facts.probe(f"x of scale 1 and 10, {wide.shape}"),
+            k.reference,
         )
     if not names:
         yield Finding(_RANGE, RIGHT, "", "", "no bound", found)

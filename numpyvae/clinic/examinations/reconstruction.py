@@ -25,7 +25,9 @@ def as_decoded(facts: Facts, first: np.ndarray, second: np.ndarray | None) -> ob
     shape = (-1, *(facts.calls.out_shape or first.shape[1:]))
     if np.prod(shape[1:]) != first.shape[1]:
         shape = (-1, first.shape[1])
-    return first.reshape(shape) if second is None else (first.reshape(shape), second.reshape(shape))
+    return (
+        first.reshape(shape) if second is None else (first.reshape(shape), second.reshape(shape))
+    )
 
 
 def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -119,8 +121,15 @@ def _constant(facts, factor: float, constant: float, found: str, probe: str) -> 
     else:
         advice = "a constant does not change the gradient, but the reported value is not log p"
         yield Finding(
-            "reconstruction: constant", UNUSUAL, "choice", "Gaussian constant",
-            f"{known[3]:.6g}", f"{scaled:.6g}", equation, advice, probe,
+            "reconstruction: constant",
+            UNUSUAL,
+            "choice",
+            "Gaussian constant",
+            f"{known[3]:.6g}",
+            f"{scaled:.6g}",
+            equation,
+            advice,
+            probe,
         )
 
 
