@@ -18,19 +18,23 @@ from .subject import log_variance
 
 __all__ = ["COPIES", "SAMPLED", "Measured", "measure", "nodes", "probe_rows"]
 
-COPIES = 61  # copies of one row in a batch: a prime is not taken for D or J
-_LEAST, _MOST, _TARGET = 4, 64, 0.004  # calls for each row, and the standard error to reach
+COPIES = 251  # copies of one row in a batch: a prime is not taken for D or J
+_LEAST, _MOST, _TARGET = 4, 64, 0.003  # calls for each row, and the standard error to reach
 SAMPLED = "right, at the draws as in Eq. (7)"
 _SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
 
-def nodes(latent_dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def nodes(
+    latent_dim: int, rng: np.random.Generator, order: int = 24
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ε (Q, J) and weights (Q,) of an expectation over N(0, 1).
 
     Parameters
     ----------
     latent_dim : int
     rng : numpy.random.Generator
+    order : int
+        Of the rule in each dimension.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def nodes(latent_dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     if latent_dim > 2:
         half = rng.standard_normal((256, latent_dim))
         return np.concatenate([half, -half]), np.full(512, 1 / 512)
-    points, weights = np.polynomial.hermite_e.hermegauss(24 if latent_dim == 2 else 40)
+    points, weights = np.polynomial.hermite_e.hermegauss(order if latent_dim == 2 else 2 * order)
     grid = np.stack(np.meshgrid(*[points] * latent_dim, indexing="ij"), -1)
     product = np.prod(np.meshgrid(*[weights] * latent_dim, indexing="ij"), 0)
     keep = product.ravel() > 1e-12 * product.max()
@@ -93,6 +97,8 @@ class Measured:
         The standard deviation of the loss of one call, over calls.
     eps : (N or 1, Q, J) array
     weights : (Q,) array
+    draws : int
+        The number of draws in each mean; 0 if they are the nodes.
 
     Examples
     --------
@@ -107,6 +113,7 @@ class Measured:
     spread: float
     eps: np.ndarray
     weights: np.ndarray
+    draws: int = 0
     _cache: dict = field(default_factory=dict)
 
     def encoded(self) -> tuple[np.ndarray, np.ndarray]:
@@ -129,19 +136,18 @@ class Measured:
         """Return the expected −log p(x|z) (N,) under a law of z and a form of the density."""
         key = law, form
         if key not in self._cache:
-            out = self._decoded(law)
-            rows, draws = len(self.x), self.eps.shape[1]
-            flat = self.x.reshape(rows, -1)
-            if out is None or out[0].shape[1] != flat.shape[1]:
-                return np.full(rows, np.nan)
-            tables = reconstruction_forms(self.facts.calls.subject, self.facts.output)
-            value = tables[form](np.repeat(flat, draws, 0), *out).reshape(rows, draws)
-            self._cache[key] = value @ self.weights
-            if law == form == "right" and self.facts.latent_dim > 2 and len(self.eps) == 1:
-                half = draws // 2
-                pairs = 0.5 * (value[:, :half] + value[:, half:])
-                self._cache["quadrature"] = pairs.std(1) / np.sqrt(half)
+            self._cache[key] = self._values(law, form) @ self.weights
         return self._cache[key]
+
+    def _values(self, law: str, form: str) -> np.ndarray:
+        """−log p(x|z) at the nodes (N, Q)."""
+        out = self._decoded(law)
+        rows, draws = len(self.x), self.eps.shape[1]
+        flat = self.x.reshape(rows, -1)
+        if out is None or out[0].shape[1] != flat.shape[1]:
+            return np.full((rows, draws), np.nan)
+        tables = reconstruction_forms(self.facts.calls.subject, self.facts.output)
+        return tables[form](np.repeat(flat, draws, 0), *out).reshape(rows, draws)
 
     def kl(self, form: str) -> np.ndarray:
         """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
@@ -157,10 +163,31 @@ class Measured:
         """Forget the expectations, after the scale has changed."""
         self._cache.clear()
 
-    def quadrature_errors(self) -> np.ndarray:
-        """Return the standard errors of the expectations, 0 for Gauss–Hermite."""
-        self.reconstruction("right", "right")
-        return self._cache.get("quadrature", np.zeros(len(self.x)))
+    def uncertainty(self) -> np.ndarray:
+        """Return the standard error of each mean loss that the noise explains, in nats.
+
+        The noise of −log p(x|z) differs much between rows, and few calls do not show how much: it is
+        taken from the nodes. The error of the quadrature is the difference from a lower order.
+        """
+        if "uncertainty" in self._cache:
+            return self._cache["uncertainty"]
+        error = np.zeros(len(self.x))
+        if self.draws:
+            value = self._values("right", "right")
+            mean = value @ self.weights
+            variance = (value - mean[:, None]) ** 2 @ self.weights
+            error = np.sqrt(variance / self.draws)
+            if self.facts.latent_dim > 2:
+                half = value.shape[1] // 2
+                pairs = 0.5 * (value[:, :half] + value[:, half:])
+                error = np.hypot(error, pairs.std(1) / np.sqrt(half))
+            else:
+                eps, weights = nodes(self.facts.latent_dim, self.facts.rng(31), 17)
+                f, x = self.facts, self.x
+                coarse = Measured(f, x, self.values, self.errors, 0.0, eps[None], weights)
+                error = np.hypot(error, np.abs(coarse.reconstruction("right", "right") - mean))
+        self._cache["uncertainty"] = error
+        return error
 
 
 def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
@@ -209,7 +236,8 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
     own = values.std(1, ddof=1) / np.sqrt(values.shape[1])
     errors = np.maximum(np.maximum(error, own), 1e-4 * (1e-3 + np.ptp(means)))
     eps, weights = nodes(facts.latent_dim, facts.rng(30, stage))
-    return Measured(facts, x, means, errors, spread, eps[None], weights)
+    draws = copies * values.shape[1]
+    return Measured(facts, x, means, errors, spread, eps[None], weights, draws)
 
 
 def _exact(facts: Facts, x: np.ndarray, copies: int, base: int) -> Measured:

@@ -64,11 +64,10 @@ def examine(facts: Facts) -> Iterator[Finding]:
     found, free = _explain(facts, first)
     if found is None and calls.subject.family == "bernoulli":
         found, free, first, single = _with_greys(facts, x) or (found, free, first, single)
-    if found is not None and found.names and calls.subject.noise != "eps":
-        again, _ = _explain(facts, measure(facts, first.x, COPIES, 1))
-        if again is None or set(again.names) != set(found.names):
-            found = again if again is not None and not again.names else None
-            free = free if found is None else _free(facts, first, found)
+    if (found is None or found.names) and calls.subject.noise != "eps":
+        again, fresh = _explain(facts, measure(facts, first.x, COPIES, 1))
+        if again is not None and (found is None or not again.names):
+            found, free = again, fresh
     yield from _verdict(facts, first, found, free)
     yield from _reduction(facts, first, single, found)
     if not calls.has("sample_z"):
@@ -82,7 +81,7 @@ def _settle_scale(facts: Facts, m: Measured) -> None:
     kept = facts.scale
     for scale in (kept, *SCALES):
         facts.scale = scale
-        trial = Measured(facts, m.x, m.values, m.errors, m.spread, m.eps, m.weights)
+        trial = Measured(facts, m.x, m.values, m.errors, m.spread, m.eps, m.weights, m.draws)
         found, _ = _explain(facts, trial, most=0)
         if found is not None:
             facts.guesses.append(f"second output of encode: {SCALES[scale]} (explains the loss)")
@@ -180,9 +179,9 @@ def _fit(facts: Facts, m: Measured, columns: np.ndarray) -> Fit | None:
     if not np.isfinite(columns).all():
         return None
     errors = m.errors
-    if m.quadrature_errors().any():  # in units of the first column, whose factor is not known yet
+    if m.draws:  # in units of the first column, whose factor is not known yet
         size = np.std(m.values) / max(float(np.std(columns[:, 0])), 1e-300)
-        errors = np.hypot(errors, size * m.quadrature_errors())
+        errors = np.maximum(errors, size * m.uncertainty())
     return fit(columns, m.values, errors)
 
 
