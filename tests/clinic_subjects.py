@@ -279,6 +279,7 @@ class Patient:
     def reporting(self, **declared):
         """A subject that reports figures."""
         more = {"log_p": self.log_p, "evaluate": self.evaluate, "generate": self.generate}
+        more["loss"] = None
         return self.subject(pieces=False, batch_size=4, **more, **declared)
 
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²

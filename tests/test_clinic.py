@@ -1,4 +1,4 @@
-"""The clinic on small VAEs in plain NumPy: bugs are named, and what is legitimate raises no alarm."""
+"""The clinic on small VAEs in NumPy: bugs are named, what is legitimate raises no alarm."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Derivatives of a subject's functions by central differences in its parameters.
 
-The parts of the gradient of the loss are found without knowledge of the network. With frozen noise ε,
-for each parameter θ,
+The parts of the gradient of the loss are found without knowledge of the network. With frozen
+noise ε, for each parameter θ,
 
     path through μ:    Σ g · ∂μ/∂θ,            g = ∂(−log p(x|z))/∂z
     path through σ:    Σ g ε · ∂σ/∂θ

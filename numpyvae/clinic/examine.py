@@ -119,7 +119,8 @@ def check(subject: Subject, seed: int = 0) -> None:
     bugs = [f for f in report.wrong if f.is_bug]
     if bugs:
         lines = [
-            f"{f.examination}: {f.name or 'wrong'}: expected {f.expected}, found {f.found}. {f.advice}"
+            f"{f.examination}: {f.name or 'wrong'}: expected {f.expected}, found {f.found}. "
+            f"{f.advice}"
             for f in bugs
         ]
         raise ClinicError("\n".join([f"{subject.name}: {len(bugs)} found", *lines]))
@@ -139,6 +140,11 @@ def parametrize(subjects: Iterable[Subject], seed: int = 0) -> Any:
     Returns
     -------
     decorator : pytest.MarkDecorator
+
+    Raises
+    ------
+    ClinicError
+        In a test whose examination finds a bug.
 
     Examples
     --------

@@ -2,8 +2,9 @@
 
     E_q[−log p(x|z)] = Σ_k w_k (−log p(x | μ + σ ε_k))          Gauss–Hermite nodes ε_k, J ≤ 2
 
-With more latents the nodes are antithetic random draws. Where the noise is an argument of the loss,
-the nodes are the very draws that the loss was given, and both sides are equal to rounding errors.
+With more latents the nodes are antithetic random draws. Where the noise is an argument of the
+loss, the nodes are the very draws that the loss was given, and both sides are equal to rounding
+errors.
 """
 
 from __future__ import annotations
@@ -166,8 +167,8 @@ class Measured:
     def uncertainty(self) -> np.ndarray:
         """Return the standard error of each mean loss that the noise explains, in nats.
 
-        The noise of −log p(x|z) differs much between rows, and few calls do not show how much: it is
-        taken from the nodes. The error of the quadrature is the difference from a lower order.
+        The noise of −log p(x|z) differs much between rows, and few calls do not show how much: it
+        is taken from the nodes. The error of the quadrature is the difference from a lower order.
         """
         if "uncertainty" in self._cache:
             return self._cache["uncertainty"]

@@ -16,7 +16,13 @@ _COLUMNS = ("examination", "verdict", "name", "expected", "found", "advice")
 
 
 class ClinicError(AssertionError):
-    """An examined subject has at least one bug; the message lists the findings."""
+    """An examined subject has at least one bug; the message lists the findings.
+
+    Examples
+    --------
+    >>> issubclass(ClinicError, AssertionError)
+    True
+    """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The bugs that have a name: how each is mended, the equation it breaks, and where it has been seen."""
+"""The bugs that have a name: how to mend each, the equation it breaks, and who had it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Decisions: exact comparisons, and statistical ones in two stages with a least effect.
 
-*Exact*: where the noise is frozen, two formulas agree to rounding errors or they do not. A formula is
-accepted if its misfit is below the tolerance at all probes, and rejected if it is above 1000 times
-the tolerance; in between it is undecided.
+*Exact*: where the noise is frozen, two formulas agree to rounding errors or they do not. A
+formula is accepted if its misfit is below the tolerance at all probes, and rejected if it is
+above 1000 times the tolerance; in between it is undecided.
 
 *Statistical*: a deviation counts only if it exceeds 5.5 standard errors (a chance of 4e-8 for a
 normal mean) and an effect that matters, in two stages with independent seeds.

@@ -1,8 +1,8 @@
-"""What a user hands over to be examined: functions over NumPy arrays, and what is declared of them.
+"""What a user hands over to be examined: functions over arrays, and what is declared of them.
 
-A `Subject` holds the functions as they are. `Calls` calls them: every array goes in as a copy, every
-result is converted to NumPy and checked, and whatever goes wrong becomes a `SubjectError` of one line,
-so that one failing function costs only the examinations that need it.
+A `Subject` holds the functions as they are. `Calls` calls them: every array goes in as a copy,
+every result is converted to NumPy and checked, and whatever goes wrong becomes a `SubjectError`
+of one line, so that one failing function costs only the examinations that need it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,21 @@ OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
 
 
 class SubjectError(Exception):
-    """A function of the subject raised an exception, or returned what it should not."""
+    """A function of the subject raised an exception, or returned what it should not.
+
+    Examples
+    --------
+    >>> str(SubjectError("encode: expected (mu, second), got ndarray"))
+    'encode: expected (mu, second), got ndarray'
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """A VAE to be examined. Every field is optional, but one of the four first functions.
 
-    Arrays are NumPy arrays of `dtype`. B is the number of rows, J the number of latents. What is not
-    given is not examined.
+    Arrays are NumPy arrays of `dtype`. B is the number of rows, J the number of latents. What is
+    not given is not examined.
 
     Parameters
     ----------
@@ -51,7 +57,7 @@ class Subject:
     kl : callable, optional
         ``kl(mu, second)``, as the loss adds it: a number, (B,) or (B, J).
     reconstruction : callable, optional
-        ``reconstruction(x, out)``, as the loss adds it: a number, (B,), or one for each entry of x.
+        ``reconstruction(x, out)``, as the loss adds it: a number, (B,) or like x.
     sample_z : callable, optional
         ``sample_z(mu, second)`` returns z (B, J).
     gradient : callable, optional

@@ -1,10 +1,10 @@
-"""The whole loss against −ELBO: weights, sign, reduction over rows, and which formulas it contains.
+"""The whole loss against −ELBO: weights, sign, reduction over rows, and formulas.
 
     E[loss](x) = c_rec E_q[−log p(x|z)] + c_KL KL(q(z|x) ‖ p(z)) + b
 
 With the user's own encoder and decoder the two terms are known, by quadrature, for each row. Only
-the ratio c_KL : c_rec is judged. Every formula with one known bug predicts the losses of all rows up to
-one factor; the bug is named whose formula fits. If none fits, pairs of bugs are tried.
+the ratio c_KL : c_rec is judged. Every formula with one known bug predicts the losses of all rows
+up to one factor; the bug is named whose formula fits. If none fits, pairs of bugs are tried.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
 
 
 def _settle_scale(facts: Facts, m: Measured) -> None:
-    """Without a declared scale, a sampler and a KL, take the scale under which the loss is right."""
+    """Without a declared scale, take the one under which the loss is right."""
     if facts.calls.subject.scale or facts.calls.has("sample_z") or facts.calls.has("kl"):
         return
     kept = facts.scale
@@ -134,7 +134,7 @@ def _weights(facts: Facts) -> dict[str, float]:
 
 
 def _candidates(facts: Facts) -> Iterator[Hypothesis]:
-    """Yield the formulas of the pieces, then every formula with one more bug, then with two more."""
+    """Yield the formulas of the pieces, then those with one more bug, then with two more."""
     base = [facts.law, facts.reconstruction_form, facts.kl_form]
     tables = [
         laws(facts.scale),
@@ -373,7 +373,7 @@ def _one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]
 
 
 def _pieces(facts: Facts) -> Iterator[Finding]:
-    """Yield whether `kl` and `reconstruction` are of one scale, where there is no loss to compare."""
+    """Yield whether `kl` and `reconstruction` are of one scale, where there is no loss."""
     a, k = facts.reconstruction_factor, facts.kl_factor
     if facts.calls.has("loss") or k is None or not k:
         return

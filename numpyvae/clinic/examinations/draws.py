@@ -1,8 +1,8 @@
 """The draw z = μ + σ ε: its dependence on μ and log σ², the size and form of ε, and who shares it.
 
-With the noise frozen by the seed the dependence is exact: z at two values of the second output of the
-encoder has the ratio of its standard deviations, whatever the noise is. The noise itself is judged
-by its moments and correlations.
+With the noise frozen by the seed the dependence is exact: z at two values of the second output of
+the encoder has the ratio of its standard deviations, whatever the noise is. The noise itself is
+judged by its moments and correlations.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     L_K = E[log (1/K) Σ_k w_k],    w = p(x|z) p(z)/q(z|x)
 
-The weights are drawn here, with the user's own encoder and decoder; every known bug is then another
-function of the same weights. Its mean is compared with that of the user for several K.
+The weights are drawn here, with the user's own encoder and decoder; every known bug is then
+another function of the same weights. Its mean is compared with that of the user for several K.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _estimates(w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _spread_rows(facts: Facts, n: int) -> np.ndarray:
-    """Rows whose log p(x) lie far apart: rows whose order matters give away that they are mixed."""
+    """Rows whose log p(x) differ much, so that a mixture of rows has other values."""
     x = probe_rows(facts)
     w = _weights(facts, x, 1, 50)
     order = np.argsort((w["x"] + w["z"] - w["q"]).mean((0, 1)))

@@ -1,7 +1,7 @@
 """The gradient against central differences of the loss, and which part of it is wrong.
 
-A gradient that is not the derivative of the value may still be right in its mean, as that of STL or
-DReG is: its mean difference from the derivative of the value, over seeds, is then 0, and it is
+A gradient that is not the derivative of the value may still be right in its mean, as that of STL
+or DReG is: its mean difference from the derivative of the value, over seeds, is then 0, and it is
 acquitted. Otherwise it is split into its parts (`differences`), whose factors name the bug.
 """
 
@@ -144,7 +144,7 @@ def _name(case: Case) -> str:
 
 
 def _parts(case: Case) -> tuple[Parts, float, str] | None:
-    """The parts of the gradient, the factor of the loss, and the form of its KL, if they are known.
+    """The parts of the gradient, the factor of the loss and the form of its KL, if known.
 
     The noise is that of `sample_z` after the same seed. This is right if −ELBO with this noise, in
     one of its forms, is proportional to the loss for several seeds.
@@ -226,7 +226,7 @@ def _output(case: Case, p: Parts, c: float, where: np.ndarray) -> str:
 
 
 def _updated(case: Case, p: Parts, c: float, last: list[str], inner: np.ndarray) -> bool:
-    """Whether the backward pass went through a last layer from which r times its gradient was taken.
+    """Whether the backward pass went through a last layer that was already updated.
 
     The other gradients are linear in the weights of the last layer: found = right + r · change.
     """
@@ -339,7 +339,7 @@ def _trunk(case: Case, of_mu: list, of_sigma: list, where: np.ndarray) -> str:
 
 
 def _unbiased(case: Case, known: tuple[Parts, float, str] | None) -> str:
-    """ "right" if the mean of the gradient is the derivative of the mean loss, "wrong", "undecided".
+    """Whether the mean gradient is that of the mean loss: "right", "wrong" or "undecided".
 
     With two halves of the seeds: the first gives the direction in which the difference is greatest
     in its standard errors, the second gives the difference along it.
@@ -359,7 +359,7 @@ def _unbiased(case: Case, known: tuple[Parts, float, str] | None) -> str:
 
 
 def _exact_differences(case: Case, known: tuple[Parts, float, str]) -> Callable:
-    """The gradient minus c ∂(−ELBO) for many seeds, at the coordinates of the encoder that are wrong.
+    """The gradient minus c ∂(−ELBO) for many seeds, at the coordinates that are wrong.
 
     The derivatives of μ and log σ² do not depend on the noise: they are computed once.
     """

@@ -1,4 +1,4 @@
-"""The reconstruction term: its value on designed outputs against −log p(x|z) and its known bugs."""
+"""The reconstruction term: its value against −log p(x|z) and its known bugs."""
 
 from __future__ import annotations
 
