@@ -1,7 +1,7 @@
 """Compare a training step and a whole job with PyTorch, JAX and HIPS autograd.
 
     python -m benchmarks.step [--json] [--chart FILE] [--workload NAME …] [--only NAME …]
-                                 [--rounds N] [--no-job]
+                                 [--rounds N] [--no-job] [--avx2]
 
 Each library runs in its own process. In a single process, the thread pools of OpenBLAS, OpenMP and
 XLA would compete for the cores, and the memory of each library could not be measured. The
@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Workload
+from benchmarks.instructions import limit_to_avx2
 from benchmarks.options import picture, whole
 
 WORKLOADS = {
@@ -116,7 +117,8 @@ def environment(scratch: Path, cores: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": str(cores),
         "OMP_NUM_THREADS": str(cores),
     }
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "OMP_"))}
+    threads = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OMP_") and k not in threads}
     return kept | caches
 
 
@@ -488,7 +490,13 @@ def main(argv: list[str] | None = None) -> int:
         help=f"number of rounds, each with one turn per library (default: {ROUNDS})",
     )  # fmt: skip
     parser.add_argument("--no-job", action="store_true", help="do not measure the whole jobs")
+    parser.add_argument(
+        "--avx2", action="store_true",
+        help="measure all libraries without AVX-512, on a processor that has it",
+    )  # fmt: skip
     options = parser.parse_args(argv)
+    if options.avx2:
+        limit_to_avx2("benchmarks.step", sys.argv[1:] if argv is None else argv)
     result = run(
         options.workload or list(WORKLOADS),
         options.only,

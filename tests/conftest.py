@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 
@@ -57,6 +58,10 @@ def close_figures():
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
 
+
+needs_numba = pytest.mark.skipif(
+    importlib.util.find_spec("numba") is None, reason='needs Numba: pip install "numpyvae[fast]"'
+)
 
 LIKELIHOODS = ("bernoulli", "binomial:16", "gaussian:0.3", "gaussian:learned", "gaussian:head")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpyvae.estimators
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
     pytest.skip("needs the repository, which contains the benchmarks", allow_module_level=True)
 
-from benchmarks import evaluate, importance, kills, scale
+from benchmarks import evaluate, importance, instructions, kills, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -97,3 +98,20 @@ def test_wrong_usage_is_refused_before_anything_is_measured(command, args, words
     with pytest.raises(SystemExit, match="2"):
         command.main(args)
     assert words in capsys.readouterr().err
+
+
+def test_a_process_is_started_again_until_every_library_is_limited(monkeypatch):
+    """Kills a variable that the user has set taken for all of them, and an endless restart."""
+    started = []
+    monkeypatch.setattr(os, "execve", lambda *call: started.append(call))
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    instructions.limit_to_avx2("benchmarks.step", ["--avx2", "--no-job"])
+    ((_, command, environment),) = started
+    assert command[1:] == ["-m", "benchmarks.step", "--avx2", "--no-job"]
+    monkeypatch.setattr(os, "environ", environment)
+    instructions.limit_to_avx2("benchmarks.step", ["--avx2"])
+    assert len(started) == 1
+    for cores in (1, 2):  # the processes of the libraries get them too
+        passed = benchmark.environment(Path(), cores)
+        assert instructions.LIMITS.items() <= passed.items()
+        assert passed["OPENBLAS_NUM_THREADS"] == str(cores)

@@ -91,7 +91,7 @@ def test_memory_of_k_5000_is_that_of_its_weights():
 
 def test_a_k_whose_weights_do_not_fit_is_refused_before_the_first_draw(monkeypatch):
     # kills: weights collected piece by piece, so that the memory is full only after hours
-    monkeypatch.setattr(importance, "weigh", lambda *_: pytest.fail("a draw was made"))
+    monkeypatch.setattr(importance, "weigh_draws", lambda *_: pytest.fail("a draw was made"))
     with pytest.raises(MemoryError, match="allocate"):
         importance_curve(small_vae(), data_for("bernoulli"), 10**16)
 

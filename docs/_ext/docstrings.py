@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 import re
 from functools import cache
+from pathlib import Path
 
 import numpyvae
 
@@ -18,7 +19,12 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
 # The command runs when it is imported, and the compiled loops need Numba.
-NOT_READ = {"numpyvae.__main__", "numpyvae.fast.kernels"}
+_FAST = Path(numpyvae.__file__).parent / "fast"
+NOT_READ = {"numpyvae.__main__"} | {
+    f"numpyvae.fast.{file.stem}"
+    for file in _FAST.glob("*.py")
+    if re.search(r"^(from|import) numba|compile_with", file.read_text("utf-8"), re.M)
+}
 
 
 @cache

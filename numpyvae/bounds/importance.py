@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.vae import VAE
-from ..estimators.weights import weigh
+from ..fast.model import weigh_draws
 from ..support.checks import check_count, check_data, check_noise, check_rows, check_seed
 from ..support.parallel import check_jobs, over_cores
 from ..support.progress import progress_line
@@ -205,7 +205,7 @@ def _pieces(
     (mu, logvar), _ = vae.encoder(x)
     for done in range(0, K, most):
         eps = row_normals(streams, min(most, K - done), vae.latent_dim, vae.dtype)
-        yield weigh(vae, x, mu, logvar, eps).log_w.astype(float)
+        yield weigh_draws(vae, x, mu, logvar, eps).astype(float)
         advance(f"{min(done + most, K)} of {K} draws")
 
 
@@ -241,4 +241,4 @@ def log_weights(vae: VAE, x: Any, mu: Any, logvar: Any, eps: Any) -> np.ndarray:
     mu = check_rows(mu, vae.latent_dim, "mu", vae.dtype, len(x))
     logvar = check_rows(logvar, vae.latent_dim, "logvar", vae.dtype, len(x))
     eps = check_noise(eps, len(x), vae.latent_dim)
-    return weigh(vae, *(np.asarray(a, vae.dtype) for a in (x, mu, logvar, eps))).log_w
+    return weigh_draws(vae, *(np.asarray(a, vae.dtype) for a in (x, mu, logvar, eps)))

@@ -22,7 +22,7 @@ __all__ = [
     "rows_in_cache",
 ]
 
-_CACHE = 1 << 19  # bytes of the widest layer in a block
+_CACHE = 1 << 21  # bytes of the widest layer in a block
 _JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
 
 

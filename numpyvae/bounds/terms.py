@@ -11,7 +11,7 @@ import numpy as np
 from ..core.distributions import gaussian_kl
 from ..core.elbo import Terms
 from ..core.vae import VAE
-from ..estimators.weights import weigh
+from ..fast.model import weigh_draws
 from .streams import RowStreams, row_slices
 
 __all__ = ["row_terms"]
@@ -56,7 +56,7 @@ def row_terms(
         eps = np.concatenate([half, -half])
         for terms, (mu, logvar) in zip(result, qs):
             kl, _ = gaussian_kl(mu[rows], logvar[rows])
-            log_w = weigh(vae, block, mu[rows], logvar[rows], eps).log_w
+            log_w = weigh_draws(vae, block, mu[rows], logvar[rows], eps)
             terms.kl[rows] = kl
             terms.reconstruction[rows] = log_w.mean(axis=0, dtype=float) + kl
     return result

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core.elbo import Estimator
 from ..core.training import fit
 from ..core.vae import VAE
 from ..support.history import History, NonFiniteError
@@ -184,7 +183,7 @@ def _work(
         history = _fit(job, fast, history or History(), checkpoints, progress)
         checkpoints.write()
         summary = evaluate(fast, job.data, s.eval_importance, s.seed, s.test_rows, progress)
-        summary |= _training_summary(s, history, job.estimator)
+        summary |= _training_summary(s, history)
         summary["advice"] = advice(summary, job.data.preparation)
         vae.save(run.work / "model.npz")
         history.to_csv(run.work / "history.csv")
@@ -238,7 +237,7 @@ def _fit(
         ) from None
 
 
-def _training_summary(s: Settings, history: History, estimator: Estimator) -> dict[str, Any]:
+def _training_summary(s: Settings, history: History) -> dict[str, Any]:
     """Return what the summary says about the training; "settings" has every option."""
     best = history.rows[-1]
     if history.best_parameters is not None:  # the model has those of another epoch
@@ -249,7 +248,7 @@ def _training_summary(s: Settings, history: History, estimator: Estimator) -> di
         "train_elbo": best["elbo"],
         "train_objective": best["objective"],
         "validation_elbo": best.get("valid_elbo"),
-        "estimator": repr(estimator),
+        "estimator": repr(chosen_estimator(s)),
         "kl_warmup": s.kl_warmup,
         "epochs": len(history),
         "best_epoch": best["epoch"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +14,7 @@ from .. import __version__
 from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
-from ..fast import CompiledAdam, compiled
+from ..fast import CompiledAdam, compiled, compiled_estimator
 from ..support.blas import blas_threads
 from ..support.streams import Purpose, stream
 from ..support.versions import provenance
@@ -42,6 +44,7 @@ class Job:
         The fingerprint of all data.
     vae : VAE
     estimator : Estimator
+        Compiled if the settings say so.
     optimizer : Optimizer
 
     Examples
@@ -65,6 +68,8 @@ class Job:
         """Read the data, and make the model."""
         settings = _located(settings)
         estimator, optimizer = chosen_estimator(settings), chosen_optimizer(settings)
+        with _compiling(settings.accelerator):
+            estimator = compiled_estimator(estimator) if settings.accelerator else estimator
         data = prepared(settings)
         traits = fingerprint(data)
         data, x_valid = _hold_out(data, settings.validation)
@@ -164,15 +169,24 @@ def _completed(settings: Settings, estimator: Estimator, data: Prepared) -> Sett
     )
 
 
+@contextmanager
+def _compiling(accelerator: str | None) -> Iterator[None]:
+    """Turn what cannot be compiled into wrong usage of the option."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"--accelerator {accelerator}: {error}") from None
+    except TypeError as error:
+        raise UsageError(f"--accelerator {accelerator}: {error}; leave the option out") from None
+
+
 def chosen_optimizer(s: Settings) -> Optimizer:
     """Return the optimizer that the settings name, compiled if they say so."""
     if s.accelerator is None or s.optimizer != "adam":
         optimizer = make_optimizer(s.optimizer, s.learning_rate)
         return replace(optimizer, clip_norm=s.clip_norm)
-    try:
+    with _compiling(s.accelerator):
         return CompiledAdam(s.learning_rate, clip_norm=s.clip_norm)
-    except ImportError as error:
-        raise UsageError(f"--accelerator {s.accelerator}: {error}") from None
 
 
 def accelerated(vae: VAE, accelerator: str | None) -> VAE:
@@ -185,9 +199,5 @@ def accelerated(vae: VAE, accelerator: str | None) -> VAE:
     """
     if accelerator is None:
         return vae
-    try:
+    with _compiling(accelerator):
         return compiled(vae)
-    except ImportError as error:
-        raise UsageError(f"--accelerator {accelerator}: {error}") from None
-    except TypeError as error:
-        raise UsageError(f"--accelerator {accelerator}: {error}; leave the option out") from None

@@ -264,7 +264,7 @@ class Settings:
     )
     accelerator: str | None = _option(
         None,
-        "compile tanh, the bernoulli and binomial likelihoods, and the steps of adam",
+        "compile the training step, the evaluation, and adam",
         choices=("numba",),
         unset="none",
     )

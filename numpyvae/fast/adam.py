@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from ..core.optimizers import Adam
+from .loading import needing_numba
 
 __all__ = ["CompiledAdam"]
 
@@ -42,7 +43,7 @@ class CompiledAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kernels("CompiledAdam")
+        _kernel()
 
     def ascend(self, flat, gradient, state, scale=1.0):
         state["t"] += 1
@@ -66,19 +67,14 @@ class CompiledAdam(Adam):
         r = math.sqrt(c2 / (1 - self.beta2))
         numbers = (self.beta1, self.beta2, r * self.eps, rate * (1 - self.beta1) * r / c1)
         beta1, beta2, eps, rate = map(g.dtype.type, numbers)
-        if kernels("CompiledAdam").adam(g, m, v, flat, beta1, beta2, eps, rate):
+        if _kernel()(g, m, v, flat, beta1, beta2, eps, rate):
             return m / (np.sqrt(v) + eps) * rate
         return None
 
 
-@functools.cache  # so that a step does not execute an import statement
-def kernels(who: str):
-    """Return the module `kernels`; raise an ImportError that names `who` without Numba."""
-    try:
-        from . import kernels
-    except ImportError as error:
-        raise ImportError(
-            f"{who}: expected Numba, which cannot be imported ({error}); "
-            'pip install "numpyvae[fast]", or use the version in NumPy'
-        ) from error
-    return kernels
+@cache  # so that a step does not execute an import statement
+def _kernel():
+    """Return the compiled loop."""
+    with needing_numba("CompiledAdam"):
+        from .adam_kernel import adam
+    return adam
