@@ -62,6 +62,7 @@ THIRD_PARTY = {
     "torch": {"clinic"},
     "jax": {"clinic"},
     "threadpoolctl": {"support", "command"},
+    "pytest": {"clinic"},
 }
 IN_A_FUNCTION = {
     "tqdm",
@@ -71,6 +72,7 @@ IN_A_FUNCTION = {
     "numba",
     "torch",
     "jax",
+    "pytest",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {
@@ -531,6 +533,7 @@ def test_purposes_keep_their_values():
         "EQUATIONS": 601,
         "GRADIENT_CASES": 701,
         "GRADIENT_DIRECTIONS": 702,
+        "CLINIC": 711,
     }
 
 

@@ -1,5 +1,7 @@
-"""Checks of a VAE: its gradients, and log p(x) of models that other libraries made."""
+"""Checks of a VAE of any origin: its bugs named, its gradients checked, its log p(x) bounded."""
 
+from .examine import check, examine, parametrize
+from .findings import ClinicError, Finding, Report
 from .foreign import ForeignVAE
 from .foreign_jax import foreign_from_jax
 from .foreign_torch import foreign_from_torch
@@ -12,16 +14,25 @@ from .gradcheck import (
     complex_step,
     relative_error,
 )
+from .subject import Subject, SubjectError
 
 __all__ = [
     "Check",
+    "ClinicError",
+    "Finding",
     "ForeignVAE",
+    "Report",
+    "Subject",
+    "SubjectError",
     "central_difference",
+    "check",
     "check_all",
     "check_gradient",
     "check_pullback",
     "complex_step",
+    "examine",
     "foreign_from_jax",
     "foreign_from_torch",
+    "parametrize",
     "relative_error",
 ]

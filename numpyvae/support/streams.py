@@ -74,6 +74,7 @@ class Purpose(IntEnum):
     EQUATIONS = 601  # parameters, data and q of the models that the equations are checked on
     GRADIENT_CASES = 701  # the small models and inputs whose gradients are checked
     GRADIENT_DIRECTIONS = 702  # the directions along which a pullback is checked
+    CLINIC = 711  # probes and noise of the examination of a VAE of the user
 
 
 def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:

@@ -1,0 +1,254 @@
+"""What a loss should be: its mean over the noise by quadrature, and its measured mean.
+
+    E_q[−log p(x|z)] = Σ_k w_k (−log p(x | μ + σ ε_k))          Gauss–Hermite nodes ε_k, J ≤ 2
+
+With more latents the nodes are antithetic random draws. Where the noise is an argument of the
+loss, the nodes are the very draws that the loss was given, and both sides are equal to rounding
+errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .facts import Facts
+from .hypotheses import kl_forms, laws, reconstruction_forms
+from .subject import log_variance
+
+__all__ = ["COPIES", "SAMPLED", "Measured", "measure", "nodes", "probe_rows"]
+
+COPIES = 251  # copies of one row in a batch: a prime is not taken for D or J
+_LEAST, _MOST, _TARGET = 4, 64, 0.003  # calls for each row, and the standard error to reach
+SAMPLED = "right, at the draws as in Eq. (7)"
+_SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
+
+
+def nodes(
+    latent_dim: int, rng: np.random.Generator, order: int = 24
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ε (Q, J) and weights (Q,) of an expectation over N(0, 1).
+
+    Parameters
+    ----------
+    latent_dim : int
+    rng : numpy.random.Generator
+    order : int
+        Of the rule in each dimension.
+
+    Returns
+    -------
+    eps : (Q, J) array
+    weights : (Q,) array
+
+    Examples
+    --------
+    >>> eps, weights = nodes(2, np.random.Generator(np.random.PCG64(0)))
+    >>> float(round(weights @ eps[:, 0] ** 2, 6))
+    1.0
+    """
+    if latent_dim > 2:
+        half = rng.standard_normal((256, latent_dim))
+        return np.concatenate([half, -half]), np.full(512, 1 / 512)
+    points, weights = np.polynomial.hermite_e.hermegauss(order if latent_dim == 2 else 2 * order)
+    grid = np.stack(np.meshgrid(*[points] * latent_dim, indexing="ij"), -1)
+    product = np.prod(np.meshgrid(*[weights] * latent_dim, indexing="ij"), 0)
+    keep = product.ravel() > 1e-12 * product.max()
+    w = product.ravel()[keep]
+    return grid.reshape(-1, latent_dim)[keep], w / w.sum()
+
+
+def probe_rows(facts: Facts) -> np.ndarray:
+    """Return rows of data whose KL and reconstruction differ: the user's, and blends of them.
+
+    Parameters
+    ----------
+    facts : Facts
+
+    Returns
+    -------
+    x : (N, ...) array
+
+    Examples
+    --------
+    >>> from .facts import establish
+    >>> from .subject import Calls, Subject
+    >>> probe_rows(establish(Calls(Subject(kl=len, x=np.eye(4))), 0)).shape
+    (8, 4)
+    """
+    x = facts.x
+    if facts.calls.subject.family == "gaussian":
+        return np.concatenate([x[:12], 1.5 * x[:6], 0.4 * x[:6]])
+    most = facts.calls.subject.trials
+    return np.concatenate([x[:16], np.zeros_like(x[:1]), np.full_like(x[:1], most), most - x[:2]])
+
+
+@dataclass
+class Measured:
+    """Mean losses of rows, and everything that predicts them.
+
+    Parameters
+    ----------
+    facts : Facts
+    x : (N, ...) array
+    values, errors : (N,) array
+        Mean losses over the noise, and their standard errors.
+    spread : float
+        The standard deviation of the loss of one call, over calls.
+    eps : (N or 1, Q, J) array
+    weights : (Q,) array
+    draws : int
+        The number of draws in each mean; 0 if they are the nodes.
+
+    Examples
+    --------
+    >>> Measured(None, np.ones((2, 3)), np.zeros(2), np.ones(2), 0.5, None, None).spread
+    0.5
+    """
+
+    facts: Facts
+    x: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    spread: float
+    eps: np.ndarray
+    weights: np.ndarray
+    draws: int = 0
+    _cache: dict = field(default_factory=dict)
+
+    def encoded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mu and second (N, J)."""
+        if "encoded" not in self._cache:
+            self._cache["encoded"] = self.facts.calls.encode(self.x)
+        return self._cache["encoded"]
+
+    def _decoded(self, law: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The outputs (N·Q, D) at the nodes of a law, or NaN where z is not finite."""
+        if law not in self._cache:
+            mu, second = self.encoded()
+            z = laws(self.facts.scale)[law](mu[:, None], second[:, None], self.eps)
+            z = np.broadcast_to(z, (len(mu), self.eps.shape[1], mu.shape[1]))
+            bad = not np.isfinite(z).all()
+            self._cache[law] = None if bad else self.facts.calls.decode(z.reshape(-1, mu.shape[1]))
+        return self._cache[law]
+
+    def reconstruction(self, law: str, form: str) -> np.ndarray:
+        """Return the expected −log p(x|z) (N,) under a law of z and a form of the density."""
+        key = law, form
+        if key not in self._cache:
+            self._cache[key] = self._values(law, form) @ self.weights
+        return self._cache[key]
+
+    def _values(self, law: str, form: str) -> np.ndarray:
+        """−log p(x|z) at the nodes (N, Q)."""
+        out = self._decoded(law)
+        rows, draws = len(self.x), self.eps.shape[1]
+        flat = self.x.reshape(rows, -1)
+        if out is None or out[0].shape[1] != flat.shape[1]:
+            return np.full((rows, draws), np.nan)
+        tables = reconstruction_forms(self.facts.calls.subject, self.facts.output)
+        return tables[form](np.repeat(flat, draws, 0), *out).reshape(rows, draws)
+
+    def kl(self, form: str) -> np.ndarray:
+        """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
+        if form == SAMPLED:
+            mu, second = self.encoded()
+            logvar = log_variance(second, self.facts.scale)
+            z = mu[:, None] + np.exp(0.5 * logvar)[:, None] * self.eps
+            terms = 0.5 * (z**2 - logvar[:, None] - self.eps**2).sum(-1)
+            return terms @ self.weights
+        return kl_forms(self.facts.scale)[form](*self.encoded())
+
+    def forget(self) -> None:
+        """Forget the expectations, after the scale has changed."""
+        self._cache.clear()
+
+    def uncertainty(self) -> np.ndarray:
+        """Return the standard error of each mean loss that the noise explains, in nats.
+
+        The noise of −log p(x|z) differs much between rows, and few calls do not show how much: it
+        is taken from the nodes. The error of the quadrature is the difference from a lower order.
+        """
+        if "uncertainty" in self._cache:
+            return self._cache["uncertainty"]
+        error = np.zeros(len(self.x))
+        if self.draws:
+            value = self._values("right", "right")
+            mean = value @ self.weights
+            variance = (value - mean[:, None]) ** 2 @ self.weights
+            error = np.sqrt(variance / self.draws)
+            if self.facts.latent_dim > 2:
+                half = value.shape[1] // 2
+                pairs = 0.5 * (value[:, :half] + value[:, half:])
+                error = np.hypot(error, pairs.std(1) / np.sqrt(half))
+            else:
+                eps, weights = nodes(self.facts.latent_dim, self.facts.rng(31), 17)
+                f, x = self.facts, self.x
+                coarse = Measured(f, x, self.values, self.errors, 0.0, eps[None], weights)
+                error = np.hypot(error, np.abs(coarse.reconstruction("right", "right") - mean))
+        self._cache["uncertainty"] = error
+        return error
+
+
+def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
+    """Measure the mean loss of batches that contain one row several times.
+
+    Parameters
+    ----------
+    facts : Facts
+    x : (N, ...) array
+    copies : int
+    stage : int
+        Another stage has seeds of its own.
+
+    Returns
+    -------
+    measured : Measured
+
+    Examples
+    --------
+    >>> from .facts import establish
+    >>> from .subject import Calls, Subject
+    >>> subject = Subject(loss=lambda x: 2.0, x=np.eye(4))
+    >>> measure(establish(Calls(subject), 0), np.eye(4), 3, 0).values
+    array([2., 2., 2., 2.])
+    """
+    base = 1000 * (facts.seed + 1) * (stage + 1) + 7
+    if facts.calls.subject.noise == "eps":
+        return _exact(facts, x, copies, base)
+    values = np.empty((len(x), 0))
+    error, calls = np.inf, _LEAST if copies > 1 else _SINGLE
+    while calls <= _MOST:
+        fresh = np.empty((len(x), calls - values.shape[1]))
+        for i, row in enumerate(x):
+            batch = np.repeat(row[None], copies, 0)
+            for k in range(fresh.shape[1]):
+                seed = base + 100 * i + values.shape[1] + k
+                fresh[i, k] = facts.calls.loss(batch, seed, facts.latent_dim)
+        values = np.concatenate([values, fresh], 1)
+        # one standard deviation for all rows: that of few calls of one row is too uncertain
+        spread = float(np.sqrt(values.var(1, ddof=1).mean()))
+        error = spread / np.sqrt(calls)
+        if error <= _TARGET * max(np.ptp(values.mean(1)), 1e-12) or spread == 0 or copies == 1:
+            break
+        calls *= 2
+    means = values.mean(1)
+    own = values.std(1, ddof=1) / np.sqrt(values.shape[1])
+    errors = np.maximum(np.maximum(error, own), 1e-4 * (1e-3 + np.ptp(means)))
+    eps, weights = nodes(facts.latent_dim, facts.rng(30, stage))
+    draws = copies * values.shape[1]
+    return Measured(facts, x, means, errors, spread, eps[None], weights, draws)
+
+
+def _exact(facts: Facts, x: np.ndarray, copies: int, base: int) -> Measured:
+    """One call for each row; the nodes are the draws that the loss was given."""
+    j = facts.latent_dim
+    values = np.empty(len(x))
+    eps = []
+    for i, row in enumerate(x):
+        values[i] = facts.calls.loss(np.repeat(row[None], copies, 0), base + i, j)
+        eps.append(facts.calls.eps(copies, j, base + i).reshape(-1, j))
+    draws = len(eps[0])
+    errors = 100 * facts.tolerance * (1 + np.abs(values))
+    return Measured(facts, x, values, errors, 0.0, np.array(eps), np.full(draws, 1 / draws))
