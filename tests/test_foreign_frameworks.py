@@ -155,7 +155,7 @@ def test_the_number_of_workers_changes_no_bit_in_pytorch(torch):
     # kills: products that PyTorch shares out among its threads
     net = convolutional(torch)
     vae = foreign_from_torch(net, latent_dim=J, data_dim=64, likelihood="bernoulli")
-    vae.row_size = vae.row_size._replace(widest=1 << 13)
+    vae.row_size = vae.row_size._replace(widest=1 << 15)
     assert len(row_slices(vae, 8, 4, None)) > 1
     alone = all_bounds(vae, 1)
     assert torch.get_num_threads() == 2
@@ -325,7 +325,7 @@ def test_a_copy_in_jax_has_the_bounds_of_the_model(jax, likelihood):
 def test_the_number_of_workers_changes_no_bit_in_jax(jax):
     # kills: a compiled function whose result depends on the thread
     vae = jax_copy(jax, model(dtype="float32"))
-    vae.row_size = vae.row_size._replace(widest=1 << 13)
+    vae.row_size = vae.row_size._replace(widest=1 << 15)
     assert len(row_slices(vae, 8, 4, None)) > 1
     np.testing.assert_array_equal(all_bounds(vae, 2), all_bounds(vae, 1))
 
