@@ -35,6 +35,7 @@ FOLDERS = [
     "equations",
     "clinic",
     "plotting",
+    "experiments",
     "command",
 ]
 # Inside `core`, each file imports only from files above it.

@@ -16,10 +16,11 @@ import pytest
 import numpyvae
 from numpyvae import VAE, History, plotting
 from numpyvae.command import checkpoints, jobs, runs, settings
-from numpyvae.command.checkpoints import Checkpoints
 from numpyvae.command.cli import main
 from numpyvae.command.plan import Job
 from numpyvae.command.usage import UsageError
+from numpyvae.support import locks
+from numpyvae.support.checkpoints import Checkpoints
 from numpyvae.support.streams import Purpose, stream
 from numpyvae.support.terminal import Terminated
 
@@ -368,7 +369,7 @@ def test_a_second_process_in_the_folder_gets_one_line(data, run, capsys):
 def test_a_lock_that_another_process_removes_is_taken_anew(run, monkeypatch):
     """Kills a lock on a file that is no longer there, beside that of another process."""
     run.mkdir()
-    real, calls = runs.try_lock, []
+    real, calls = locks.try_lock, []
 
     def lock(handle):
         calls.append(1)
@@ -376,7 +377,7 @@ def test_a_lock_that_another_process_removes_is_taken_anew(run, monkeypatch):
             os.unlink(run / ".lock")  # between its opening and its locking
         return real(handle)
 
-    monkeypatch.setattr(runs, "try_lock", lock)
+    monkeypatch.setattr(locks, "try_lock", lock)
     with runs.claimed(run):
         assert (run / ".lock").exists()
         with pytest.raises(BlockingIOError), runs.claimed(run):

@@ -18,8 +18,9 @@ from typing import Any
 from ..clinic import gradcheck
 from ..core.vae import VAE
 from ..support.blas import blas_threads
+from ..support.strict_json import to_json
 from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
-from . import jobs, measuring, plan, reports, runs, saved
+from . import experiments, jobs, measuring, plan, reports, runs, saved
 from .parser import DEFAULT_RUN, parse
 from .preparation import Prepared
 from .reapply import data_for, request_of
@@ -99,7 +100,7 @@ def _train(args: Namespace) -> int:
         _say(f"{output}: the run is finished; there is nothing to do")
         summary = runs.read_json(output / "summary.json") if args.json else {}
     if args.json:
-        print(reports.to_json(summary))
+        print(to_json(summary))
     elif summary:
         print(reports.report(summary))
         print(f"Written to {output}: {', '.join(runs.RunFolder(output).written())}")
@@ -144,7 +145,7 @@ def _measure(args: Namespace, vae: VAE, data: Prepared) -> int:
         vae, data, args.eval_importance, args.seed, args.test_rows, progress=True
     )
     summary["accelerator"] = args.accelerator
-    print(reports.to_json(summary) if args.json else reports.report(summary))
+    print(to_json(summary) if args.json else reports.report(summary))
     return 0
 
 
@@ -164,7 +165,7 @@ def _compare(args: Namespace, vae: VAE, data: Prepared) -> int:
         **{name: getattr(args, name) for name in _EFFORT if hasattr(args, name)},
     )
     summary["accelerator"] = args.accelerator
-    print(reports.to_json(summary) if args.json else reports.comparison(summary))
+    print(to_json(summary) if args.json else reports.comparison(summary))
     if args.output is not None:
         _say(f"the bounds are drawn in {args.output}")
     return 0
@@ -220,7 +221,7 @@ def _gradcheck(args: Namespace) -> int:
     failed = [c.name for c in checks if not c.passed]
     if args.json:
         rows = [c._asdict() | {"passed": c.passed} for c in checks]
-        print(reports.to_json({"checks": rows, "failed": failed}))
+        print(to_json({"checks": rows, "failed": failed}))
     else:
         print(reports.gradient_total(len(checks) - len(failed), len(checks)))
     return 1 if failed else 0
@@ -232,10 +233,19 @@ def _equations(args: Namespace) -> int:
     outcomes = equations.check_equations(equations.make_case(args.model, args.seed))
     if args.json:
         rows = reports.equation_rows(outcomes)
-        print(reports.to_json({"model": args.model, "seed": args.seed, "equations": rows}))
+        print(to_json({"model": args.model, "seed": args.seed, "equations": rows}))
     else:
         print(reports.equations_table(outcomes, args.model))
     return 0 if all(o.passed for o in outcomes) else 1
+
+
+def _reproduce(args: Namespace) -> int:
+    if args.list:
+        print(experiments.listing())
+        return 0
+    outcome = experiments.run(args)
+    print(to_json(outcome.results) if args.json else experiments.report(outcome))
+    return 0
 
 
 _RUN: dict[str, Callable[[Namespace], int]] = {
@@ -245,4 +255,5 @@ _RUN: dict[str, Callable[[Namespace], int]] = {
     "sample": _sample,
     "gradcheck": _gradcheck,
     "equations": _equations,
+    "reproduce": _reproduce,
 }

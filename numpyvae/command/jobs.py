@@ -15,12 +15,13 @@ import numpy as np
 
 from ..core.training import fit
 from ..core.vae import VAE
+from ..support.checkpoints import Checkpoints
 from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
 from ..support.schedules import cosine_schedule
 from ..support.stopping import EarlyStopping
 from .advice import advice
-from .checkpoints import Checkpoints, kept_if_stopped
+from .checkpoints import kept_if_stopped
 from .measuring import evaluate
 from .plan import Job, accelerated, chosen_optimizer
 from .preparation import Prepared
@@ -175,7 +176,7 @@ def _work(
     _check_drawing()
     s, vae = job.settings, job.vae
     fast = accelerated(vae, s.accelerator)  # the two models share their parameters
-    checkpoints = Checkpoints(run, history or History())
+    checkpoints = Checkpoints(run.save_checkpoint, history or History())
     start -= checkpoints.seconds
     with kept_if_stopped(run, checkpoints, s.epochs):
         if history is None:

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..experiments import EXPERIMENTS
 from .measuring import SLOW_ROWS
 from .preparation import DATASETS
 from .settings import OPTIONS, default_text, flag
 from .usage import BOUNDS, Check, bound_names, choice, image_shape, positive, suggest, whole
 
-__all__ = ["DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse"]
+__all__ = ["DEFAULT_EXPERIMENTS", "DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse"]
 
 DEFAULT_RUN = Path("runs/vae")
+DEFAULT_EXPERIMENTS = Path("runs/reproduce")
 # The settings of a run with which `evaluate` measures it, with `eval_importance`.
 OF_DATA = ("dataset", "folder", "maximum", "label_column", "delimiter", "test_rows")
 OF_RUN = (*OF_DATA, "seed", "accelerator")
@@ -281,6 +283,52 @@ def _add_equations(command: _Parser) -> None:
     command.add("--json", "print both sides of each equation as JSON", action="store_true")
 
 
+def _add_reproduce(command: _Parser) -> None:
+    names = tuple(EXPERIMENTS)
+    command.add(
+        "name",
+        f"the experiment: {', '.join(names)}; --list says what each one is",
+        choice(names),
+        nargs="?",
+        metavar="NAME",
+    )
+    command.add("--list", "list the experiments and their durations", action="store_true")
+    command.add(
+        "--quick",
+        "a version of a minute or two that shows the same effect, on the embedded digits",
+        action="store_true",
+    )
+    command.add(
+        "--output",
+        "folder to work in; an experiment that was stopped goes on there (default: "
+        f"{DEFAULT_EXPERIMENTS}/NAME, or NAME-quick)",
+        type=Path,
+        metavar="DIR",
+    )
+    command.add(
+        "--seed",
+        "seeds; each training is repeated with each of them (default: those of the experiment)",
+        whole(0),
+        nargs="+",
+        metavar="SEED",
+    )
+    command.add(
+        "--only",
+        "names of trainings that are wanted now (default: all)",
+        nargs="+",
+        metavar="NAME",
+    )
+    command.add(
+        "--until",
+        "last epoch that is wanted now (default: the last one)",
+        whole(),
+        metavar="EPOCH",
+    )
+    command.add_setting("folder", default=None)
+    command.add_setting("accelerator", default=None)
+    command.add("--json", "print the results as JSON", action="store_true")
+
+
 _MODEL = "run folder that train wrote, or its model.npz"
 _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "train": (
@@ -291,5 +339,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "encode": ("Write the mean and the deviation of q(z|x) of each row of a file.", _add_encode),
     "sample": ("Draw x from a saved model.", _add_sample),
     "gradcheck": ("Check every hand-written gradient, and print its error.", _add_gradcheck),
+    "reproduce": (
+        "Run a published experiment again, and compare its figures with the published ones.",
+        _add_reproduce,
+    ),
     "equations": ("Check every equation of the notes on an exact model.", _add_equations),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,27 +16,7 @@ __all__ = [
     "gradient_line",
     "gradient_total",
     "report",
-    "to_json",
 ]
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Return `value` as strict JSON: null for NaN and infinity, which JSON lacks.
-
-    Examples
-    --------
-    >>> to_json({"kl": 1.5, "se": [math.nan]})
-    '{"kl": 1.5, "se": [null]}'
-    """
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report(s: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ of them is seen, and the rest done, at the next start:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,20 +23,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..support.checks import row_blocks
-from ..support.files import TEMPORARY, atomic_write
+from ..support.files import TEMPORARY
 from ..support.history import History
-from ..support.locks import remove_unlocked, try_lock
+from ..support.locks import locked_folder, remove_unlocked
+from ..support.strict_json import write_json
+from ..support.versions import array_fingerprint
 from .preparation import Prepared
-from .reports import to_json
 from .usage import UsageError
 
 __all__ = [
     "PICTURES",
     "RunFolder",
-    "array_fingerprint",
     "claimed",
     "fingerprint",
     "is_moving",
@@ -47,7 +43,7 @@ __all__ = [
 
 PICTURES = ("elbo.png", "latent_space.png", "reconstructions.png", "samples.png", "manifold.png")
 RESULTS = ("settings.json", "model.npz", "history.csv", "summary.json", *PICTURES)
-_CHECKPOINT, _LOCK = "checkpoint.npz", ".lock"
+_CHECKPOINT = "checkpoint.npz"
 _UNFINISHED, _FINISHED, _MOVING = "unfinished", ".finished", ".moving"
 
 
@@ -110,8 +106,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file of the run as strict JSON."""
-        with atomic_write(self.work / name) as file:
-            file.write(to_json(value, indent=2).encode() + b"\n")
+        write_json(self.work / name, value)
 
     def save_checkpoint(self, history: History) -> None:
         """Write what the run needs to go on."""
@@ -185,59 +180,11 @@ def claimed(path: Path) -> Iterator[RunFolder]:
     OSError
         If the folder cannot be made or written, or another process writes to it.
     """
-    made: list[Path] = []
-    try:
-        try:
-            made += [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path / _LOCK)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise OSError(
-                f"{path}: expected a folder that can be written, got "
-                f"{error.strerror or error}; choose another with --output"
-            ) from None
-        try:
-            _check_names(path)
-            run = RunFolder(path)
-            run.settle()
-            yield run
-        finally:
-            _unlock(path / _LOCK, lock)
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it is not empty, or was never made
-                folder.rmdir()
-
-
-def _lock(path: Path) -> int:
-    """Return the descriptor of a file that this process has locked."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            locked = try_lock(handle)
-        except OSError:  # a file system without locks
-            locked = True
-        if not locked:
-            os.close(handle)
-            raise BlockingIOError(
-                f"{path.parent}: expected a run folder that no other process writes to, got one "
-                "in use; wait until that run ends, or stop it"
-            )
-        with suppress(OSError):  # another process may have removed it before it was locked
-            if os.path.samestat(os.stat(path), os.fstat(handle)):
-                return handle
-        os.close(handle)
-
-
-def _unlock(path: Path, handle: int) -> None:
-    with suppress(OSError):  # while it is locked: afterwards it may be the lock of another
-        path.unlink()
-    os.close(handle)
-    if os.name == "nt":  # there an open file cannot be removed
-        with suppress(OSError):
-            path.unlink()
+    with locked_folder(path):
+        _check_names(path)
+        run = RunFolder(path)
+        run.settle()
+        yield run
 
 
 def _check_names(path: Path) -> None:
@@ -264,20 +211,6 @@ def fingerprint(data: Prepared) -> dict[str, Any]:
         "x_test": array_fingerprint(data.x_test),
         "image_shape": None if data.image_shape is None else list(data.image_shape),
     }
-
-
-def array_fingerprint(x: np.ndarray) -> dict[str, Any]:
-    """Return shape, dtype and SHA-256 of an array, which is read in blocks.
-
-    Examples
-    --------
-    >>> array_fingerprint(np.zeros((2, 3), np.uint8))["dtype"]
-    '|u1'
-    """
-    digest = hashlib.sha256()
-    for block in row_blocks(x):
-        digest.update(np.ascontiguousarray(block).data)
-    return {"shape": list(x.shape), "dtype": x.dtype.str, "sha256": digest.hexdigest()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

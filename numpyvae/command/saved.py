@@ -6,9 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from ..support.versions import array_fingerprint
 from .parser import OF_DATA, OF_RUN
 from .preparation import Prepared
-from .runs import RunFolder, array_fingerprint, is_moving, read_json, recorded
+from .runs import RunFolder, is_moving, read_json, recorded
 from .settings import OPTIONS, read_settings
 
 __all__ = ["changed_data", "image_shape", "model_file", "settings_from", "take_settings_of_run"]

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..core.training import History
-from .frames import BLUE, SKY, VERMILLION, label_axes, make_axes, number
+from .frames import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    label_axes,
+    make_axes,
+    number,
+)
 
-__all__ = ["plot_history"]
+__all__ = ["plot_curves", "plot_history"]
+
+_STYLES = ("-", "--", ":", "-.")
+_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GRAY)
 
 
 def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
@@ -76,3 +93,57 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
     where = "validation" if validated else "training"
     title = f"ELBO = reconstruction − KL, {where} set"
     return label_axes(ax, title, "epoch", "nats per datapoint")
+
+
+def plot_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot several curves with a legend; they differ in color, in style and in marker.
+
+    Parameters
+    ----------
+    curves : mapping of str to (x, y)
+        The points of each curve, by its name in the legend.
+    x, y, title : str
+        The labels of the axes, and the title.
+    log : bool
+        A logarithmic x-axis.
+
+    Returns
+    -------
+    ax : Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no curve.
+
+    Examples
+    --------
+    >>> ax = plot_curves({"AEVB": ([1, 2], [-3.0, -2.0])}, x="epoch", y="ELBO (nats)")
+    >>> len(ax.lines)
+    1
+    """
+    if not curves:
+        raise ValueError("curves: expected at least one, got none")
+    ax = make_axes(ax, 7, 4.2, left=0.85, bottom=0.6, top=0.4)
+    for i, (name, (across, up)) in enumerate(curves.items()):
+        style: dict[str, Any] = {"color": _COLORS[i % len(_COLORS)], "label": name}
+        few = len(across) <= 20
+        style |= {
+            "linestyle": _STYLES[i % len(_STYLES)],
+            "marker": "osv^D"[i % 5] if few else None,
+        }
+        ax.plot(across, up, linewidth=1.8, markersize=5, **style)
+    if log:
+        ax.set_xscale("log")
+    ax.legend(frameon=False, fontsize=9)
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    return label_axes(ax, title, x, y)

@@ -6,11 +6,17 @@ machine. If a result cannot be reproduced exactly, this record shows what differ
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from importlib import metadata
+from typing import Any
 
-__all__ = ["provenance"]
+import numpy as np
+
+from .checks import row_blocks
+
+__all__ = ["array_fingerprint", "provenance"]
 
 
 def provenance(version: str, *more: str) -> dict[str, object]:
@@ -26,7 +32,6 @@ def provenance(version: str, *more: str) -> dict[str, object]:
     *more : str
         Further packages that were used.
     """
-    import numpy  # noqa: F401  (its BLAS must be loaded to be seen)
     from threadpoolctl import threadpool_info
 
     packages = ("numpy", "scipy", "matplotlib", *more)
@@ -50,3 +55,17 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # files on the path that are not installed
         return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+def array_fingerprint(x: np.ndarray) -> dict[str, Any]:
+    """Return shape, dtype and SHA-256 of an array, which is read in blocks.
+
+    Examples
+    --------
+    >>> array_fingerprint(np.zeros((2, 3), np.uint8))["dtype"]
+    '|u1'
+    """
+    digest = hashlib.sha256()
+    for block in row_blocks(x):
+        digest.update(np.ascontiguousarray(block).data)
+    return {"shape": list(x.shape), "dtype": x.dtype.str, "sha256": digest.hexdigest()}

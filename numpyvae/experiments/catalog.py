@@ -1,0 +1,10 @@
+"""The experiments by name."""
+
+from __future__ import annotations
+
+from .burda import BURDA
+from .declaring import Experiment
+
+__all__ = ["EXPERIMENTS"]
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (BURDA,)}

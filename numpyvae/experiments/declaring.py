@@ -1,0 +1,176 @@
+"""What an experiment declares: its trainings, what is measured, and the published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core.elbo import Estimator
+from ..core.optimizers import Adam, Optimizer
+from ..core.vae import VAE
+from .data import Data
+
+if TYPE_CHECKING:
+    from .found import Found, Trained
+
+__all__ = ["Claim", "Experiment", "Plan", "Published", "Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of one training: the model, the data, and the arguments of `fit`.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the table, and that of its folder.
+    data : str
+        A name of `load_data`.
+    latent_dim, hidden, activation, likelihood, init
+        Of `VAE`.
+    epochs, batch_size, estimator, optimizer, schedule
+        Of `fit`.
+    rows : int, optional
+        Only so many training rows, the first ones.
+    mean_bias : bool
+        Start the biases of the decoder's output at the logits of the mean image.
+    keep : tuple of int
+        Epochs, beside the last one, whose models are measured.
+    curve : int
+        The number of test rows whose ELBO is recorded after each epoch.
+
+    Examples
+    --------
+    >>> Training("small", "digits", 2, (20,), 3).stages
+    (3,)
+    """
+
+    name: str
+    data: str
+    latent_dim: int
+    hidden: tuple[int, ...]
+    epochs: int
+    batch_size: int = 100
+    activation: str = "tanh"
+    likelihood: str = "bernoulli"
+    init: str | float = "glorot"
+    estimator: Estimator = field(default_factory=Estimator)
+    optimizer: Optimizer = field(default_factory=Adam)
+    schedule: Callable[[float], float] | None = None
+    rows: int | None = None
+    mean_bias: bool = False
+    keep: tuple[int, ...] = ()
+    curve: int = 0
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The epochs whose models are measured, in their order."""
+        return (*self.keep, self.epochs)
+
+    def model(self, data: Data, seed: int) -> VAE:
+        """Return the model before its training."""
+        widths = data.x_train.shape[1], self.latent_dim, self.hidden
+        model = self.activation, self.likelihood
+        vae = VAE(*widths, *model, seed=seed, init=self.init)
+        if self.mean_bias:
+            p = np.clip(data.mean, 0.001, 0.999)
+            vae.parameters[f"decoder.b{len(self.hidden)}"][:] = np.log(p / (1 - p))
+        return vae
+
+    def describe(self) -> dict[str, Any]:
+        """Return all settings as JSON has them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        simple = (str, int, float, type(None))
+        return {name: v if isinstance(v, simple) else _words(v) for name, v in values.items()}
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return getattr(value, "__name__", None) or repr(value)
+
+
+class Published(NamedTuple):
+    """A figure of a paper.
+
+    Attributes
+    ----------
+    training, quantity : str
+        The row of the table, and the name of the figure that `measure` returns.
+    value : float
+    tolerance : float
+        The difference within which it counts as reproduced.
+    """
+
+    training: str
+    quantity: str
+    value: float
+    tolerance: float
+
+
+class Claim(NamedTuple):
+    """A statement about the figures, and whether they agree with it."""
+
+    text: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trainings of an experiment, and how much work is spent on measuring them.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+    effort : mapping
+        What `Experiment.measure` reads, as `{"n_importance": 5000}`.
+    seeds : tuple of int
+    duration : str
+        What to expect on two cores.
+    """
+
+    trainings: Sequence[Training]
+    effort: Mapping[str, Any]
+    duration: str
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A published experiment: a page of settings.
+
+    Parameters
+    ----------
+    name : str
+    claim : str
+        What the paper shows, in a sentence.
+    source : str
+        The paper, and the table or figure in it.
+    full, quick : Plan
+        As published, and a version of a minute or two that shows the same effect.
+    measure : callable
+        `measure(trained) -> dict` of figures: numbers, pairs (mean, standard error), or lists.
+    claims : callable
+        `claims(found) -> list of Claim`, about the `Found` of all trainings and seeds.
+    draw : callable
+        `draw(found) -> matplotlib figure or axes`.
+    published : sequence of Published
+        The figures to compare those of the full version with.
+    """
+
+    name: str
+    claim: str
+    source: str
+    full: Plan
+    quick: Plan
+    measure: Callable[[Trained], dict[str, Any]]
+    claims: Callable[[list[Found]], list[Claim]]
+    draw: Callable[[list[Found]], Any]
+    published: Sequence[Published] = ()
+
+    def plan(self, quick: bool) -> Plan:
+        """Return the quick plan or the full one."""
+        return self.quick if quick else self.full

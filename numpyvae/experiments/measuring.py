@@ -1,0 +1,93 @@
+"""Figures that several experiments measure, each with the functions of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..bounds import importance_log_likelihood
+from ..bounds.ais import sandwich
+from ..diagnostics.units import active_units
+from ..estimators.evaluation import mean_terms
+from ..support.statistics import mean_and_error
+from ..support.streams import Purpose, stream
+from .found import Trained
+
+__all__ = ["bracket", "elbo", "log_likelihood", "test_rows", "units"]
+
+_ROWS = 500  # test rows whose figures are kept together
+
+
+def test_rows(trained: Trained) -> np.ndarray:
+    """Return the test rows that are measured: `effort["rows"]`, or all of them.
+
+    A stage that is not the last one has `effort["stage_rows"]`.
+    """
+    x = trained.data.x_test
+    n = trained.effort.get("rows" if trained.last else "stage_rows")
+    if n is None or n >= len(x):
+        return x
+    order = stream(0, Purpose.TEST_ROWS).permutation(len(x))
+    return x[np.sort(order[:n])]
+
+
+def log_likelihood(trained: Trained) -> tuple[float, float]:
+    """Return the mean of the importance-weighted bound L_K on the test rows, and its error.
+
+    K is `effort["n_importance"]`.
+    """
+    K = trained.effort["n_importance"]
+
+    def estimate(x):
+        return importance_log_likelihood(
+            trained.vae, x, K, seed=trained.seed, progress=trained.progress
+        )
+
+    return mean_and_error(in_parts(trained, f"L{K}", estimate))
+
+
+def in_parts(
+    trained: Trained, name: str, estimate: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return `estimate(x)` (M,) of the test rows, part by part: a part is computed once."""
+    x = test_rows(trained)
+    parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
+    name = f"{name}-{trained.epoch:05}"
+    return np.concatenate(
+        [
+            trained.keeper.array(f"{name}-{i}", (len(part),), lambda part=part: estimate(part))
+            for i, part in enumerate(parts)
+        ]
+    )
+
+
+def elbo(trained: Trained) -> float:
+    """Return the mean ELBO of the test rows, with `effort["n_samples"]` draws for each (or 10)."""
+    n = trained.effort.get("n_samples", 10)
+    return mean_terms(trained.vae, test_rows(trained), n_samples=n, seed=trained.seed).elbo
+
+
+def units(trained: Trained) -> int:
+    """Return the number of active units (Burda et al. 2015, §5.2)."""
+    return int(active_units(trained.vae, test_rows(trained)).sum())
+
+
+def bracket(trained: Trained) -> dict[str, tuple[float, float]]:
+    """Return a lower and an upper bound on log p(x) of data that the model simulates.
+
+    `effort["sandwich"]` are the arguments of `bounds.sandwich`.
+    """
+    effort = dict(trained.effort["sandwich"])
+
+    def bounds() -> np.ndarray:
+        found = sandwich(trained.vae, **effort, seed=trained.seed, progress=trained.progress)
+        return np.stack([found.log_lower, found.log_upper])
+
+    name = f"sandwich-{trained.epoch:05}"
+    lower, upper = trained.keeper.array(name, (2, effort["n"]), bounds)
+    return {
+        "simulated, lower": mean_and_error(lower),
+        "simulated, upper": mean_and_error(upper),
+        "simulated, upper - lower": mean_and_error(upper - lower),
+    }

@@ -1,0 +1,242 @@
+"""Run a declared experiment: train, measure, compare; each finished part is kept in a file.
+
+The folder of an experiment:
+
+    settings.json                    what it was begun with
+    TRAINING-seedS/checkpoint.npz    the last finished epoch, a file of `History.save`
+    TRAINING-seedS/model-E.npz       the model after a stage of E epochs
+    TRAINING-seedS/figures-E.json    what was measured on it
+    results.json, table.md           all figures so far, beside the published ones
+    picture.png                      when all is measured
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..core.vae import VAE
+from ..fast import compiled
+from ..support.files import atomic_write
+from ..support.history import History
+from ..support.locks import locked_folder
+from ..support.strict_json import to_json, write_json
+from ..support.versions import array_fingerprint, provenance
+from .data import Data, load_data
+from .declaring import Claim, Experiment, Plan, Training
+from .found import Found, Keeper, Trained
+from .results import as_dict, table
+from .training import history_of, model_path, trained_model
+
+__all__ = ["Outcome", "reproduce"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found.
+
+    Attributes
+    ----------
+    found : list of Found
+    claims : list of Claim
+        Empty as long as not all is measured.
+    results : dict
+        The contents of `results.json`.
+    table : str
+    """
+
+    found: list[Found]
+    claims: list[Claim]
+    results: dict[str, Any]
+    table: str
+
+
+def reproduce(
+    experiment: Experiment,
+    output: Path,
+    *,
+    quick: bool = False,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] | None = None,
+    until: int | None = None,
+    folder: Path | None = None,
+    accelerator: str | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Run an experiment, or go on with it; if it is finished, read what it found.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    output : Path
+        Its folder; made if it does not exist.
+    quick : bool
+        The quick version.
+    seeds : sequence of int, optional
+        By default those of the plan.
+    only : sequence of str, optional
+        The names of the trainings that are wanted now; by default all.
+    until : int, optional
+        The last epoch whose model is wanted now; by default all.
+    folder : Path, optional
+        That of the data.
+    accelerator : {None, "numba"}
+        Compile training steps and evaluations.
+    progress : bool
+        Show progress lines on standard error.
+
+    Returns
+    -------
+    outcome : Outcome
+
+    Raises
+    ------
+    ValueError
+        If the folder has another experiment, or one with other settings, or data have changed.
+    OSError
+        If the folder cannot be written, or data are missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from numpyvae.experiments import EXPERIMENTS
+    >>> with tempfile.TemporaryDirectory() as folder:                    # doctest: +SKIP
+    ...     outcome = reproduce(EXPERIMENTS["altosaar"], Path(folder), quick=True)
+    """
+    work = _Work(experiment, experiment.plan(quick), quick, output, folder, accelerator, progress)
+    seeds = tuple(seeds or work.plan.seeds)
+    with locked_folder(output):
+        work.settle(seeds)
+        for trained in work.wanted(seeds, only, until):
+            work.measure(*trained)
+            work.write(seeds)
+        return work.write(seeds)
+
+
+@dataclass
+class _Work:
+    experiment: Experiment
+    plan: Plan
+    quick: bool
+    output: Path
+    data_folder: Path | None
+    accelerator: str | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self._data: dict[str, Data] = {}
+
+    def settle(self, seeds: tuple[int, ...]) -> None:
+        """Write the settings of a new experiment, or compare those of the folder."""
+        path = self.output / "settings.json"
+        now = self._settings(seeds)
+        if not path.exists():
+            write_json(path, now | provenance(__version__))
+            return
+        before = json.loads(path.read_bytes())
+        for name, value in json.loads(to_json(now)).items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"{self.output}: expected an experiment with the same {name}, got one that was "
+                    f"begun with {_short(before.get(name))}, not {_short(value)}; choose another "
+                    "folder with --output"
+                )
+
+    def _settings(self, seeds: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "format": "numpyvae experiment, version 1",
+            "experiment": self.experiment.name,
+            "quick": self.quick,
+            "seeds": seeds,
+            "accelerator": self.accelerator,
+            "trainings": [training.describe() for training in self.plan.trainings],
+            "effort": self.plan.effort,
+            "data": {
+                name: array_fingerprint(self.data(name).x_train)["sha256"]
+                for name in sorted({training.data for training in self.plan.trainings})
+            },
+        }
+
+    def data(self, name: str) -> Data:
+        """Return a data set, which is read once."""
+        if name not in self._data:
+            self._data[name] = load_data(name, self.data_folder)
+        return self._data[name]
+
+    def folder(self, training: Training, seed: int) -> Path:
+        """Return the folder of a training."""
+        return self.output / f"{training.name}-seed{seed}"
+
+    def wanted(
+        self, seeds: tuple[int, ...], only: Sequence[str] | None, until: int | None
+    ) -> Iterator[tuple[Training, int, int]]:
+        """Yield what has to be measured now: a training, a seed, an epoch."""
+        for training in self.plan.trainings:
+            if only is None or training.name in only:
+                for seed in seeds:
+                    for epoch in training.stages:
+                        if until is None or epoch <= until:
+                            yield training, seed, epoch
+
+    def measure(self, training: Training, seed: int, epoch: int) -> None:
+        """Train up to an epoch and measure the model, and write its figures."""
+        folder, data = self.folder(training, seed), self.data(training.data)
+        path = _figures(folder, epoch)
+        if path.exists():
+            return
+        folder.mkdir(exist_ok=True)
+        settings = data, seed, folder, epoch, self.accelerator, self.progress
+        vae = trained_model(training, *settings)
+        fast = vae if self.accelerator is None else compiled(vae)
+        keeper, start = Keeper(folder), time.perf_counter()
+        figures = self.experiment.measure(
+            Trained(training, seed, epoch, fast, data, self.plan.effort, keeper, self.progress)
+        )
+        seconds = {
+            "training": history_of(folder).rows[epoch - 1]["seconds"],
+            "measurement": time.perf_counter() - start,
+        }
+        write_json(path, {"figures": figures, "seconds": seconds})
+
+    def found(self, seeds: tuple[int, ...]) -> Iterator[Found]:
+        """Yield what is measured so far."""
+        for training, seed, epoch in self.wanted(seeds, None, None):
+            folder = self.folder(training, seed)
+            path = _figures(folder, epoch)
+            if path.exists():
+                history = History(history_of(folder).rows[:epoch])
+                vae = VAE.load(model_path(folder, epoch))
+                yield Found(
+                    training, seed, epoch, history=history, vae=vae,
+                    data=self.data(training.data), **json.loads(path.read_bytes()),
+                )  # fmt: skip
+
+    def write(self, seeds: tuple[int, ...]) -> Outcome:
+        """Write the results, and the picture if all is measured."""
+        found = list(self.found(seeds))
+        complete = len(found) == len(list(self.wanted(seeds, None, None)))
+        claims = self.experiment.claims(found) if complete else []
+        results = as_dict(self.experiment, found, claims, self.quick)
+        text = table(self.experiment, found, self.quick)
+        write_json(self.output / "results.json", results | {"complete": complete})
+        with atomic_write(self.output / "table.md") as file:
+            file.write(text.encode() + b"\n")
+        if complete:
+            from .. import plotting  # here, since it brings matplotlib
+
+            plotting.save_figure(self.experiment.draw(found), self.output / "picture.png")
+        return Outcome(found, claims, results | {"complete": complete}, text)
+
+
+def _figures(folder: Path, epoch: int) -> Path:
+    return folder / f"figures-{epoch:05}.json"
+
+
+def _short(value: Any) -> str:
+    text = to_json(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,135 @@
+"""Train a declared model up to an epoch, from the last finished epoch of a process before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+from pathlib import Path
+
+from ..core.optimizers import Adam, Optimizer
+from ..core.training import fit
+from ..core.vae import VAE
+from ..fast import CompiledAdam, compiled_estimator
+from ..support.blas import blas_threads
+from ..support.checkpoints import Checkpoints
+from ..support.history import History
+from ..support.progress import Progress
+from .data import Data
+from .declaring import Training
+
+__all__ = ["history_of", "model_path", "trained_model"]
+
+
+def model_path(folder: Path, epoch: int) -> Path:
+    """Return the file of the model after an epoch.
+
+    Examples
+    --------
+    >>> model_path(Path("vae-seed0"), 40).name
+    'model-00040.npz'
+    """
+    return folder / f"model-{epoch:05}.npz"
+
+
+def history_of(folder: Path) -> History:
+    """Return the history of the training in a folder, an empty one if it has not begun."""
+    path = folder / "checkpoint.npz"
+    return History.load(path) if path.exists() else History()
+
+
+def trained_model(
+    training: Training,
+    data: Data,
+    seed: int,
+    folder: Path,
+    epoch: int,
+    accelerator: str | None = None,
+    progress: bool = False,
+) -> VAE:
+    """Return the model after an epoch; train it, and keep it in `folder`, if it is not there.
+
+    A training that is stopped keeps its last finished epoch and goes on from there, with the bits
+    that it would have had without the stop.
+
+    Parameters
+    ----------
+    training : Training
+    data : Data
+    seed : int
+        Of the weights and of the training.
+    folder : Path
+        Its files are `checkpoint.npz`, of `History.save`, and a model for each epoch asked for.
+    epoch : int
+        At least as many as were asked for before.
+    accelerator : {None, "numba"}
+        Compile the training step, and Adam.
+    progress : bool
+        Show a progress line on standard error.
+
+    Returns
+    -------
+    vae : VAE
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed and the training is accelerated.
+    NonFiniteError
+        If the training diverges.
+    OSError, ValueError
+        If a file cannot be written, or is damaged.
+    """
+    path = model_path(folder, epoch)
+    if path.exists():
+        return VAE.load(path)
+    data = data.first(training.rows)
+    vae, history = training.model(data, seed), history_of(folder)
+    if history.rows:
+        vae.parameters.flat[:] = history.last_parameters
+        vae.parameters.epochs = len(history)
+    if len(history) < epoch:
+        _fit(training, data, seed, vae, history, epoch, folder, accelerator, progress)
+    vae.save(path)
+    return vae
+
+
+def _fit(training, data, seed, vae, history, epoch, folder, accelerator, progress) -> None:
+    """Train the model in place up to an epoch, with a checkpoint after an epoch."""
+    estimator, optimizer = training.estimator, training.optimizer
+    if accelerator is not None:
+        estimator, optimizer = compiled_estimator(estimator), _compiled(optimizer)
+    checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
+    shown = Progress(epoch, len(history)) if progress else nullcontext()
+    # One thread: more gain nothing for these widths, and would change the last bits.
+    with blas_threads(1), _written(checkpoints), shown as line:
+        fit(
+            vae,
+            data.x_train,
+            epochs=epoch - len(history),
+            batch_size=training.batch_size,
+            optimizer=optimizer,
+            schedule=training.schedule,
+            estimator=estimator,
+            transform=data.transform,
+            x_valid=data.x_test[: training.curve] if training.curve else None,
+            callbacks=[checkpoints, *([line] if line else [])],
+            seed=seed,
+            resume=history if history.rows else None,
+        )
+
+
+@contextmanager
+def _written(checkpoints: Checkpoints) -> Iterator[None]:
+    """Write the last finished epoch at the end, also if the training is stopped."""
+    try:
+        yield
+    finally:
+        checkpoints.write()
+
+
+def _compiled(optimizer: Optimizer) -> Optimizer:
+    """Return the compiled optimizer with the same settings, or `optimizer` itself."""
+    if type(optimizer) is not Adam:
+        return optimizer
+    return CompiledAdam(**{f.name: getattr(optimizer, f.name) for f in fields(optimizer)})
