@@ -1,10 +1,9 @@
 """Burda, Grosse & Salakhutdinov 2015, Table 1: one stochastic layer, on MNIST.
 
 Settings of the paper, section 5: 784-200-200-50, tanh, minibatches of 20, Adam (β₁ 0.9, β₂ 0.999,
-ε 1e-4), learning rate 1e-3 · 10^(−i/7) for 3^i passes, i = 0 … 7. From the authors' code: the first
-59600 images with a fresh binarization, or 50000 with the fixed one; the biases of the decoder's
-output start at the logits of the mean image; the active units are those with a variance of the
-posterior mean above 0.01.
+ε 1e-4), learning rate 1e-3 · 10^(−i/7) for 3^i passes, i = 0 … 7. From the authors' code: the
+first 59600 images with a fresh binarization, or 50000 with the fixed one; the biases of the
+decoder's output start at the logits of the mean image.
 
 What differs: the KL of the VAE has its closed form, Eq. (11), where the authors draw it.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -81,13 +81,24 @@ class Training:
         return vae
 
     def describe(self) -> dict[str, Any]:
-        """Return all settings as JSON has them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        simple = (str, int, float, type(None))
-        return {name: v if isinstance(v, simple) else _words(v) for name, v in values.items()}
+        """Return, as JSON has them, the settings that are not the defaults.
+
+        Examples
+        --------
+        >>> Training("small", "digits", 2, (20,), 3).describe()["hidden"]
+        [20]
+        """
+        found = {}
+        for f in fields(self):
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            if (value := getattr(self, f.name)) != default:
+                found[f.name] = _words(value)
+        return found
 
 
 def _words(value: Any) -> Any:
+    if isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, tuple):
         return list(value)
     return getattr(value, "__name__", None) or repr(value)

@@ -53,7 +53,7 @@ def in_parts(
     """Return `estimate(x)` (M,) of the test rows, part by part: a part is computed once."""
     x = test_rows(trained)
     parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
-    name = f"{name}-{trained.epoch:05}"
+    name = f"{name}-{trained.epoch:05}-of-{len(x)}-rows"
     return np.concatenate(
         [
             trained.keeper.array(f"{name}-{i}", (len(part),), lambda part=part: estimate(part))
@@ -84,7 +84,7 @@ def bracket(trained: Trained) -> dict[str, tuple[float, float]]:
         found = sandwich(trained.vae, **effort, seed=trained.seed, progress=trained.progress)
         return np.stack([found.log_lower, found.log_upper])
 
-    name = f"sandwich-{trained.epoch:05}"
+    name = "-".join([f"sandwich-{trained.epoch:05}", *map(str, effort.values())])
     lower, upper = trained.keeper.array(name, (2, effort["n"]), bounds)
     return {
         "simulated, lower": mean_and_error(lower),

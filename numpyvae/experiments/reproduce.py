@@ -2,7 +2,7 @@
 
 The folder of an experiment:
 
-    settings.json                    what it was begun with
+    settings.json                    what it was begun with; so in each TRAINING-seedS
     TRAINING-seedS/checkpoint.npz    the last finished epoch, a file of `History.save`
     TRAINING-seedS/model-E.npz       the model after a stage of E epochs
     TRAINING-seedS/figures-E.json    what was measured on it
@@ -111,7 +111,7 @@ def reproduce(
     work = _Work(experiment, experiment.plan(quick), quick, output, folder, accelerator, progress)
     seeds = tuple(seeds or work.plan.seeds)
     with locked_folder(output):
-        work.settle(seeds)
+        work.settle()
         for trained in work.wanted(seeds, only, until):
             work.measure(*trained)
             work.write(seeds)
@@ -131,36 +131,10 @@ class _Work:
     def __post_init__(self) -> None:
         self._data: dict[str, Data] = {}
 
-    def settle(self, seeds: tuple[int, ...]) -> None:
-        """Write the settings of a new experiment, or compare those of the folder."""
-        path = self.output / "settings.json"
-        now = self._settings(seeds)
-        if not path.exists():
-            write_json(path, now | provenance(__version__))
-            return
-        before = json.loads(path.read_bytes())
-        for name, value in json.loads(to_json(now)).items():
-            if before.get(name) != value:
-                raise ValueError(
-                    f"{self.output}: expected an experiment with the same {name}, got one that was "
-                    f"begun with {_short(before.get(name))}, not {_short(value)}; choose another "
-                    "folder with --output"
-                )
-
-    def _settings(self, seeds: tuple[int, ...]) -> dict[str, Any]:
-        return {
-            "format": "numpyvae experiment, version 1",
-            "experiment": self.experiment.name,
-            "quick": self.quick,
-            "seeds": seeds,
-            "accelerator": self.accelerator,
-            "trainings": [training.describe() for training in self.plan.trainings],
-            "effort": self.plan.effort,
-            "data": {
-                name: array_fingerprint(self.data(name).x_train)["sha256"]
-                for name in sorted({training.data for training in self.plan.trainings})
-            },
-        }
+    def settle(self) -> None:
+        """Refuse the folder of another experiment."""
+        now = {"experiment": self.experiment.name, "quick": self.quick}
+        _agree(self.output, now, provenance(__version__))
 
     def data(self, name: str) -> Data:
         """Return a data set, which is read once."""
@@ -186,10 +160,10 @@ class _Work:
     def measure(self, training: Training, seed: int, epoch: int) -> None:
         """Train up to an epoch and measure the model, and write its figures."""
         folder, data = self.folder(training, seed), self.data(training.data)
-        path = _figures(folder, epoch)
-        if path.exists():
-            return
         folder.mkdir(exist_ok=True)
+        _agree(folder, self.settings(training, data))
+        if self.figures(folder, epoch):
+            return
         settings = data, seed, folder, epoch, self.accelerator, self.progress
         vae = trained_model(training, *settings)
         fast = vae if self.accelerator is None else compiled(vae)
@@ -201,19 +175,33 @@ class _Work:
             "training": history_of(folder).rows[epoch - 1]["seconds"],
             "measurement": time.perf_counter() - start,
         }
-        write_json(path, {"figures": figures, "seconds": seconds})
+        effort = {"effort": self.plan.effort}
+        write_json(_figures(folder, epoch), {"figures": figures, "seconds": seconds} | effort)
+
+    def settings(self, training: Training, data: Data) -> dict[str, Any]:
+        """Return all that the bits of a training depend on, beside its seed and the machine."""
+        print_ = array_fingerprint(data.first(training.rows).x_train)["sha256"]
+        given = {"accelerator": self.accelerator, "x_train": print_}
+        return given | {"training": training.describe()}
+
+    def figures(self, folder: Path, epoch: int) -> dict[str, Any]:
+        """Return the figures of a model and their seconds, {} if it is not measured."""
+        path = _figures(folder, epoch)
+        read = json.loads(path.read_bytes()) if path.exists() else {}
+        if read.pop("effort", None) != json.loads(to_json(self.plan.effort)):
+            return {}  # with another effort they are measured again
+        return read
 
     def found(self, seeds: tuple[int, ...]) -> Iterator[Found]:
         """Yield what is measured so far."""
         for training, seed, epoch in self.wanted(seeds, None, None):
             folder = self.folder(training, seed)
-            path = _figures(folder, epoch)
-            if path.exists():
+            if figures := self.figures(folder, epoch):
                 history = History(history_of(folder).rows[:epoch])
                 vae = VAE.load(model_path(folder, epoch))
                 yield Found(
                     training, seed, epoch, history=history, vae=vae,
-                    data=self.data(training.data), **json.loads(path.read_bytes()),
+                    data=self.data(training.data), **figures,
                 )  # fmt: skip
 
     def write(self, seeds: tuple[int, ...]) -> Outcome:
@@ -237,6 +225,17 @@ def _figures(folder: Path, epoch: int) -> Path:
     return folder / f"figures-{epoch:05}.json"
 
 
-def _short(value: Any) -> str:
-    text = to_json(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _agree(folder: Path, now: dict[str, Any], more: dict[str, Any] | None = None) -> None:
+    """Write the settings of what is begun in a folder, or refuse others than it was begun with."""
+    path, now = folder / "settings.json", json.loads(to_json(now))
+    if not path.exists():
+        write_json(path, now | (more or {}))
+        return
+    before = json.loads(path.read_bytes())
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise ValueError(
+                f"{folder}: expected what was begun there, with {name} "
+                f"{to_json(before.get(name))}, got {to_json(value)}; choose another folder with "
+                "--output"
+            )

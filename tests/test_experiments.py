@@ -1,0 +1,191 @@
+"""Experiments: what is declared, that a stopped one goes on with the same bits, its files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from numpyvae import VAE, plotting
+from numpyvae.command.cli import main
+from numpyvae.core.elbo import Estimator
+from numpyvae.estimators.sampled import IWAE
+from numpyvae.experiments import EXPERIMENTS, Claim, Experiment, Plan, Published, Training
+from numpyvae.experiments import reproduce as run
+from numpyvae.experiments.measuring import in_parts, log_likelihood
+from numpyvae.experiments.results import rows
+
+
+def small(name, estimator=None):
+    estimator = Estimator() if estimator is None else estimator
+    settings = {"keep": (2,), "rows": 200, "estimator": estimator, "curve": 20}
+    return Training(name, "digits", 2, (5,), 5, 50, **settings)
+
+
+def measure(trained):
+    return {"log p(x)": log_likelihood(trained), "curve": [1.0, 2.0, 3.0]}
+
+
+def draw(found):
+    curves = {f.training.name: (f.history["epoch"], f.history["elbo"]) for f in found}
+    return plotting.plot_curves(curves, x="epoch", y="ELBO (nats)")
+
+
+PLAN = Plan(
+    [small("aevb"), small("iwae", IWAE(3))],
+    {"n_importance": 5, "rows": 600, "stage_rows": 20},
+    "a second",
+)
+TINY = Experiment(
+    "tiny",
+    "It is small.",
+    "a test",
+    PLAN,
+    PLAN,
+    measure,
+    lambda found: [Claim("there are models", len(found) > 0)],
+    draw,
+    [Published("aevb", "log p(x)", -40.0, 0.5)],
+)
+
+
+def contents(folder):
+    """All figures and models of an experiment, without its seconds."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name.startswith("model-"):
+            found[name] = VAE.load(path).parameters.flat.tobytes()
+        elif path.name.startswith("figures-"):
+            found[name] = json.loads(path.read_bytes())["figures"]
+        elif path.name == "table.md":
+            found[name] = path.read_text()
+    return found
+
+
+def test_every_experiment_is_declared_whole():
+    """Kills a published figure without its training, stages out of order, two equal names."""
+    for name, experiment in EXPERIMENTS.items():
+        assert name == experiment.name
+        for plan in (experiment.full, experiment.quick):
+            names = [training.name for training in plan.trainings]
+            assert len(set(names)) == len(names) > 0
+            assert plan.duration
+            assert plan.seeds
+            for training in plan.trainings:
+                assert list(training.stages) == sorted(set(training.stages))
+                assert json.dumps(training.describe()).count(" at 0x") == 0
+        names = {training.name for training in experiment.full.trainings}
+        assert {p.training for p in experiment.published} <= names
+        assert all(p.tolerance > 0 for p in experiment.published)
+        assert all(t.data == "digits" for t in experiment.quick.trainings)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 3), (6,)])
+def test_a_stopped_experiment_goes_on_with_the_same_bits(tmp_path, monkeypatch, stops):
+    """Kills draws that depend on where a process began, and parts that are lost or kept twice."""
+    from numpyvae.support.checkpoints import Checkpoints
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(TINY, whole)
+    real, calls = Checkpoints.__call__, []
+
+    def stopping(self, vae, history):
+        real(self, vae, history)
+        calls.append(1)
+        if len(calls) in stops:
+            raise Stop
+
+    monkeypatch.setattr(Checkpoints, "__call__", stopping)
+    for _ in stops:
+        with pytest.raises(Stop):
+            run(TINY, parts)
+    run(TINY, parts)
+    assert len(calls) == 10  # two trainings of five epochs: none is made twice
+    assert contents(parts) == contents(whole)
+    assert (parts / "picture.png").exists()
+
+
+def test_a_measurement_that_is_stopped_keeps_its_parts(tmp_path, monkeypatch):
+    """Kills a long measurement that begins again, and parts in another order."""
+    from numpyvae.experiments import measuring
+
+    calls = []
+    real = measuring.importance_log_likelihood
+
+    def estimate(vae, x, *args, **settings):
+        calls.append(len(x))
+        if len(calls) == 3:
+            raise Stop
+        return real(vae, x, *args, **settings)
+
+    whole = run(TINY, tmp_path / "whole", only=["aevb"])
+    monkeypatch.setattr(measuring, "importance_log_likelihood", estimate)
+    with pytest.raises(Stop):
+        run(TINY, tmp_path / "parts", only=["aevb"])
+    parts = run(TINY, tmp_path / "parts", only=["aevb"])
+    assert calls == [20, 500, 100, 100]
+    assert [f.figures for f in parts.found] == [f.figures for f in whole.found]
+    assert in_parts.__doc__
+
+
+def test_the_table_compares_finished_trainings_alone(tmp_path):
+    """Kills a stage, or a quick version, beside a published figure; an error as the spread."""
+    first = run(TINY, tmp_path, seeds=(0, 1), until=2)
+    assert not first.results["complete"]
+    assert not (tmp_path / "picture.png").exists()
+    assert first.claims == []
+    last = run(TINY, tmp_path, seeds=(0, 1))
+    table = {(row.training, row.epoch): row for row in rows(TINY, last.found, quick=False)}
+    assert len(table) == 4  # "curve" is not a line
+    line = table["aevb", 5]
+    ours = [f.figures["log p(x)"][0] for f in last.found if f.last and f.training.name == "aevb"]
+    assert line.ours == pytest.approx(np.mean(ours), abs=1e-12)
+    assert line.spread == pytest.approx(np.std(ours, ddof=1), abs=1e-12)
+    assert line.difference == line.ours + 40
+    assert line.within is (abs(line.ours + 40) <= 0.5)
+    assert table["aevb", 2].published is table["iwae", 5].published is None
+    assert all(row.published is None for row in rows(TINY, last.found, quick=True))
+
+
+def test_another_experiment_is_not_mixed_with_that_of_a_folder(tmp_path):
+    """Kills figures of two settings in one table."""
+    run(TINY, tmp_path, until=2)
+    other = replace(TINY, full=replace(PLAN, trainings=[small("aevb", IWAE(2)), small("iwae")]))
+    with pytest.raises(ValueError, match="expected what was begun there, with training"):
+        run(other, tmp_path)
+    with pytest.raises(ValueError, match="with quick false, got true"):
+        run(TINY, tmp_path, quick=True)
+    # More effort: the models stay, and all of them are measured again.
+    before = contents(tmp_path)
+    effort = PLAN.effort | {"n_importance": 6}
+    run(replace(TINY, full=replace(PLAN, effort=effort)), tmp_path, until=2)
+    after = contents(tmp_path)
+    assert {n for n in after if after[n] != before[n]} == {
+        "table.md",
+        "aevb-seed0/figures-00002.json",
+        "iwae-seed0/figures-00002.json",
+    }
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """Kills a wrong name without its remedy, and results that are not those of the folder."""
+    monkeypatch.setitem(EXPERIMENTS, "tiny", TINY)
+    assert main(["reproduce", "--list"]) == 0
+    assert "tiny\n  It is small." in capsys.readouterr().out
+    assert main(["reproduce"]) == 2
+    assert "expected an experiment" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["reproduce", "burda-table"])
+    assert "did you mean burda-table1?" in capsys.readouterr().err
+    words = ["reproduce", "tiny", "--quick", "--until", "2", "--output", str(tmp_path / "out")]
+    assert main([*words, "--only", "avb"]) == 2
+    assert "expected some of aevb, iwae, got 'avb'; did you mean aevb?" in capsys.readouterr().err
+    assert main([*words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out" / "results.json").read_bytes())
+    assert not printed["complete"]
