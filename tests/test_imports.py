@@ -228,10 +228,10 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "likelihoods": (167, 1236),
     "vae": (167, 1523),
     "elbo": (94, 1281),
-    "optimizers": (117, 1106),
+    "optimizers": (123, 1158),
     "training": (163, 1239),
 }
-IN_AN_HOUR = 943, 8948  # lines of code and words of all eight files
+IN_AN_HOUR = 949, 9000  # lines of code and words of all eight files
 
 
 def lines_of_code(source):
