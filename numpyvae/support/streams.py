@@ -36,6 +36,10 @@ class Purpose(IntEnum):
     SHUFFLE = 1  # the order of the rows
     NOISE = 2  # ε for the ELBO
     TRANSFORM = 3  # the numbers that `transform` draws, such as a fresh binarization
+    DREAMS = 4  # x ~ p(x|z) in wake-sleep: one stream for each batch of noise; its seed is 0
+    CHAINS = 5  # the moves of the chains of Monte-Carlo EM
+    CHAIN_STARTS = 6  # z ~ p(z), where these chains start
+    WEIGHTS = 7  # the noise of the weights in full variational Bayes
 
     # The model.
     INIT = 101  # initial weights
