@@ -238,9 +238,9 @@ class Adam(Optimizer):
 
 _PIECE = 1 << 17  # elements, 512 KiB in float32
 
-OPTIMIZERS = {
-    c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)
-} | {"rmsprop-centered": partial(RMSProp, rho=0.99, centered=True)}
+OPTIMIZERS = {c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)} | {
+    "rmsprop-centered": partial(RMSProp, rho=0.99, centered=True)
+}
 
 
 def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
