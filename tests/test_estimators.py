@@ -28,8 +28,6 @@ L, K, B, J = 2, 3, 4, 2
 IMPORTANCE = (IWAE, STLIWAE, DReG)
 # The gradients of a bound; wake-sleep, which is none, is tested in test_methods.py
 OF_A_BOUND = tuple(name for name in ESTIMATORS if name != "wake-sleep")
-    name for name in ESTIMATORS if name != "wake-sleep"
-)  # which has tests in test_methods.py
 
 
 def configured(name):
