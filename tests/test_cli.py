@@ -156,6 +156,16 @@ def test_training_with_importance_samples(tmp_path, capsys):
     assert summary["n_importance"] == 5
 
 
+def test_training_by_another_method_with_a_prior(tmp_path, capsys):
+    """Kills a prior that does not reach `fit`, or is divided by another number of rows."""
+    extra = ["--estimator", "wake-sleep", "--optimizer", "rmsprop-centered", "--weight-prior", "2"]
+    assert train(tmp_path, *extra, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    expected = "WithWeightPrior(estimator=WakeSleep(n_samples=1), n_data=3823, variance=2.0)"
+    assert summary["estimator"] == expected
+    assert summary["train_objective"] < summary["train_elbo"]
+
+
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
@@ -550,6 +560,7 @@ OTHER_VALUES = {  # of each option, one that is not its default
     "beta": ["2"],
     "kl_warmup": ["1"],
     "free_bits": ["0.1"],
+    "weight_prior": ["0.5"],
     "optimizer": ["sgd"],
     "learning_rate": ["0.001"],
     "schedule": ["constant"],

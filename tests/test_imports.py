@@ -229,10 +229,10 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "likelihoods": (167, 1236),
     "vae": (167, 1523),
     "elbo": (94, 1281),
-    "optimizers": (117, 1106),
+    "optimizers": (123, 1158),
     "training": (163, 1239),
 }
-IN_AN_HOUR = 943, 8948  # lines of code and words of all eight files
+IN_AN_HOUR = 949, 9000  # lines of code and words of all eight files
 
 
 def lines_of_code(source):
@@ -508,8 +508,13 @@ def test_purposes_keep_their_values():
         "SHUFFLE": 1,
         "NOISE": 2,
         "TRANSFORM": 3,
+        "DREAMS": 4,
+        "CHAINS": 5,
+        "CHAIN_STARTS": 6,
+        "WEIGHT_NOISE": 7,
         "INIT": 101,
         "SAMPLE": 102,
+        "WEIGHT_SAMPLE": 103,
         "EVALUATION": 201,
         "IMPORTANCE": 301,
         "CUBO": 302,

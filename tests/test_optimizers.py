@@ -21,6 +21,7 @@ SETTINGS = {
     "momentum": Momentum(0.1, rho=0.8),
     "adagrad": Adagrad(0.1, eps=1e-3),
     "rmsprop": RMSProp(0.1, rho=0.7, eps=1e-3),
+    "rmsprop-centered": RMSProp(0.1, rho=0.7, eps=1e-3, centered=True),
     "adam": Adam(0.1, beta1=0.8, beta2=0.95, eps=1e-3),
 }
 
@@ -41,7 +42,8 @@ def scalar_steps(o, gradients, scales):
             steps.append(rate * g / (math.sqrt(v) + o.eps))
         elif isinstance(o, RMSProp):
             v = o.rho * v + (1 - o.rho) * g**2
-            steps.append(rate * g / (math.sqrt(v) + o.eps))
+            m = o.rho * m + (1 - o.rho) * g if o.centered else 0.0
+            steps.append(rate * g / (math.sqrt(v - m**2) + o.eps))
         else:
             m = o.beta1 * m + (1 - o.beta1) * g
             v = o.beta2 * v + (1 - o.beta2) * g**2
@@ -66,7 +68,10 @@ def run(o, gradients, scales=None, state=None):
 
 
 def check_against_scalar(name):
-    """Kills ε inside the root, a missing root or bias correction, t from 0, β₁ and β₂ swapped."""
+    """Kills ε inside the root, a missing root or bias correction, t from 0, β₁ and β₂ swapped.
+
+    And RMSProp that is centered without its mean, or by the mean before or after its time.
+    """
     gradients = gradients_for(7)
     scales = np.linspace(1.0, 0.2, len(gradients))
     for o in (SETTINGS[name], OPTIMIZERS[name]()):
@@ -225,6 +230,7 @@ def test_settings_left_out_are_those_of_the_papers():
         "momentum": Momentum(1e-3, rho=0.9),
         "adagrad": Adagrad(1e-2, eps=1e-8),
         "rmsprop": RMSProp(1e-3, rho=0.9, eps=1e-8),
+        "rmsprop-centered": RMSProp(1e-3, rho=0.99, eps=1e-8, centered=True),
         "adam": Adam(1e-3, beta1=0.9, beta2=0.999, eps=1e-8),
     }
     assert {name: kind() for name, kind in OPTIMIZERS.items()} == defaults

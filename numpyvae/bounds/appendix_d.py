@@ -1,5 +1,6 @@
 """The marginal-likelihood estimator of Kingma & Welling 2013, appendix D.
 
+Statistics knows it as the estimator of Gelfand & Dey 1994, or reciprocal importance sampling.
 For any normalized density q̂(z), averaging over the posterior gives the inverse of the evidence:
 
     E_{p(z|x)}[q̂(z) / p_θ(x, z)] = ∫ q̂(z) p_θ(x, z) / (p_θ(x) p_θ(x, z)) dz = 1 / p_θ(x)
@@ -75,6 +76,9 @@ def fitted_log_likelihood(
     """Estimate log p(x) from posterior draws and a density fitted to them; for small J.
 
     −log (1/S) Σ_s q̂(z_s) / p_θ(x, z_s),  z_s ~ p_θ(z|x)   (Kingma & Welling 2013, appendix D)
+
+    The estimator of Gelfand & Dey 1994, "Bayesian model choice: asymptotics and exact
+    calculations", Journal of the Royal Statistical Society B 56.
 
     The draws of one half of the chains are used to fit q̂, those of the other half are averaged.
 

@@ -22,7 +22,16 @@ import numpy as np
 
 from .streams import RowStreams
 
-__all__ = ["TARGET_ACCEPTANCE", "Point", "Samples", "adapted", "point_at", "sample", "transition"]
+__all__ = [
+    "TARGET_ACCEPTANCE",
+    "Point",
+    "Samples",
+    "adapted",
+    "decreasing_gain",
+    "point_at",
+    "sample",
+    "transition",
+]
 
 TARGET_ACCEPTANCE = 0.65  # the best in many dimensions (Neal 2011, §4.4); Wu et al. 2016 use it
 _GAIN = 1.0  # change of log step for each unit of acceptance above the target
@@ -121,9 +130,19 @@ def transition(
     return moved, np.exp(np.minimum(rise, 0))
 
 
-def adapted(log_step: np.ndarray, acceptance: np.ndarray, gain: float = _GAIN) -> np.ndarray:
+def adapted(
+    log_step: np.ndarray,
+    acceptance: np.ndarray,
+    gain: float = _GAIN,
+    target: float = TARGET_ACCEPTANCE,
+) -> np.ndarray:
     """Return log step (B,), adapted to the mean over the chains of the acceptance, (C, B)."""
-    return log_step + gain * (acceptance.mean(axis=0, dtype=float) - TARGET_ACCEPTANCE)
+    return log_step + gain * (acceptance.mean(axis=0, dtype=float) - target)
+
+
+def decreasing_gain(t: int) -> float:
+    """Return the gain of `adapted` after t moves: it falls as 1/√t, so that the step settles."""
+    return _GAIN / np.sqrt(1 + t / 10)
 
 
 class Samples(NamedTuple):
@@ -194,7 +213,7 @@ def sample(
             density, point, h, n_leapfrog, draws.normal(), draws.log_uniform()
         )
         if t < n_burn:
-            log_step = adapted(log_step, acceptance, _GAIN / np.sqrt(1 + t / 10))
+            log_step = adapted(log_step, acceptance, decreasing_gain(t))
             averaged += log_step * (t >= n_burn - late) / late
         else:
             kept_z[t - n_burn] = point.z

@@ -19,10 +19,11 @@ __all__ = [
     "how_many",
     "row_slices",
     "rows_in_cache",
+    "step_factors",
 ]
 
 _CACHE = 1 << 21  # bytes of the widest layer in a block
-_JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `RowStreams.jitter`
+_JITTER = 0.2  # each move's step is within ±20 % of the tuned one; see `step_factors`
 
 
 class RowStreams:
@@ -65,14 +66,19 @@ class RowStreams:
         return -np.stack(draws, axis=1)
 
     def jitter(self) -> np.ndarray:
-        """Return factors for the step, uniform in 1 ± 0.2, (C, B, 1).
-
-        With a constant step, a trajectory whose length is near a period of the motion returns to
-        its start in every move (Neal 2011, §3.2). The factors do not depend on the state of the
-        chain, so that the moves leave p invariant.
-        """
+        """Return factors for the step, uniform in 1 ± 0.2, (C, B, 1); see `step_factors`."""
         draws = [g.random(self._shape[0], self._dtype) for g in self._generators]
-        return (1 - _JITTER + 2 * _JITTER * np.stack(draws, axis=1))[..., None]
+        return step_factors(np.stack(draws, axis=1))
+
+
+def step_factors(u: np.ndarray) -> np.ndarray:
+    """Return factors for the step in 1 ± 0.2, (C, B, 1), from uniform draws (C, B).
+
+    With a constant step, a trajectory whose length is near a period of the motion returns to its
+    start in every move (Neal 2011, §3.2). The factors do not depend on the state of the chain, so
+    that the moves leave p invariant.
+    """
+    return (1 - _JITTER + 2 * _JITTER * u)[..., None]
 
 
 def decoder_megabytes(vae: Model) -> float:

@@ -26,7 +26,7 @@ from .measuring import evaluate
 from .plan import Job, accelerated, chosen_optimizer
 from .preparation import Prepared
 from .runs import RunFolder, claimed, recorded
-from .settings import Settings, chosen_estimator, flag, read_settings
+from .settings import Settings, chosen_estimator, flag, read_settings, with_prior
 from .usage import UsageError
 
 __all__ = ["pictures", "resume", "train"]
@@ -184,7 +184,7 @@ def _work(
         history = _fit(job, fast, history or History(), checkpoints, progress)
         checkpoints.write()
         summary = evaluate(fast, job.data, s.eval_importance, s.seed, s.test_rows, progress)
-        summary |= _training_summary(s, history)
+        summary |= _training_summary(s, history, len(job.data.x_train))
         summary["advice"] = advice(summary, job.data.preparation)
         vae.save(run.work / "model.npz")
         history.to_csv(run.work / "history.csv")
@@ -238,7 +238,7 @@ def _fit(
         ) from None
 
 
-def _training_summary(s: Settings, history: History) -> dict[str, Any]:
+def _training_summary(s: Settings, history: History, n_data: int) -> dict[str, Any]:
     """Return what the summary says about the training; "settings" has every option."""
     best = history.rows[-1]
     if history.best_parameters is not None:  # the model has those of another epoch
@@ -249,7 +249,7 @@ def _training_summary(s: Settings, history: History) -> dict[str, Any]:
         "train_elbo": best["elbo"],
         "train_objective": best["objective"],
         "validation_elbo": best.get("valid_elbo"),
-        "estimator": repr(chosen_estimator(s)),
+        "estimator": repr(with_prior(chosen_estimator(s), s, n_data)),
         "kl_warmup": s.kl_warmup,
         "epochs": len(history),
         "best_epoch": best["epoch"],

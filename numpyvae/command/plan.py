@@ -20,7 +20,7 @@ from ..support.streams import Purpose, stream
 from ..support.versions import provenance
 from .preparation import DATASETS, Prepared, prepare
 from .runs import fingerprint
-from .settings import Settings, chosen_estimator
+from .settings import Settings, chosen_estimator, with_prior
 from .usage import UsageError
 
 __all__ = ["Job", "accelerated", "chosen_optimizer", "prepared"]
@@ -79,6 +79,7 @@ class Job:
                 "--validation 0.1"
             )
         s = _completed(settings, estimator, data)
+        estimator = with_prior(estimator, s, len(data.x_train))
         before, after = asdict(settings), asdict(s)
         as_given = {name: before[name] for name in before if before[name] != after[name]}
         D = data.x_train.shape[1]

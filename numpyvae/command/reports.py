@@ -77,7 +77,7 @@ def _weighted(s: dict[str, Any]) -> list[str]:
     settings = s.get("settings")
     if settings is None:
         return []
-    changed = [name for name, same in _NEUTRAL.items() if settings[name] not in (None, same)]
+    changed = [name for name, same in _NEUTRAL.items() if settings.get(name) not in (None, same)]
     if settings["estimator"] == "sgvb-b" and not changed:
         return []
     return [
@@ -94,7 +94,12 @@ def _validated(s: dict[str, Any]) -> list[str]:
     return [f"Validation ELBO {s['validation_elbo']:.2f}: {how} epoch {s['best_epoch']}."]
 
 
-_NEUTRAL = {"beta": 1, "free_bits": 0, "kl_warmup": 0}  # with these the objective is the ELBO
+_NEUTRAL = {
+    "beta": 1,
+    "free_bits": 0,
+    "kl_warmup": 0,
+    "weight_prior": None,
+}  # with these the objective is the ELBO
 
 
 def comparison(s: dict[str, Any]) -> str:

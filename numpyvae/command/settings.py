@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.elbo import Estimator
 from ..core.optimizers import OPTIMIZERS
-from ..estimators import ESTIMATORS, make_estimator
+from ..estimators import ESTIMATORS, WithWeightPrior, make_estimator
 from ..support.preparation import SCALES
 from ..support.registry import ACTIVATIONS
 from .preparation import check_source
@@ -40,6 +40,7 @@ __all__ = [
     "make_settings",
     "options_table",
     "read_settings",
+    "with_prior",
 ]
 
 
@@ -209,6 +210,14 @@ class Settings:
         value="NATS",
         unset=f"{ESTIMATORS['sgvb-b'].free_bits:g}",
         setting="free_bits",
+    )
+    weight_prior: float | None = _option(
+        None,
+        "variance of a Gaussian prior of the decoder's parameters, with mean 0, whose log density "
+        "is in the objective",
+        positive,
+        value="VARIANCE",
+        unset="no prior",
     )
     optimizer: str = _option("adam", "rule for the steps of the parameters", choices=OPTIMIZERS)
     learning_rate: float = _option(
@@ -413,6 +422,21 @@ def chosen_estimator(settings: Settings) -> Estimator:
             f"got {given['n_samples']}; leave --n-samples out, or choose --estimator score"
         )
     return make_estimator(chosen, **given)
+
+
+def with_prior(estimator: Estimator, settings: Settings, n_data: int) -> Estimator:
+    """Return the estimator with the prior of the weights that the settings describe, if any.
+
+    `n_data` is the number of training rows.
+
+    Examples
+    --------
+    >>> with_prior(chosen_estimator(Settings()), Settings(weight_prior=1.0), 3823).n_data
+    3823
+    """
+    if settings.weight_prior is None:
+        return estimator
+    return WithWeightPrior(estimator, n_data, settings.weight_prior)
 
 
 def _names(estimator: Estimator) -> set[str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -161,6 +162,8 @@ class Adagrad(Optimizer):
 class RMSProp(Optimizer):
     """Tieleman & Hinton 2012: s ← ρ s + (1 − ρ) g²; step = α g/(√s + ε).
 
+    Centered (Graves 2013), s is a variance: s ← ρ s + ρ (1 − ρ)(g − m)².
+
     Examples
     --------
     >>> optimizer = RMSProp(learning_rate=0.1)
@@ -172,12 +175,17 @@ class RMSProp(Optimizer):
     learning_rate: float = 1e-3
     rho: float = 0.9
     eps: float = 1e-8
-    slots: ClassVar[tuple[str, ...]] = ("mean",)
+    centered: bool = False
+    slots = property(lambda self: ("mean", "center")[: 1 + self.centered])
 
     def compute_step(self, g, state, rate):
-        s = state["mean"]
+        s, d, share = state["mean"], g, 1 - self.rho
+        if self.centered:
+            d = g - state["center"]
+            state["center"] += share * d
+            share *= self.rho
         s *= self.rho
-        s += (1 - self.rho) * (g * g)
+        s += share * (d * d)
         return rate * g / (np.sqrt(s) + self.eps)
 
 
@@ -230,8 +238,8 @@ class Adam(Optimizer):
 
 _PIECE = 1 << 17  # elements, 512 KiB in float32
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)
+OPTIMIZERS = {c.__name__.lower(): c for c in (SGD, Momentum, Adagrad, RMSProp, Adam)} | {
+    "rmsprop-centered": partial(RMSProp, rho=0.99, centered=True)
 }
 
 
@@ -240,7 +248,8 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
 
     Parameters
     ----------
-    name : {"sgd", "momentum", "adagrad", "rmsprop", "adam"} or Optimizer
+    name : str or Optimizer
+        A key of `OPTIMIZERS`.
     learning_rate : float, optional
         By default that of the class.
 

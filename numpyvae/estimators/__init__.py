@@ -8,12 +8,17 @@ Each gives the gradient in φ and θ together. All are unbiased except `STLIWAE`
 with the file `sampled`: its docstring has one formula and one table for all estimators with a
 sampled KL. `closed` has the estimator with the closed-form KL, its weight β and free bits. `score`
 has the estimator that needs no reparameterization.
+
+Two more are not the gradient of one of these bounds: `WakeSleep` has another objective for each
+slice, and `WithWeightPrior` adds a prior of the decoder's weights to any of them.
 """
 
 from .choose import ESTIMATORS, make_estimator
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import ScoreFunction
+from .wake_sleep import WakeSleep
+from .weight_prior import WithWeightPrior
 
 __all__ = [
     "ESTIMATORS",
@@ -24,5 +29,7 @@ __all__ = [
     "STLIWAE",
     "DReG",
     "ScoreFunction",
+    "WakeSleep",
+    "WithWeightPrior",
     "make_estimator",
 ]

@@ -10,6 +10,7 @@ from ..support.checks import check_choice
 from .closed import SGVBB
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import LEAVE_ONE_OUT, ScoreFunction
+from .wake_sleep import WakeSleep
 
 __all__ = ["ESTIMATORS", "make_estimator"]
 
@@ -22,6 +23,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "iwae": IWAE(),
     "stl-iwae": STLIWAE(),
     "dreg": DReG(),
+    "wake-sleep": WakeSleep(),
 }
 
 

@@ -1,8 +1,19 @@
-"""Variational inference and variational EM, section 3.6 of the notes.
+"""Ways to learn: variational inference and EM, wake-sleep, Monte-Carlo EM, full Bayes.
 
-`procedures` states the two procedures and the parameters that its functions share.
+    procedures       section 3.6 of the notes: variational inference and variational EM
+    mcem             maximum likelihood with draws from the posterior, without an encoder
+    full_bayes       a q over the decoder's weights too; `full_bayes_fit` ascends its bound
+
+Wake-sleep and the prior of the weights are estimators, `numpyvae.estimators.wake_sleep` and
+`weight_prior`, so that `fit` takes them. `procedures` states its procedures and the parameters
+that its functions share.
 """
 
+from ..estimators.wake_sleep import WakeSleep
+from ..estimators.weight_prior import WithWeightPrior
+from .full_bayes import FullBound, FullGradient, WeightPosterior, full_bound, weight_kl
+from .full_bayes_fit import FullBayes, full_variational_bayes
+from .mcem import monte_carlo_em
 from .procedures import (
     EMStep,
     Posterior,
@@ -14,9 +25,19 @@ from .procedures import (
 
 __all__ = [
     "EMStep",
+    "FullBayes",
+    "FullBound",
+    "FullGradient",
     "Posterior",
+    "WakeSleep",
+    "WeightPosterior",
+    "WithWeightPrior",
+    "full_bound",
+    "full_variational_bayes",
     "m_step",
+    "monte_carlo_em",
     "noise_nodes",
     "variational_em",
     "variational_inference",
+    "weight_kl",
 ]

@@ -125,11 +125,15 @@ def check_kind(name: str, value: Any, kind: type, remedy: str) -> Any:
 def check_settings(settings: Any, fractions: tuple[str, ...] = ()) -> None:
     """Check that the fields of a frozen dataclass are numbers above 0, and make them floats.
 
-    A field whose default is None may be None; those in `fractions` must lie below 1.
+    A field whose default is None may be None; one whose default is True or False must be one of
+    them; those in `fractions` must lie below 1.
     """
     for setting in dataclasses.fields(settings):
         value = getattr(settings, setting.name)
         if value is None and setting.default is None:
+            continue
+        if isinstance(setting.default, bool):
+            check_kind(setting.name, value, bool, "set True or False")
             continue
         value = check_positive(setting.name, value)
         if setting.name in fractions and value >= 1:

@@ -36,10 +36,15 @@ class Purpose(IntEnum):
     SHUFFLE = 1  # the order of the rows
     NOISE = 2  # ε for the ELBO
     TRANSFORM = 3  # the numbers that `transform` draws, such as a fresh binarization
+    DREAMS = 4  # x ~ p(x|z) in wake-sleep: one stream for each batch of noise; its seed is 0
+    CHAINS = 5  # the moves of the chains of Monte-Carlo EM
+    CHAIN_STARTS = 6  # z ~ p(z), where these chains start
+    WEIGHT_NOISE = 7  # ζ for the weights in full variational Bayes
 
     # The model.
     INIT = 101  # initial weights
     SAMPLE = 102  # z ~ p(z), then x ~ p(x|z), in `VAE.sample`
+    WEIGHT_SAMPLE = 103  # θ ~ q(θ), of full variational Bayes
 
     # Evaluation of the ELBO.
     EVALUATION = 201  # ε for the mean ELBO of a data set: one stream for each datapoint

@@ -1,0 +1,119 @@
+"""A Gaussian prior on the decoder's parameters: MAP in place of maximum likelihood.
+
+Kingma & Welling 2013, §5, add to the bound the log density of θ ~ N(0, I), "a small weight decay
+term". The posterior density of θ has N datapoints and one prior, so that per datapoint
+
+    (1/N) (Σ_n ELBO_n + log p(θ)) = mean ELBO + (1/N) log N(θ; 0, v I)
+
+N is the size of the data set, whatever the size of a minibatch: the mean of the gradients of an
+epoch then contains the gradient of the prior once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..core.distributions import gaussian_logpdf
+from ..core.elbo import Estimate, Estimator
+from ..core.vae import VAE
+from ..support.checks import check_count, check_kind, check_positive
+
+__all__ = ["WithWeightPrior", "weight_log_prior"]
+
+
+def weight_log_prior(theta: np.ndarray, variance: float) -> tuple[np.ndarray, Callable]:
+    """Log density of the prior of the weights, log N(θ; 0, v I) (Kingma & Welling 2013, §5).
+
+    Parameters
+    ----------
+    theta : (P_θ,) array
+    variance : float
+        v.
+
+    Returns
+    -------
+    log_p : () array
+        Nats, for all parameters together.
+    pull : callable
+        `pull(dlog_p) -> dtheta`, which is −θ/v for dlog_p = 1.
+
+    Examples
+    --------
+    >>> log_p, pull = weight_log_prior(np.array([1.0, 0.0]), 0.5)
+    >>> pull(1.0)
+    array([-2., -0.])
+    """
+    logvar = np.full(theta.shape, math.log(variance), theta.real.dtype)
+    log_p, pull_log_p = gaussian_logpdf(theta, np.zeros_like(logvar), logvar)
+    return log_p, lambda dlog_p: pull_log_p(logvar.dtype.type(dlog_p))[0]
+
+
+@dataclass(frozen=True)
+class WithWeightPrior(Estimator):
+    """Any estimator, with the log density of a prior θ ~ N(0, v I) in its objective.
+
+    objective + (1/N) log N(θ; 0, v I)   (Kingma & Welling 2013, §5)
+
+    Parameters
+    ----------
+    estimator : Estimator
+    n_data : int
+        N, the number of rows of the training set, not of a minibatch.
+    variance : float
+        v; 1 in the paper.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> from numpyvae import fit
+    >>> vae, x = VAE(data_dim=4, latent_dim=1, hidden=(3,)), np.eye(4)
+    >>> history = fit(vae, x, epochs=1, estimator=WithWeightPrior(Estimator(), n_data=len(x)))
+    >>> bool(history["objective"][0] < history["elbo"][0])
+    True
+    """
+
+    estimator: Estimator
+    n_data: int
+    variance: float = 1.0
+    n_samples: int = field(default=1, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        inner = check_kind("estimator", self.estimator, Estimator, "use one, as Estimator()")
+        set_ = object.__setattr__
+        set_(self, "n_data", check_count("n_data", self.n_data))
+        set_(self, "variance", check_positive("variance", self.variance))
+        set_(self, "n_samples", inner.n_samples)
+
+    @property
+    def n_importance(self) -> int:
+        """K of the estimator."""
+        return self.estimator.n_importance
+
+    @property
+    def n_draws(self) -> int:
+        """The number of draws of the estimator."""
+        return self.estimator.n_draws
+
+    def at(self, epochs: float) -> WithWeightPrior:
+        return replace(self, estimator=self.estimator.at(epochs))
+
+    def __call__(self, vae, x, eps, update="both"):
+        return self._added(vae, self.estimator(vae, x, eps, update), update)
+
+    def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
+        return self._added(vae, self.estimator.estimate(vae, x, eps, update), update)
+
+    def _added(self, vae: VAE, estimate: Estimate, update: str) -> Estimate:
+        """Add (1/N) log p(θ) to the objective, and its gradient to that in θ."""
+        log_p, pull = weight_log_prior(vae.parameters.theta, self.variance)
+        if update != "phi":
+            estimate.gradient.theta[:] += pull(1 / self.n_data)
+        return estimate._replace(objective=estimate.objective + float(log_p) / self.n_data)
