@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from .. import __version__
 from ..experiments import EXPERIMENTS, Experiment, Outcome, reproduce
+from ..support.versions import provenance
 from .parser import DEFAULT_EXPERIMENTS
 from .usage import UsageError, suggest
 
@@ -60,6 +62,7 @@ def run(args: Namespace) -> Outcome:
             until=args.until,
             folder=args.folder,
             accelerator=args.accelerator,
+            record=provenance(__version__),
             progress=True,
         )
     except KeyboardInterrupt as stop:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .altosaar import ALTOSAAR
 from .burda import BURDA
 from .declaring import Experiment
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (BURDA,)}
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (ALTOSAAR, BURDA)}

@@ -30,6 +30,7 @@ class Data(NamedTuple):
     mean : (D,) array
         The mean of the training rows after `transform`.
     image_shape : (h, w)
+    x_valid : (V, D) array or None
 
     Examples
     --------
@@ -42,6 +43,7 @@ class Data(NamedTuple):
     transform: Callable | None
     mean: np.ndarray
     image_shape: tuple[int, int]
+    x_valid: np.ndarray | None = None
 
     def first(self, rows: int | None) -> Data:
         """Return the same data with the first `rows` training rows alone; all if it is None."""
@@ -55,8 +57,8 @@ def load_data(name: str, folder: str | os.PathLike[str] | None = None) -> Data:
     ----------
     name : {"digits", "mnist", "mnist-fixed", "frey"}
         The embedded digits and MNIST with a fresh binarization in each epoch, MNIST in the fixed
-        binarization of Larochelle (training and validation part together are 60000 rows), and
-        the Frey faces as grays in [0, 1].
+        binarization of Larochelle (50000, 10000 and 10000 rows to train, to validate and to
+        test), and the Frey faces as grays in [0, 1].
     folder : path, optional
         The folder with the files; by default that in the variable NUMPYVAE_DATA. The package has
         neither the fixed binarization nor the Frey faces, and does not download them.
@@ -99,8 +101,8 @@ def _fixed(folder: str | os.PathLike[str] | None) -> Data:
                 "with 98 bytes (784 packed bits), got others; choose another file"
             )
         parts = [np.unpackbits(file[name], axis=1, count=784) for name in sizes]
-    x_train = np.concatenate(parts[:2])
-    return Data(x_train, parts[2], None, x_train.mean(axis=0), (28, 28))
+    x_train, x_valid, x_test = parts
+    return Data(x_train, x_test, None, x_train.mean(axis=0), (28, 28), x_valid)
 
 
 _FREY_TEST = 200  # the last faces are held out

@@ -41,6 +41,11 @@ class Training:
         Epochs, beside the last one, whose models are measured.
     curve : int
         The number of test rows whose ELBO is recorded after each epoch.
+    patience : int, optional
+        The number of epochs without a better ELBO on the validation part after which training
+        ends, with the best parameters.
+    method : {"fit", "monte-carlo-em"}
+        The function that trains: `fit`, or `inference.monte_carlo_em`.
 
     Examples
     --------
@@ -64,6 +69,8 @@ class Training:
     mean_bias: bool = False
     keep: tuple[int, ...] = ()
     curve: int = 0
+    patience: int | None = None
+    method: str = "fit"
 
     @property
     def stages(self) -> tuple[int, ...]:

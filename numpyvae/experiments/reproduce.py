@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..core.vae import VAE
 from ..fast import compiled
 from ..support.files import atomic_write
 from ..support.history import History
 from ..support.locks import locked_folder
 from ..support.strict_json import to_json, write_json
-from ..support.versions import array_fingerprint, provenance
+from ..support.versions import array_fingerprint
 from .data import Data, load_data
 from .declaring import Claim, Experiment, Plan, Training
 from .found import Found, Keeper, Trained
@@ -66,6 +65,7 @@ def reproduce(
     until: int | None = None,
     folder: Path | None = None,
     accelerator: str | None = None,
+    record: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> Outcome:
     """Run an experiment, or go on with it; if it is finished, read what it found.
@@ -87,6 +87,8 @@ def reproduce(
         That of the data.
     accelerator : {None, "numba"}
         Compile training steps and evaluations.
+    record : dict, optional
+        Versions and machine, to be kept with the settings.
     progress : bool
         Show progress lines on standard error.
 
@@ -108,7 +110,9 @@ def reproduce(
     >>> with tempfile.TemporaryDirectory() as folder:                    # doctest: +SKIP
     ...     outcome = reproduce(EXPERIMENTS["altosaar"], Path(folder), quick=True)
     """
-    work = _Work(experiment, experiment.plan(quick), quick, output, folder, accelerator, progress)
+    places = output, folder
+    plan = experiment.plan(quick)
+    work = _Work(experiment, plan, quick, *places, accelerator, record, progress)
     seeds = tuple(seeds or work.plan.seeds)
     with locked_folder(output):
         work.settle()
@@ -126,6 +130,7 @@ class _Work:
     output: Path
     data_folder: Path | None
     accelerator: str | None
+    record: dict[str, Any] | None
     progress: bool
 
     def __post_init__(self) -> None:
@@ -134,7 +139,7 @@ class _Work:
     def settle(self) -> None:
         """Refuse the folder of another experiment."""
         now = {"experiment": self.experiment.name, "quick": self.quick}
-        _agree(self.output, now, provenance(__version__))
+        _agree(self.output, now, self.record)
 
     def data(self, name: str) -> Data:
         """Return a data set, which is read once."""
@@ -172,7 +177,7 @@ class _Work:
             Trained(training, seed, epoch, fast, data, self.plan.effort, keeper, self.progress)
         )
         seconds = {
-            "training": history_of(folder).rows[epoch - 1]["seconds"],
+            "training": history_of(folder).rows[:epoch][-1]["seconds"],
             "measurement": time.perf_counter() - start,
         }
         effort = {"effort": self.plan.effort}

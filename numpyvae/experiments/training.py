@@ -11,10 +11,12 @@ from ..core.optimizers import Adam, Optimizer
 from ..core.training import fit
 from ..core.vae import VAE
 from ..fast import CompiledAdam, compiled_estimator
+from ..inference import monte_carlo_em
 from ..support.blas import blas_threads
 from ..support.checkpoints import Checkpoints
 from ..support.history import History
 from ..support.progress import Progress
+from ..support.stopping import EarlyStopping
 from .data import Data
 from .declaring import Training
 
@@ -84,39 +86,53 @@ def trained_model(
     if path.exists():
         return VAE.load(path)
     data = data.first(training.rows)
-    vae, history = training.model(data, seed), history_of(folder)
-    if history.rows:
-        vae.parameters.flat[:] = history.last_parameters
-        vae.parameters.epochs = len(history)
-    if len(history) < epoch:
-        _fit(training, data, seed, vae, history, epoch, folder, accelerator, progress)
+    vae = training.model(data, seed)
+    _train(training, data, seed, vae, epoch, folder, accelerator, progress)
     vae.save(path)
     return vae
 
 
-def _fit(training, data, seed, vae, history, epoch, folder, accelerator, progress) -> None:
+def _train(training, data, seed, vae, epoch, folder, accelerator, progress) -> None:
     """Train the model in place up to an epoch, with a checkpoint after an epoch."""
-    estimator, optimizer = training.estimator, training.optimizer
-    if accelerator is not None:
-        estimator, optimizer = compiled_estimator(estimator), _compiled(optimizer)
+    history = history_of(folder)
     checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
     shown = Progress(epoch, len(history)) if progress else nullcontext()
     # One thread: more gain nothing for these widths, and would change the last bits.
     with blas_threads(1), _written(checkpoints), shown as line:
-        fit(
-            vae,
-            data.x_train,
-            epochs=epoch - len(history),
-            batch_size=training.batch_size,
-            optimizer=optimizer,
-            schedule=training.schedule,
-            estimator=estimator,
-            transform=data.transform,
-            x_valid=data.x_test[: training.curve] if training.curve else None,
-            callbacks=[checkpoints, *([line] if line else [])],
-            seed=seed,
-            resume=history if history.rows else None,
-        )
+        settings = {
+            "epochs": max(epoch - len(history), 0),
+            "batch_size": training.batch_size,
+            "optimizer": training.optimizer,
+            "schedule": training.schedule,
+            "callbacks": [checkpoints, *([line] if line else [])],
+            "seed": seed,
+            "resume": history if history.rows else None,
+        }
+        if training.method == "monte-carlo-em":
+            monte_carlo_em(vae, data.x_train, **settings)
+        else:
+            _fit(training, data, vae, accelerator, settings)
+
+
+def _fit(training, data, vae, accelerator, settings) -> None:
+    """Call `fit`."""
+    estimator, x_valid = training.estimator, None
+    if accelerator is not None:
+        settings["optimizer"] = _compiled(settings["optimizer"])
+        estimator = compiled_estimator(estimator)
+    if training.patience is not None:
+        x_valid = data.x_test if data.x_valid is None else data.x_valid
+        settings["callbacks"].insert(0, EarlyStopping(training.patience))
+    elif training.curve:
+        x_valid = data.x_test[: training.curve]
+    fit(
+        vae,
+        data.x_train,
+        estimator=estimator,
+        transform=data.transform,
+        x_valid=x_valid,
+        **settings,
+    )
 
 
 @contextmanager
