@@ -536,6 +536,7 @@ def test_purposes_keep_their_values():
         "GAP": 521,
         "RATE": 522,
         "SURGERY": 523,
+        "SIGNAL": 524,
         "EQUATIONS": 601,
         "GRADIENT_CASES": 701,
         "GRADIENT_DIRECTIONS": 702,

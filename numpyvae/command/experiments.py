@@ -62,6 +62,7 @@ def run(args: Namespace) -> Outcome:
             until=args.until,
             folder=args.folder,
             accelerator=args.accelerator,
+            models=args.models,
             record=provenance(__version__),
             progress=True,
         )

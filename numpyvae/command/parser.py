@@ -324,6 +324,15 @@ def _add_reproduce(command: _Parser) -> None:
         whole(),
         metavar="EPOCH",
     )
+    command.add(
+        "--models",
+        "folders of other experiments, whose trained models are taken if their settings are the "
+        "same (default: none)",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+    )
     command.add_setting("folder", default=None)
     command.add_setting("accelerator", default=None)
     command.add("--json", "print the results as JSON", action="store_true")

@@ -6,12 +6,14 @@
 | `elbo_surgery` | which part of the KL is information about x? | Hoffman & Johnson 2016 |
 | `rate_distortion` | how large are the two terms of the ELBO? | Alemi et al. 2018 |
 | `active_units` | which latents depend on x? | Burda et al. 2015 |
+| `signal_to_noise` | how large is a gradient, beside its noise? | Rainforth et al. 2018 |
 
-All values are in nats per datapoint.
+All other values are in nats per datapoint.
 """
 
 from .gap import GapDecomposition, decompose_gap
 from .rate import RateDistortion, rate_distortion
+from .signal import signal_to_noise
 from .surgery import ElboSurgery, elbo_surgery
 from .units import active_units
 
@@ -23,4 +25,5 @@ __all__ = [
     "decompose_gap",
     "elbo_surgery",
     "rate_distortion",
+    "signal_to_noise",
 ]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,10 +55,12 @@ def load_data(name: str, folder: str | os.PathLike[str] | None = None) -> Data:
 
     Parameters
     ----------
-    name : {"digits", "mnist", "mnist-fixed", "frey"}
-        The embedded digits and MNIST with a fresh binarization in each epoch, MNIST in the fixed
-        binarization of Larochelle (50000, 10000 and 10000 rows to train, to validate and to
-        test), and the Frey faces as grays in [0, 1].
+    name : str
+        `digits` (the embedded ones) and `mnist` have a fresh binarization in each epoch;
+        `digits-fixed` has one binarization; `digits-centered` and `mnist-centered` are grays in
+        [0, 1] without their mean; `mnist-fixed` is the fixed binarization of Larochelle, with
+        50000, 10000 and 10000 rows to train, to validate and to test; `frey` are the Frey faces as
+        grays in [0, 1].
     folder : path, optional
         The folder with the files; by default that in the variable NUMPYVAE_DATA. The package has
         neither the fixed binarization nor the Frey faces, and does not download them.
@@ -89,6 +91,13 @@ def _fresh(load: Callable[[], Dataset]) -> Data:
     mean = data.x_train.mean(axis=0) / data.maximum
     transform = partial(binarize, maximum=data.maximum)
     return Data(data.x_train, x_test, transform, mean, data.image_shape)
+
+
+def _centered(load: Callable[[], Dataset]) -> Data:
+    data = load()
+    x_train, x_test = data.grays("train"), data.grays("test")
+    mean = x_train.mean(axis=0)
+    return Data(x_train - mean, x_test - mean, None, np.zeros_like(mean), data.image_shape)
 
 
 def _fixed(folder: str | os.PathLike[str] | None) -> Data:
@@ -131,9 +140,18 @@ def _file(name: str, folder: str | os.PathLike[str] | None, what: str) -> Path:
     )
 
 
+def _fixed_digits(_: Any) -> Data:
+    data = _fresh(load_digits)
+    x_train = data.transform(data.x_train, stream(0, Purpose.BINARIZE_VALIDATION))
+    return data._replace(x_train=x_train, transform=None)
+
+
 DATA: dict[str, Callable[[str | os.PathLike[str] | None], Data]] = {
     "digits": lambda _: _fresh(load_digits),
     "mnist": lambda folder: _fresh(lambda: load_mnist(folder)),
+    "digits-fixed": _fixed_digits,
+    "digits-centered": lambda _: _centered(load_digits),
+    "mnist-centered": lambda folder: _centered(lambda: load_mnist(folder)),
     "mnist-fixed": _fixed,
     "frey": _frey,
 }

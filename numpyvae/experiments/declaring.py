@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -77,6 +77,10 @@ class Training:
         """The epochs whose models are measured, in their order."""
         return (*self.keep, self.epochs)
 
+    def final(self) -> Training:
+        """Return the same training, of which the last model alone is measured."""
+        return replace(self, keep=())
+
     def model(self, data: Data, seed: int) -> VAE:
         """Return the model before its training."""
         widths = data.x_train.shape[1], self.latent_dim, self.hidden
@@ -96,9 +100,9 @@ class Training:
         [20]
         """
         found = {}
-        for f in fields(self):
+        for f in fields(self.final()):
             default = f.default if f.default_factory is MISSING else f.default_factory()
-            if (value := getattr(self, f.name)) != default:
+            if (value := getattr(self.final(), f.name)) != default:
                 found[f.name] = _words(value)
         return found
 

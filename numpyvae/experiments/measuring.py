@@ -14,7 +14,7 @@ from ..support.statistics import mean_and_error
 from ..support.streams import Purpose, stream
 from .found import Trained
 
-__all__ = ["bracket", "elbo", "log_likelihood", "test_rows", "units"]
+__all__ = ["bracket", "elbo", "in_parts", "log_likelihood", "test_rows", "units"]
 
 _ROWS = 500  # test rows whose figures are kept together
 
@@ -44,14 +44,13 @@ def log_likelihood(trained: Trained) -> tuple[float, float]:
             trained.vae, x, K, seed=trained.seed, progress=trained.progress
         )
 
-    return mean_and_error(in_parts(trained, f"L{K}", estimate))
+    return mean_and_error(in_parts(trained, f"L{K}", estimate, test_rows(trained)))
 
 
 def in_parts(
-    trained: Trained, name: str, estimate: Callable[[np.ndarray], np.ndarray]
+    trained: Trained, name: str, estimate: Callable[[np.ndarray], np.ndarray], x: np.ndarray
 ) -> np.ndarray:
-    """Return `estimate(x)` (M,) of the test rows, part by part: a part is computed once."""
-    x = test_rows(trained)
+    """Return `estimate(x)` (M,), part by part: a part is computed once, and kept by its name."""
     parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
     name = f"{name}-{trained.epoch:05}-of-{len(x)}-rows"
     return np.concatenate(

@@ -65,6 +65,7 @@ def reproduce(
     until: int | None = None,
     folder: Path | None = None,
     accelerator: str | None = None,
+    models: Sequence[Path] = (),
     record: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> Outcome:
@@ -87,6 +88,9 @@ def reproduce(
         That of the data.
     accelerator : {None, "numba"}
         Compile training steps and evaluations.
+    models : sequence of Path
+        Folders of other experiments. A training that is finished there, with the same settings,
+        is not made again.
     record : dict, optional
         Versions and machine, to be kept with the settings.
     progress : bool
@@ -114,6 +118,7 @@ def reproduce(
     plan = experiment.plan(quick)
     work = _Work(experiment, plan, quick, *places, accelerator, record, progress)
     seeds = tuple(seeds or work.plan.seeds)
+    work.models = models
     with locked_folder(output):
         work.settle()
         for trained in work.wanted(seeds, only, until):
@@ -135,6 +140,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self._data: dict[str, Data] = {}
+        self.models: Sequence[Path] = ()
 
     def settle(self) -> None:
         """Refuse the folder of another experiment."""
@@ -166,11 +172,14 @@ class _Work:
         """Train up to an epoch and measure the model, and write its figures."""
         folder, data = self.folder(training, seed), self.data(training.data)
         folder.mkdir(exist_ok=True)
-        _agree(folder, self.settings(training, data))
+        settings = self.settings(training, data)
+        _agree(folder, settings)
         if self.figures(folder, epoch):
             return
-        settings = data, seed, folder, epoch, self.accelerator, self.progress
-        vae = trained_model(training, *settings)
+        for other in self.models:
+            _adopt(folder, other / folder.name, settings, epoch)
+        how = self.accelerator, self.progress
+        vae = trained_model(training, data, seed, folder, epoch, *how)
         fast = vae if self.accelerator is None else compiled(vae)
         keeper, start = Keeper(folder), time.perf_counter()
         figures = self.experiment.measure(
@@ -228,6 +237,17 @@ class _Work:
 
 def _figures(folder: Path, epoch: int) -> Path:
     return folder / f"figures-{epoch:05}.json"
+
+
+def _adopt(folder: Path, other: Path, settings: dict[str, Any], epoch: int) -> None:
+    """Copy a finished model from the folder of another experiment, if its settings are these."""
+    source, target = model_path(other, epoch), model_path(folder, epoch)
+    if target.exists() or not source.exists():
+        return
+    if json.loads((other / "settings.json").read_bytes()) == json.loads(to_json(settings)):
+        for path in (other / "checkpoint.npz", source):  # the model last
+            with atomic_write(folder / path.name) as file:
+                file.write(path.read_bytes())
 
 
 def _agree(folder: Path, now: dict[str, Any], more: dict[str, Any] | None = None) -> None:

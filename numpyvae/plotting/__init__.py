@@ -25,7 +25,7 @@ other arguments.
 """
 
 from .bounds import plot_bounds, plot_comparisons, plot_rate_distortion
-from .curves import plot_curves, plot_history
+from .curves import plot_curves, plot_history, plot_panels
 from .frames import BLUE, CLASSES, VERMILLION, save_figure  # noqa: F401, colors for the tests
 from .images import image_grid, plot_manifold, plot_reconstructions, plot_samples
 from .latents import plot_active_units, plot_latent_space
@@ -40,6 +40,7 @@ __all__ = [
     "plot_history",
     "plot_latent_space",
     "plot_manifold",
+    "plot_panels",
     "plot_rate_distortion",
     "plot_reconstructions",
     "plot_row_samples",

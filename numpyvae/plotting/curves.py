@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..core.training import History
@@ -20,10 +21,11 @@ from .frames import (
     VERMILLION,
     label_axes,
     make_axes,
+    make_figure,
     number,
 )
 
-__all__ = ["plot_curves", "plot_history"]
+__all__ = ["plot_curves", "plot_history", "plot_panels"]
 
 _STYLES = ("-", "--", ":", "-.")
 _COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GRAY)
@@ -147,3 +149,34 @@ def plot_curves(
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     return label_axes(ax, title, x, y)
+
+
+def plot_panels(panels: Mapping[str, Callable[[Axes], Any]], columns: int = 2) -> Figure:
+    """Draw several pictures beside each other, each with its title.
+
+    Parameters
+    ----------
+    panels : mapping of str to callable
+        `draw(ax)` for each title.
+    columns : int
+
+    Returns
+    -------
+    figure : Figure
+        At most 7 inches wide.
+
+    Examples
+    --------
+    >>> curve = {"AEVB": ([1, 2], [-3.0, -2.0])}
+    >>> draw = lambda ax: plot_curves(curve, x="epoch", y="ELBO (nats)", ax=ax)
+    >>> len(plot_panels({"one": draw, "two": draw}).axes)
+    2
+    """
+    rows = -(-len(panels) // columns)
+    figure = make_figure(7, 0.3 + 7 / columns * rows)
+    figure.set_layout_engine("constrained")
+    for i, (title, draw) in enumerate(panels.items()):
+        ax = figure.add_subplot(rows, columns, i + 1)
+        draw(ax)
+        ax.set_title(title, loc="left", fontsize=10)
+    return figure

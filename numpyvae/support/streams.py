@@ -74,6 +74,7 @@ class Purpose(IntEnum):
     GAP = 521  # ε for the decomposition of the gap: one stream for each datapoint
     RATE = 522  # ε for rate and distortion: one stream for each datapoint
     SURGERY = 523  # ε for the aggregate posterior: one stream for each datapoint
+    SIGNAL = 524  # ε for the mean and the noise of a gradient
 
     # Checks.
     EQUATIONS = 601  # parameters, data and q of the models that the equations are checked on

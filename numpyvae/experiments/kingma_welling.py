@@ -1,0 +1,272 @@
+"""Kingma & Welling 2013, section 5: Figures 2 to 5.
+
+Settings of the paper: one hidden layer, 500 units for MNIST and 200 for the Frey faces,
+minibatches of 100, L = 1, weights from N(0, 0.01), Adagrad with a step from {0.01, 0.02, 0.1}, and
+a prior N(0, I) of the weights. Figure 3 has 100 units and three latents.
+
+What differs: the digits are those of the fixed binarization, the steps of Adagrad are all 0.02,
+the prior is that of the decoder's weights alone, and the mean of p(x|z) of the faces is not
+limited to (0, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..bounds.appendix_d import fitted_log_likelihood
+from ..core.elbo import Estimator
+from ..core.optimizers import Adagrad
+from ..estimators.wake_sleep import WakeSleep
+from ..estimators.weight_prior import WithWeightPrior
+from ..support.statistics import mean_and_error
+from .declaring import Claim, Experiment, Plan, Training
+from .found import Found, Trained
+from .measuring import elbo, in_parts
+
+__all__ = ["FIGURE_2", "FIGURE_3", "FIGURE_4", "FIGURE_5"]
+
+_PAPER = "Kingma & Welling 2013 (arXiv 1312.6114), Figure {}"
+_METHODS = {"aevb": Estimator(), "wake-sleep": WakeSleep()}
+_SIGMA = 0.1  # the weights start from N(0, 0.01)
+
+
+def _training(name: str, method: str, rows: int, **settings: Any) -> Training:
+    given = {"batch_size": 100, "init": _SIGMA, "optimizer": Adagrad(0.02), "rows": rows}
+    given |= settings
+    if method == "mcem":
+        return Training(name, method="monte-carlo-em", **given)
+    return Training(name, estimator=WithWeightPrior(_METHODS[method], rows), **given)
+
+
+_FREY = {"hidden": (200,), "epochs": 5666, "likelihood": "gaussian:head"}
+
+
+# Figure 2: the bound against the number of training samples evaluated
+
+
+def _pairs(data: str, rows: int, latents: Sequence[int], **settings: Any) -> list[Training]:
+    """Return AEVB and wake-sleep for each number of latents."""
+    return [
+        _training(
+            f"{data}-{method}-{J}", method, rows, data=data, latent_dim=J, curve=1000, **settings
+        )
+        for J in latents
+        for method in _METHODS
+    ]
+
+
+def _final_bounds(trained: Trained) -> dict[str, Any]:
+    return {"test bound": elbo(trained)}
+
+
+def _above(found: list[Found], quantity: str) -> list[Claim]:
+    """Return, for each model, whether AEVB is above wake-sleep."""
+    last = {(f.training.name, f.seed): _value(f.figures[quantity]) for f in found if f.last}
+    return [
+        Claim(
+            f"{quantity}: {name} is above wake-sleep (seed {seed})",
+            value > last[name.replace("aevb", "wake-sleep"), seed],
+        )
+        for (name, seed), value in last.items()
+        if "aevb" in name
+    ]
+
+
+def _value(figure: Any) -> float:
+    return figure[0] if isinstance(figure, (list, tuple)) else figure
+
+
+def _no_overfitting(found: list[Found]) -> list[Claim]:
+    """Return whether the largest model is as good as smaller ones on the test rows."""
+    by_data: dict[tuple[str, int], list[Found]] = {}
+    for f in found:
+        if "aevb" in f.training.name:
+            by_data.setdefault((f.training.data, f.seed), []).append(f)
+    claims = []
+    for (data, seed), group in by_data.items():
+        *smaller, largest = sorted(group, key=lambda f: f.training.latent_dim)
+        best = max(f.figures["test bound"] for f in smaller)
+        text = f"{data}, seed {seed}: more latents do not overfit (within 1 nat of the best)"
+        claims.append(Claim(text, largest.figures["test bound"] > best - 1))
+    return claims
+
+
+def _draw_bounds(found: list[Found]) -> Any:
+    from .. import plotting
+
+    panels: dict[str, dict[str, Any]] = {}
+    for f in found:
+        method = "wake-sleep" if "wake-sleep" in f.training.name else "AEVB"
+        curves = panels.setdefault(f"{f.training.data}, J = {f.training.latent_dim}", {})
+        if any(name.startswith(method) for name in curves):
+            continue  # the first seed alone
+        samples = f.history["epoch"] * len(f.data.first(f.training.rows).x_train)
+        curves[f"{method}, test"] = samples, f.history["valid_elbo"]
+        curves[f"{method}, training"] = samples, f.history["elbo"]
+
+    def drawing(curves):
+        labels = {"x": "training samples", "y": "bound (nats)", "log": True}
+        return lambda ax: plotting.plot_curves(curves, ax=ax, **labels)
+
+    return plotting.plot_panels({title: drawing(curves) for title, curves in panels.items()})
+
+
+FIGURE_2 = Experiment(
+    "kingma-welling-fig2",
+    "AEVB reaches a better bound than wake-sleep for any number of latents, and does not overfit.",
+    _PAPER.format(2),
+    Plan(
+        _pairs("mnist-fixed", 50_000, (3, 5, 10, 20, 200), hidden=(500,), epochs=200)
+        + _pairs("frey", 1765, (2, 5, 10, 20), **_FREY),
+        effort={},
+        duration="three hours for each of two seeds",
+        seeds=(0, 1),
+    ),
+    Plan(
+        _pairs("digits", 3823, (2, 5, 10), hidden=(50,), epochs=60),
+        effort={},
+        duration="a minute",
+    ),
+    _final_bounds,
+    lambda found: _above(found, "test bound") + _no_overfitting(found),
+    _draw_bounds,
+)
+
+
+# Figure 3: the marginal likelihood by the estimator of appendix D
+
+
+def _three(data: str, rows: int, epochs: int, keep: tuple[int, ...], H: int, **more: Any):
+    settings = {"data": data, "latent_dim": 3, "hidden": (H,), "epochs": epochs}
+    return [
+        _training(f"{method}-{rows}", method, rows, keep=keep, **settings, **more)
+        for method in (*_METHODS, "mcem")
+    ]
+
+
+def _marginal(trained: Trained) -> dict[str, Any]:
+    """Return the estimates of log p(x) of the first training and test rows."""
+    rows, figures = trained.effort["rows"], {}
+    data = trained.data.first(trained.training.rows)
+    for part, x in (("training", data.x_train[:rows]), ("test", data.x_test[:rows])):
+
+        def estimate(x):
+            settings = {"seed": trained.seed, "progress": trained.progress}
+            found = fitted_log_likelihood(trained.vae, x, 50, n_leapfrog=4, **settings)
+            return found.log_likelihood
+
+        values = in_parts(trained, f"appendix-d-{part}", estimate, x)
+        figures[f"log p(x), {part}"] = mean_and_error(values)
+    return figures
+
+
+def _draw_marginal(found: list[Found]) -> Any:
+    from .. import plotting
+
+    curves: dict[str, tuple[list, list]] = {}
+    for f in found:
+        if f.seed == found[0].seed:
+            for part in ("training", "test"):
+                x, y = curves.setdefault(f"{f.training.name}, {part}", ([], []))
+                x.append(f.epoch * f.training.rows)
+                y.append(_value(f.figures[f"log p(x), {part}"]))
+    names = {"x": "training samples", "y": "log p(x) (nats)", "title": "Appendix D"}
+    return plotting.plot_curves(curves, log=True, **names)
+
+
+FIGURE_3 = Experiment(
+    "kingma-welling-fig3",
+    "AEVB reaches a better marginal likelihood than wake-sleep and Monte-Carlo EM.",
+    _PAPER.format(3),
+    Plan(
+        _three("mnist-fixed", 1000, 10_000, (10, 100, 1000), 100)
+        + _three("mnist-fixed", 50_000, 200, (2, 20), 100),
+        effort={"rows": 1000},
+        duration="four hours for each of two seeds",
+        seeds=(0, 1),
+    ),
+    Plan(
+        _three("digits-fixed", 500, 300, (30, 100), 30),
+        effort={"rows": 200},
+        duration="a minute",
+    ),
+    _marginal,
+    lambda found: _above(found, "log p(x), test"),
+    _draw_marginal,
+)
+
+
+# Figures 4 and 5: what the models of Figure 2 generate
+
+
+def _of_figure_2(data: str, latents: Sequence[int], **settings: Any) -> list[Training]:
+    rows = {"mnist-fixed": 50_000, "frey": 1765, "digits": 3823}[data]
+    settings = {"data": data, **settings}
+    return [
+        _training(f"{data}-aevb-{J}", "aevb", rows, latent_dim=J, curve=1000, **settings)
+        for J in latents
+    ]
+
+
+def _draw_manifolds(found: list[Found]) -> Any:
+    from .. import plotting
+
+    def drawing(f):
+        return lambda ax: plotting.plot_manifold(f.vae, f.data.image_shape, ax=ax)
+
+    return plotting.plot_panels({f.training.data: drawing(f) for f in found})
+
+
+def _draw_samples(found: list[Found]) -> Any:
+    from .. import plotting
+
+    def drawing(f):
+        return lambda ax: plotting.plot_samples(f.vae, f.data.image_shape, n=100, ax=ax)
+
+    return plotting.plot_panels({f"J = {f.training.latent_dim}": drawing(f) for f in found})
+
+
+def _better_with_latents(found: list[Found]) -> list[Claim]:
+    first, last = (found[i].figures["test bound"] for i in (0, -1))
+    return [Claim("the bound is higher with the most latents than with the fewest", last > first)]
+
+
+def _far_above_start(found: list[Found]) -> list[Claim]:
+    return [
+        Claim(
+            f"{f.training.data}: the bound has risen since the first pass",
+            f.figures["test bound"] > f.history["valid_elbo"][0],
+        )
+        for f in found
+    ]
+
+
+_MNIST = {"hidden": (500,), "epochs": 200}
+_DIGITS = {"hidden": (50,), "epochs": 60}
+
+FIGURE_4 = Experiment(
+    "kingma-welling-fig4",
+    "With two latents the decoder maps the unit square to a manifold of images.",
+    _PAPER.format(4),
+    Plan(
+        _of_figure_2("mnist-fixed", (2,), **_MNIST) + _of_figure_2("frey", (2,), **_FREY),
+        effort={},
+        duration="twenty minutes",
+    ),
+    Plan(_of_figure_2("digits", (2,), **_DIGITS), effort={}, duration="ten seconds"),
+    _final_bounds,
+    _far_above_start,
+    _draw_manifolds,
+)
+
+FIGURE_5 = Experiment(
+    "kingma-welling-fig5",
+    "Samples of models with 2, 5, 10 and 20 latents.",
+    _PAPER.format(5),
+    Plan(_of_figure_2("mnist-fixed", (2, 5, 10, 20), **_MNIST), effort={}, duration="an hour"),
+    Plan(_of_figure_2("digits", (2, 5, 10, 20), **_DIGITS), effort={}, duration="half a minute"),
+    _final_bounds,
+    _better_with_latents,
+    _draw_samples,
+)
