@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.optimizers import Adam
 from ..diagnostics.gap import decompose_gap
-from ..support.schedules import burda_schedule
+from ..support.schedules import burda_schedule, cosine_schedule
 from .declaring import Claim, Experiment, Plan, Training
 from .found import Found, Trained
 from .measuring import test_rows
@@ -77,7 +77,19 @@ CREMER = Experiment(
         duration="half an hour with --accelerator numba",
     ),
     Plan(
-        [Training("digits", "digits", 10, (50, 50), 40, keep=(4, 13), **_COMMON)],
+        [
+            Training(
+                "digits",
+                "digits",
+                10,
+                (50, 50),
+                100,
+                keep=(10, 30),
+                rows=1000,
+                optimizer=Adam(3e-3),
+                schedule=cosine_schedule(100),
+            )
+        ],
         effort={
             "rows": 60,
             "stage_rows": 60,

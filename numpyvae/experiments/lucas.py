@@ -34,20 +34,20 @@ def _measure(trained: Trained) -> dict[str, Any]:
     return {
         "log p(x)": float(ours),
         "below its maximum": float(maximum - ours),
-        "active units": int(active_units(trained.vae, x).sum()),
-        "directions above sigma^2": int((above > s2 / (1 - _ACTIVE)).sum()),
+        "active units": int(active_units(trained.vae, x, _ACTIVE).sum()),
+        "predicted units": int((1 - s2 / np.maximum(above, 1e-12) > _ACTIVE).sum()),
         "eigenvalues": above.tolist(),
         "posterior means": np.sort(trained.vae.encode(x)[0].var(axis=0))[::-1].tolist(),
     }
 
 
-_ACTIVE = 0.01  # an active latent has such a variance of its mean, 1 − σ²/λ
+_ACTIVE = 0.1  # the variance of the posterior mean, which is 1 − σ²/λ at the maximum
 
 
 def _claims(found: list[Found]) -> list[Claim]:
     claims = []
     for f in found:
-        units, above = f.figures["active units"], f.figures["directions above sigma^2"]
+        units, above = f.figures["active units"], f.figures["predicted units"]
         name = f.training.name
         claims.append(
             Claim(

@@ -223,6 +223,7 @@ class _Work:
         found = list(self.found(seeds))
         complete = len(found) == len(list(self.wanted(seeds, None, None)))
         claims = self.experiment.claims(found) if complete else []
+        claims = [Claim(claim.text, bool(claim.holds)) for claim in claims]
         results = as_dict(self.experiment, found, claims, self.quick)
         text = table(self.experiment, found, self.quick)
         write_json(self.output / "results.json", results | {"complete": complete})

@@ -73,7 +73,7 @@ TUCKER = Experiment(
     "Tucker, Lawson, Gu & Maddison 2019 (arXiv 1810.04152); Rainforth et al. 2018",
     Plan(
         [Training("mnist", "mnist", 50, (200, 200), 20, schedule=cosine_schedule(20))],
-        effort={"rows": 20, "n": 400, "counts": (1, 4, 16, 64)},
+        effort={"rows": 20, "n": 400, "counts": (1, 4, 16, 64, 256)},
         duration="ten minutes",
     ),
     Plan(
@@ -88,7 +88,7 @@ TUCKER = Experiment(
                 schedule=cosine_schedule(20),
             )
         ],
-        effort={"rows": 20, "n": 150, "counts": (1, 4, 16, 64)},
+        effort={"rows": 10, "n": 400, "counts": (1, 4, 16, 64, 256)},
         duration="half a minute",
     ),
     _measure,

@@ -105,4 +105,6 @@ class Progress:
 
     def __call__(self, vae: Any, history: Any) -> None:
         row = history.rows[-1]
-        self._advance(f"ELBO {row.get('valid_elbo', row['elbo']):.2f} nats")
+        name = next(name for name in ("valid_elbo", "elbo", "objective") if name in row)
+        label = "objective" if name == "objective" else "ELBO"
+        self._advance(f"{label} {row[name]:.2f} nats")
