@@ -239,6 +239,19 @@ def test_dreams_come_from_the_model():
     assert not np.array_equal(dream(vae, eps[:, :5]), dream(vae, eps[:, 5:10]))
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "binomial:16"])
+def test_dreams_of_counts_have_the_mean_of_the_decoder(likelihood):
+    # kills: zeros for ones, in the draws that do not go through NumPy's binomial
+    vae, n = small_vae(likelihood), 20_000
+    eps = np.repeat(noise(1, 3), n, axis=0)
+    trials = vae.likelihood.n
+    x, p = dream(vae, eps), vae.decode(eps[0]) / trials
+    assert x.min() == 0
+    assert set(np.unique(x)) <= set(range(trials + 1))
+    error = np.sqrt(trials * p * (1 - p) / n)
+    assert (np.abs(x.mean(axis=0) - trials * p) < 5 * error).all()
+
+
 def test_wake_sleep_goes_on_where_it_was_stopped():
     # kills: dreams from a generator that a resumed run has in another state
     x, (whole, half) = data_for("bernoulli", 30), (small_vae(), small_vae())
