@@ -11,7 +11,17 @@ import pytest
 from conftest import data_for, noise, small_vae
 from scipy.stats import multivariate_normal
 
-from numpyvae import VAE, Adam, NonFiniteError, RMSProp, cosine_schedule, elbo_terms, fit
+from numpyvae import (
+    VAE,
+    Adam,
+    EarlyStopping,
+    NonFiniteError,
+    Progress,
+    RMSProp,
+    cosine_schedule,
+    elbo_terms,
+    fit,
+)
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.distributions import gaussian_logpdf, log_prior, reparameterize
 from numpyvae.core.elbo import Estimator, evidence_lower_bound
@@ -466,7 +476,10 @@ def test_each_move_has_ten_leapfrog_steps_and_five_updates(monkeypatch):
     assert moves == [10] * 8
     assert int(history.optimizer_state["t"]) == 5 * 8
     assert int(history.optimizer_state["chains_moves"]) == 8
-    few = monte_carlo_em(small_vae(), x, epochs=1, batch_size=8, n_leapfrog=3, n_updates=2)
+    with Progress(1) as line:
+        few = monte_carlo_em(
+            small_vae(), x, epochs=1, batch_size=8, n_leapfrog=3, n_updates=2, callbacks=[line]
+        )
     assert (moves[-1], int(few.optimizer_state["t"])) == (3, 2 * 4)
 
 
@@ -568,6 +581,11 @@ def test_centered_rmsprop_keeps_its_digits_for_a_gradient_that_hardly_varies():
             lambda vae, x: monte_carlo_em(vae, x, epochs=1, acceptance=1.0),
             ValueError,
             r"acceptance: expected a number in \(0, 1\), got 1.0",
+        ),
+        (
+            lambda vae, x: monte_carlo_em(vae, x, epochs=1, callbacks=[EarlyStopping(2)]),
+            ValueError,
+            "expected a validation set",
         ),
         (
             lambda vae, x: monte_carlo_em(vae, x[:, :2], epochs=1),

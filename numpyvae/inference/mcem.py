@@ -138,7 +138,7 @@ def monte_carlo_em(
         Ascent(vae, optimizer, schedule, history, "theta"),
     )
     epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
-    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, x))
+    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, None))
     return history
 
 
@@ -161,12 +161,12 @@ class _Run:
         """Move each chain once, with `n_updates` steps of θ after each minibatch."""
         draws = stream(self.seed, Purpose.CHAINS, epoch)
         done, N, totals, step = len(self.history), len(self.x), np.zeros(4), 0
-        for rows in batch_rows(N, self.batch_size, self.seed, epoch):
+        for i, rows in enumerate(batch_rows(N, self.batch_size, self.seed, epoch)):
+            epochs = done + i * self.batch_size / N
             acceptance = self.move(rows, draws, step)
             z = self.history.optimizer_state["chains"][rows]
             for _ in range(self.n_updates):
                 log_p, objective, gradient = self.gradient(self.x[rows], z[None])
-                epochs = done + step / (self.n_updates * N / self.batch_size)
                 theta = self.vae.parameters.theta
                 norm = self.ascent.step(theta, objective, gradient, epochs, step)
                 totals += np.multiply(len(rows), (log_p, objective, acceptance, norm))
