@@ -76,6 +76,8 @@ NEED_A_MODEL = {
     "variational_inference": lambda vae: inference.variational_inference(vae, GOOD),
     "m_step": lambda vae: inference.m_step(vae, GOOD, None),
     "variational_em": lambda vae: inference.variational_em(vae, GOOD, rounds=1),
+    "monte_carlo_em": lambda vae: inference.monte_carlo_em(vae, GOOD, epochs=1),
+    "full_variational_bayes": lambda vae: inference.full_variational_bayes(vae, GOOD, epochs=1),
     "exact_model": lambda vae: exact.exact_model(vae),
     "LinearGaussian": lambda vae: exact.LinearGaussian.from_vae(vae),
     "Gaussian": lambda vae: exact.Gaussian.from_encoder(vae, GOOD),

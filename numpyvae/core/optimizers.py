@@ -12,6 +12,7 @@ Settings, which raise TypeError or ValueError if they are not numbers in their r
 - `beta1 : float`, β₁ in (0, 1)
 - `beta2 : float`, β₂ in (0, 1)
 - `eps : float`, ε, which prevents a division by zero
+- `centered : bool`, subtract g's mean m
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class Adagrad(Optimizer):
 class RMSProp(Optimizer):
     """Tieleman & Hinton 2012: s ← ρ s + (1 − ρ) g²; step = α g/(√s + ε).
 
-    Centered (Graves 2013), s is a variance: s ← ρ s + ρ (1 − ρ)(g − m)².
+    Centered (Graves 2013): s ← ρ s + ρ (1 − ρ)(g − m)².
 
     Examples
     --------
@@ -248,10 +249,9 @@ def make_optimizer(name: str | Optimizer, learning_rate: float | None = None) ->
 
     Parameters
     ----------
-    name : str or Optimizer
-        A key of `OPTIMIZERS`.
+    name : key of `OPTIMIZERS`, or Optimizer
     learning_rate : float, optional
-        By default that of the class.
+        By default the class's.
 
     Returns
     -------

@@ -1,12 +1,10 @@
 """Ways to learn: variational inference and EM, wake-sleep, Monte-Carlo EM, full Bayes.
 
-    procedures       section 3.6 of the notes: variational inference and variational EM
-    mcem             maximum likelihood with draws from the posterior, without an encoder
-    full_bayes       a q over the decoder's weights too; `full_bayes_fit` ascends its bound
-
-Wake-sleep and the prior of the weights are estimators, `numpyvae.estimators.wake_sleep` and
-`weight_prior`, so that `fit` takes them. `procedures` states its procedures and the parameters
-that its functions share.
+- `procedures`: variational inference and variational EM, section 3.6 of the notes, and the
+  parameters that its functions share
+- `mcem`: maximum likelihood by draws from the posterior, without an encoder
+- `full_bayes`: a q over the decoder's parameters too; `full_bayes_fit` ascends its bound
+- `WakeSleep` and `WithWeightPrior`, which `fit` takes, are from `numpyvae.estimators`
 """
 
 from ..estimators.wake_sleep import WakeSleep

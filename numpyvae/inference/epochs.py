@@ -67,20 +67,21 @@ class Ascent:
         """
         norm = math.sqrt(np.dot(g, g))
         if not math.isfinite(objective + norm):
-            raise self._failure("objective and gradient", step, g)
+            raise self.failure("objective and gradient", step, g)
         if self.schedule is not None:
             self.scale = check_factor(self.schedule(epochs))
         failed = self.optimizer.ascend(flat, g, self.history.optimizer_state, self.scale)
         if failed is not None:
-            raise self._failure("step", step, failed)
+            raise self.failure("step", step, failed)
         return norm
 
-    def _failure(self, what: str, step: int, vector: np.ndarray) -> NonFiniteError:
+    def failure(self, what: str, step: int, vector: np.ndarray) -> NonFiniteError:
         """Return the error, which names the parameter that is not finite, or largest."""
         parameters = self.vae.parameters
         views = parameters.zeros_like()
         part = views.part(self.update)
-        part[:] = vector[: part.size]  # variances of weights may follow
+        # Without a gradient, the parameters themselves are too large; variances may follow μ
+        part[:] = vector[: part.size] if vector.any() else parameters.part(self.update)
         epoch = parameters.epochs + 1
         return NonFiniteError(what, epoch, step + 1, worst_parameter(views), self.history)
 

@@ -144,7 +144,7 @@ def full_variational_bayes(
         Ascent(vae, optimizer, schedule, history, update),
     )
     epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
-    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, x))
+    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, None))
     mu, logvar = vae.parameters.theta, history.optimizer_state[_LOGVAR]
     return FullBayes(WeightPosterior(mu.copy(), logvar.copy()), history)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds.hmc import adapted, decreasing_gain, transition
+from ..bounds.hmc import adapted, decreasing_gain, point_at, transition
 from ..bounds.path import Path
 from ..bounds.streams import step_factors
 from ..core.distributions import log_prior
@@ -100,9 +100,8 @@ def monte_carlo_em(
     ------
     TypeError, ValueError
         If an argument is not what the model can take.
-    FloatingPointError
-        If log p(x, z) is not finite where a chain stands. A `NonFiniteError`, if a gradient or a
-        step is not finite; `vae` is set back.
+    NonFiniteError
+        If log p(x, z), a gradient or a step is not finite; `vae` is set back.
 
     Examples
     --------
@@ -139,7 +138,7 @@ def monte_carlo_em(
         Ascent(vae, optimizer, schedule, history, "theta"),
     )
     epochs = check_count("epochs", epochs, minimum=0 if resume else 1)
-    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, x))
+    run_epochs(vae, history, epochs, run.epoch, check_callbacks(callbacks, None))
     return history
 
 
@@ -162,12 +161,12 @@ class _Run:
         """Move each chain once, with `n_updates` steps of θ after each minibatch."""
         draws = stream(self.seed, Purpose.CHAINS, epoch)
         done, N, totals, step = len(self.history), len(self.x), np.zeros(4), 0
-        for rows in batch_rows(N, self.batch_size, self.seed, epoch):
-            acceptance = self.move(rows, draws)
+        for i, rows in enumerate(batch_rows(N, self.batch_size, self.seed, epoch)):
+            epochs = done + i * self.batch_size / N
+            acceptance = self.move(rows, draws, step)
             z = self.history.optimizer_state["chains"][rows]
             for _ in range(self.n_updates):
                 log_p, objective, gradient = self.gradient(self.x[rows], z[None])
-                epochs = done + step / (self.n_updates * N / self.batch_size)
                 theta = self.vae.parameters.theta
                 norm = self.ascent.step(theta, objective, gradient, epochs, step)
                 totals += np.multiply(len(rows), (log_p, objective, acceptance, norm))
@@ -182,16 +181,18 @@ class _Run:
             "learning_rate": self.ascent.scale * self.ascent.optimizer.learning_rate,
         }
 
-    def move(self, rows: np.ndarray, draws: np.random.Generator) -> float:
+    def move(self, rows: np.ndarray, draws: np.random.Generator, step: int) -> float:
         """Make one Hamiltonian move of the chains of these rows; return the mean acceptance."""
         vae, state = self.vae, self.history.optimizer_state
-        path = Path(vae, self.x[rows], "prior")
-        point = path.start(1.0, state["chains"][rows][None])  # (B, J) → (1, B, J)
+        density = Path(vae, self.x[rows], "prior").density(1.0)  # log p_θ(x, z)
+        point = point_at(density, state["chains"][rows][None])  # (B, J) → (1, B, J)
+        if not np.isfinite(point.log_p + point.gradient.sum(axis=-1)).all():
+            raise self.ascent.failure("log p(x, z) at the chains", step, np.zeros(1))
         h = np.exp(state["chains_log_step"]).astype(vae.dtype)
         h = h * step_factors(draws.random((1, len(rows)), vae.dtype))
         eps = draws.standard_normal(point.z.shape, vae.dtype)
         log_u = -draws.standard_exponential((1, len(rows)), vae.dtype)
-        point, acceptance = transition(path.density(1.0), point, h, self.n_leapfrog, eps, log_u)
+        point, acceptance = transition(density, point, h, self.n_leapfrog, eps, log_u)
         state["chains"][rows] = point.z[0]
         gain = decreasing_gain(int(state["chains_moves"]))
         # The chains of all rows share one step: their mean acceptance adapts it

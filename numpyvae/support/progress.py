@@ -105,6 +105,7 @@ class Progress:
 
     def __call__(self, vae: Any, history: Any) -> None:
         row = history.rows[-1]
-        name = next(name for name in ("valid_elbo", "elbo", "objective") if name in row)
-        label = "objective" if name == "objective" else "ELBO"
-        self._advance(f"{label} {row[name]:.2f} nats")
+        if "elbo" in row:
+            self._advance(f"ELBO {row.get('valid_elbo', row['elbo']):.2f} nats")
+        else:  # Monte-Carlo EM has no q
+            self._advance(f"log p(x, z) {row['log_joint']:.2f} nats")
