@@ -100,6 +100,7 @@ def test_every_command_of_the_pages_runs(tmp_path, monkeypatch):
     quick = {  # the last value of an option counts
         "train": ["--epochs", "1", "--test-rows", "5", "--eval-importance", "5", "--overwrite"],
         "evaluate": ["--test-rows", "5", "--n-importance", "5"],
+        "reproduce": ["--until", "1"],
     }
     names: dict = {}
     for _, text in blocks(DOCS / "own-data.md", "python"):  # which write the files
