@@ -201,7 +201,7 @@ class _Work:
     def figures(self, folder: Path, epoch: int) -> dict[str, Any]:
         """Return the figures of a model and their seconds, {} if it is not measured."""
         path = _figures(folder, epoch)
-        read = json.loads(path.read_bytes()) if path.exists() else {}
+        read = _read(path) if path.exists() else {}
         if read.pop("effort", None) != json.loads(to_json(self.plan.effort)):
             return {}  # with another effort they are measured again
         return read
@@ -245,7 +245,7 @@ def _adopt(folder: Path, other: Path, settings: dict[str, Any], epoch: int) -> N
     source, target = model_path(other, epoch), model_path(folder, epoch)
     if target.exists() or not source.exists():
         return
-    if json.loads((other / "settings.json").read_bytes()) == json.loads(to_json(settings)):
+    if _read(other / "settings.json") == json.loads(to_json(settings)):
         for path in (other / "checkpoint.npz", source):  # the model last
             with atomic_write(folder / path.name) as file:
                 file.write(path.read_bytes())
@@ -257,7 +257,7 @@ def _agree(folder: Path, now: dict[str, Any], more: dict[str, Any] | None = None
     if not path.exists():
         write_json(path, now | (more or {}))
         return
-    before = json.loads(path.read_bytes())
+    before = _read(path)
     for name, value in now.items():
         if before.get(name) != value:
             raise ValueError(
@@ -265,3 +265,14 @@ def _agree(folder: Path, now: dict[str, Any], more: dict[str, Any] | None = None
                 f"{to_json(before.get(name))}, got {to_json(value)}; choose another folder with "
                 "--output"
             )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a file that reproduce wrote, got a damaged one ({error}); remove "
+            "it, or choose another folder with --output"
+        ) from None
