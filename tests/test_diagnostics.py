@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from numpyvae.bounds import compare_bounds
 from numpyvae.bounds.streams import decoder_megabytes
 from numpyvae.bounds.terms import row_terms
 from numpyvae.core.distributions import gaussian_kl
-from numpyvae.diagnostics import active_units, decompose_gap, elbo_surgery, rate_distortion
+from numpyvae.core.elbo import Estimate, Estimator
+from numpyvae.diagnostics import (
+    active_units,
+    decompose_gap,
+    elbo_surgery,
+    rate_distortion,
+    signal_to_noise,
+)
 from numpyvae.diagnostics.surgery import _Mixture
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, exact_model
 from numpyvae.inference import noise_nodes, variational_inference
@@ -377,3 +385,30 @@ def test_values_outside_the_support_get_one_clear_line(function):
         ValueError, match=r"^x: expected values in \[0, 1\] .*got .*to 255; [^\n]*$"
     ):
         function(VAE(4, 2, (3,)), x)
+
+
+@dataclass(frozen=True)
+class Known(Estimator):
+    """Gradients N(m, I) in φ: their signal-to-noise ratio is m, whatever the number of entries."""
+
+    m: float = 0.0
+
+    def estimate(self, vae, x, eps, update="both"):
+        gradient = vae.parameters.zeros_like()
+        part = gradient.part(update)
+        noise = np.random.default_rng(abs(int(1e9 * eps[0, 0, 0]))).standard_normal(part.size)
+        part[:] = self.m + noise
+        return Estimate(0.0, 0.0, 0.0, gradient)
+
+
+def test_the_signal_to_noise_ratio_of_known_gradients():
+    # Kills: the noise of the mean counted as signal, the deviation of one entry in place of all,
+    # the slice of the other parameters.
+    vae = VAE(4, 2, (3,), dtype="float64")
+    x = np.eye(4)
+    for update in ("phi", "theta", "both"):
+        ratio = signal_to_noise(Known(m=0.5), vae, x, update=update, n=400)
+        assert abs(ratio - 0.5) < 0.02
+    weak = [signal_to_noise(Known(), vae, x, n=50, seed=seed) for seed in range(8)]
+    assert np.nanmax([0.0, *weak]) < 0.1  # uncorrected it is 1/√50 = 0.14
+    assert np.isnan(weak).any()

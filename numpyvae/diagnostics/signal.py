@@ -24,7 +24,8 @@ def signal_to_noise(
 ) -> float:
     """Return the length of the mean gradient, divided by the deviation of a single estimate.
 
-    |E g| / √(E |g − E g|²), from n estimates g; |E g|² is corrected for its own noise.
+    ratio = |E g| / √(E |g − E g|²), from n estimates g; |E g|² is corrected for its own noise
+    (Rainforth et al. 2018, §3).
 
     Parameters
     ----------
@@ -50,6 +51,7 @@ def signal_to_noise(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from numpyvae.estimators import IWAE
     >>> vae, x = VAE(data_dim=4, latent_dim=2, hidden=(3,)), np.eye(4)
     >>> theta = [signal_to_noise(IWAE(K), vae, x, update="theta") for K in (1, 16)]

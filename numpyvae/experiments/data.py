@@ -78,7 +78,7 @@ def load_data(name: str, folder: str | os.PathLike[str] | None = None) -> Data:
 
     Examples
     --------
-    >>> load_data("digits").x_test.max()
+    >>> float(load_data("digits").x_test.max())
     1.0
     """
     return DATA[name](folder)

@@ -29,10 +29,16 @@ class Training:
         Its name in the table, and that of its folder.
     data : str
         A name of `load_data`.
-    latent_dim, hidden, activation, likelihood, init
-        Of `VAE`.
-    epochs, batch_size, estimator, optimizer, schedule
-        Of `fit`.
+    latent_dim : int
+    hidden : tuple of int
+    activation, likelihood : str
+    init : "glorot" or float
+        All from `latent_dim` are arguments of `VAE`.
+    epochs, batch_size : int
+    estimator : Estimator
+    optimizer : Optimizer
+    schedule : callable, optional
+        These five are arguments of `fit`.
     rows : int, optional
         Only so many training rows, the first ones.
     mean_bias : bool
@@ -125,6 +131,11 @@ class Published(NamedTuple):
     value : float
     tolerance : float
         The difference within which it counts as reproduced.
+
+    Examples
+    --------
+    >>> Published("vae-1", "-L_K", 86.76, 0.5).value
+    86.76
     """
 
     training: str
@@ -134,7 +145,18 @@ class Published(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A statement about the figures, and whether they agree with it."""
+    """A statement about the figures, and whether they agree with it.
+
+    Attributes
+    ----------
+    text : str
+    holds : bool
+
+    Examples
+    --------
+    >>> Claim("the bound has risen", True).holds
+    True
+    """
 
     text: str
     holds: bool
@@ -152,6 +174,11 @@ class Plan:
     seeds : tuple of int
     duration : str
         What to expect on two cores.
+
+    Examples
+    --------
+    >>> Plan([Training("small", "digits", 2, (20,), 3)], {}, "a second").seeds
+    (0,)
     """
 
     trainings: Sequence[Training]
@@ -181,6 +208,12 @@ class Experiment:
         `draw(found) -> matplotlib figure or axes`.
     published : sequence of Published
         The figures to compare those of the full version with.
+
+    Examples
+    --------
+    >>> from numpyvae.experiments import EXPERIMENTS
+    >>> EXPERIMENTS["altosaar"].plan(quick=True).trainings[0].data
+    'digits'
     """
 
     name: str

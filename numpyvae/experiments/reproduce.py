@@ -47,6 +47,11 @@ class Outcome:
     results : dict
         The contents of `results.json`.
     table : str
+
+    Examples
+    --------
+    >>> Outcome([], [], {"complete": False}, "").results["complete"]
+    False
     """
 
     found: list[Found]
