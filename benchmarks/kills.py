@@ -41,9 +41,10 @@ import numpy as np
 
 from benchmarks.options import whole
 from numpyvae import VAE, History, plotting  # noqa: F401  (loaded before the forks)
-from numpyvae.command import checkpoints, jobs
+from numpyvae.command import jobs
 from numpyvae.command.cli import main as command
 from numpyvae.command.runs import RESULTS, RunFolder, is_moving
+from numpyvae.support import checkpoints
 
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audited by Python
 KINDS = ("train", "resume", "overwrite", "save")

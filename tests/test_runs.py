@@ -15,11 +15,11 @@ import pytest
 
 import numpyvae
 from numpyvae import VAE, History, plotting
-from numpyvae.command import checkpoints, jobs, runs, settings
+from numpyvae.command import jobs, runs, settings
 from numpyvae.command.cli import main
 from numpyvae.command.plan import Job
 from numpyvae.command.usage import UsageError
-from numpyvae.support import locks
+from numpyvae.support import checkpoints, locks
 from numpyvae.support.checkpoints import Checkpoints
 from numpyvae.support.streams import Purpose, stream
 from numpyvae.support.terminal import Terminated
