@@ -82,7 +82,7 @@ def _draw(found: list[Found]) -> Any:
         x.append(f.epoch)
         y.append(-f.figures["-L_K"][0])
     return plotting.plot_curves(
-        curves, x="passes over the data", y="L_K (nats)", title="After each stage", log=True
+        curves, x="passes over the data", y="L_K (nats)", title="After each stage", log="x"
     )
 
 

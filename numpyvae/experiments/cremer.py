@@ -58,7 +58,7 @@ def _draw(found: list[Found]) -> Any:
             x.append(f.epoch)
             y.append(f.figures[name][0])
     axes = {"x": "passes over the data", "y": "nats", "title": "Causes of the gap"}
-    return plotting.plot_curves(curves, log=True, **axes)
+    return plotting.plot_curves(curves, log="x", **axes)
 
 
 _COMMON = {"schedule": burda_schedule, "optimizer": Adam(1e-3, eps=1e-4), "batch_size": 20}

@@ -108,7 +108,7 @@ def _draw_bounds(found: list[Found]) -> Any:
         curves[f"{method}, training"] = samples, f.history["elbo"]
 
     def drawing(curves):
-        labels = {"x": "training samples", "y": "bound (nats)", "log": True}
+        labels = {"x": "training samples", "y": "bound (nats)", "log": "x"}
         return lambda ax: plotting.plot_curves(curves, ax=ax, **labels)
 
     return plotting.plot_panels({title: drawing(curves) for title, curves in panels.items()})
@@ -174,7 +174,7 @@ def _draw_marginal(found: list[Found]) -> Any:
                 x.append(f.epoch * f.training.rows)
                 y.append(_value(f.figures[f"log p(x), {part}"]))
     names = {"x": "training samples", "y": "log p(x) (nats)", "title": "Appendix D"}
-    return plotting.plot_curves(curves, log=True, **names)
+    return plotting.plot_curves(curves, log="x", **names)
 
 
 FIGURE_3 = Experiment(

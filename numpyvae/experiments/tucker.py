@@ -64,7 +64,7 @@ def _draw(found: list[Found]) -> Any:
         x.append(int(K))
         y.append(value)
     axes = {"x": "importance samples K", "y": "signal-to-noise ratio", "title": "Gradients of L_K"}
-    return plotting.plot_curves(curves, log=True, **axes)
+    return plotting.plot_curves(curves, log="xy", **axes)
 
 
 TUCKER = Experiment(

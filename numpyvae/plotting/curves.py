@@ -103,7 +103,7 @@ def plot_curves(
     x: str,
     y: str,
     title: str = "",
-    log: bool = False,
+    log: str = "",
     ax: Axes | None = None,
 ) -> Axes:
     """Plot several curves with a legend; they differ in color, in style and in marker.
@@ -114,8 +114,8 @@ def plot_curves(
         The points of each curve, by its name in the legend.
     x, y, title : str
         The labels of the axes, and the title.
-    log : bool
-        A logarithmic x-axis.
+    log : {"", "x", "xy"}
+        The axes that are logarithmic.
 
     Returns
     -------
@@ -143,8 +143,10 @@ def plot_curves(
             "marker": "osv^D"[i % 5] if few else None,
         }
         ax.plot(across, up, linewidth=1.8, markersize=5, **style)
-    if log:
+    if "x" in log:
         ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9)
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
