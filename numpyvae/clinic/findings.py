@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from . import reports
@@ -214,7 +214,7 @@ class Report:
 
     @classmethod
     def joined(cls, name: str, parts: Iterable[Report]) -> Report:
-        """Return one report of several subjects; each test is preceded by the subject's name.
+        """Return one report of several; each test and assumption names those that it is of.
 
         Parameters
         ----------
@@ -225,14 +225,15 @@ class Report:
         -------
         report : Report
         """
-        guesses: list[str] = []
+        guesses: dict[str, list[str]] = {}
         findings: list[Finding] = []
         for part in parts:
-            guesses += [f"{part.name}: {g}" for g in part.guesses]
+            for guess in part.guesses:
+                guesses.setdefault(guess, []).append(part.name)
             for f in part.findings:
-                title = f"{part.name}: {f.examination}"
-                findings.append(Finding(**asdict(f) | {"examination": title}))
-        return cls(name, tuple(guesses), tuple(findings))
+                findings.append(replace(f, examination=f"{part.name}: {f.examination}"))
+        lines = tuple(f"{guess} ({', '.join(names)})" for guess, names in guesses.items())
+        return cls(name, lines, tuple(findings))
 
     def to_text(self, width: int | None = None) -> str:
         """Return the report as a table for the terminal.

@@ -283,7 +283,7 @@ _STYLE = """
   --line: #3a434d; --bug: #ff8f85; --note: #e6b450; --right: #6fd08c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 62rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1.05rem; margin: 0; }
 .soft, dt { color: var(--soft); }
@@ -292,12 +292,12 @@ article { border: 1px solid var(--line); border-left: .3rem solid var(--note); b
 article.bug { border-left-color: var(--bug); }
 .verdict { font-weight: 600; color: var(--note); white-space: nowrap; }
 .bug .verdict { color: var(--bug); } .right { color: var(--right); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0 0; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem; margin: .5rem 0 0; }
 dd { margin: 0; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
   border-bottom: 1px solid var(--line); } th { font-weight: 600; } tbody th { font-weight: 400; }
-@media (max-width: 38rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
+@media (max-width: 38rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .4rem; }
   thead { display: none; } tbody th, tbody td { display: block; border: 0; padding: .1rem 0; }
   tbody tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } }
 """
@@ -323,9 +323,10 @@ def to_html(report: Report) -> str:
     """
     other = [f for f in report.run if label(f) != "right"]
     right = [f for f in report.run if label(f) == "right"]
+    result = headline(report).removeprefix(f"{report.name}: ")
     parts = [
         f"<h1>{html.escape(report.name)}</h1>",
-        f"<p>{html.escape(headline(report).removeprefix(f'{report.name}: ').capitalize())}<br>",
+        f"<p>{html.escape(result[:1].upper() + result[1:])}<br>",
         f'<span class="soft">{html.escape(tally(report))}</span></p>',
         *(["<h2>What is not as expected</h2>", *map(_article, other)] if other else []),
         *(["<h2>What is right</h2>", _rows(right)] if right else []),

@@ -84,8 +84,10 @@ class Subject:
         What the second output of `encode` is.
     output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
         What `decode` returns.
-    likelihood : str
-        "bernoulli", "binomial:n", "gaussian" or "gaussian:σ".
+    likelihood : str or callable
+        "bernoulli", "binomial:n", "gaussian", "gaussian:σ", or for any other distribution a
+        function ``likelihood(x, out)`` that returns log p(x|z), (B,) or (B, D). It takes x (B, D)
+        and what `decode` returns, each row of it flat.
     sign : {"loss", "elbo"}, optional
         Whether `loss` is minimized or maximized.
     reduction : {"mean", "sum"}, optional
@@ -133,7 +135,7 @@ class Subject:
     noise: str | None = None
     scale: str | None = None
     output: str | None = None
-    likelihood: str = "bernoulli"
+    likelihood: str | Callable = "bernoulli"
     sign: str | None = None
     reduction: str | None = None
     constants: bool | None = None
@@ -161,21 +163,22 @@ class Subject:
         for name, allowed in choices.items():
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), allowed)
-        if self.family not in ("bernoulli", "binomial", "gaussian"):
+        if self.family not in ("bernoulli", "binomial", "gaussian", "custom"):
             raise ValueError(
-                'likelihood: expected "bernoulli", "binomial:n", "gaussian" or "gaussian:σ", got '
-                f"{self.likelihood!r}"
+                'likelihood: expected "bernoulli", "binomial:n", "gaussian", "gaussian:σ" or a '
+                f"function (x, out) that returns log p(x|z), got {self.likelihood!r}"
             )
 
     @property
     def given(self) -> tuple[str, ...]:
         """The names of the functions that are given."""
-        return tuple(f.name for f in fields(self) if callable(getattr(self, f.name)))
+        pieces = (f.name for f in fields(self) if f.name != "likelihood")
+        return tuple(name for name in pieces if callable(getattr(self, name)))
 
     @property
     def family(self) -> str:
-        """The likelihood without its parameter."""
-        return self.likelihood.partition(":")[0]
+        """The likelihood without its parameter; "custom" for a function."""
+        return "custom" if callable(self.likelihood) else str(self.likelihood).partition(":")[0]
 
     @property
     def trials(self) -> int:
@@ -185,8 +188,8 @@ class Subject:
     @property
     def declared_sigma(self) -> float | None:
         """σ of a Gaussian decoder, from `sigma` or from the likelihood; None if not declared."""
-        text = self.likelihood.partition(":")[2]
-        return float(text) if self.family == "gaussian" and text else self.sigma
+        text = "" if self.family != "gaussian" else self.likelihood.partition(":")[2]
+        return float(text) if text else self.sigma
 
 
 def log_variance(second: np.ndarray, scale: str) -> np.ndarray:
