@@ -80,6 +80,8 @@ def probe_rows(facts: Facts) -> np.ndarray:
     x = facts.x
     if facts.calls.subject.family == "gaussian":
         return np.concatenate([x[:12], 1.5 * x[:6], 0.4 * x[:6]])
+    if facts.calls.subject.family == "custom":  # which values x can have is not known
+        return x
     most = facts.calls.subject.trials
     return np.concatenate([x[:16], np.zeros_like(x[:1]), np.full_like(x[:1], most), most - x[:2]])
 

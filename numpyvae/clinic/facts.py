@@ -151,7 +151,7 @@ def _rows(calls: Calls, rng: np.random.Generator) -> np.ndarray | None:
         x = np.asarray(subject.x, dtype=float)
         distinct = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)[1]
         return x[np.sort(distinct)][:_ROWS]
-    if subject.data_dim is None:
+    if subject.data_dim is None or subject.family == "custom":  # its values are not known
         return None
     shape = (_ROWS, subject.data_dim)
     if subject.family == "gaussian":
@@ -178,7 +178,9 @@ def _guess_scale(facts: Facts, second: np.ndarray | None) -> None:
 def _guess_output(facts: Facts) -> None:
     subject = facts.calls.subject
     how = "declared" if subject.output else "guessed from its values"
-    if subject.output:
+    if subject.family == "custom":
+        facts.output, how = "mean", "declared: what the likelihood takes"
+    elif subject.output:
         facts.output = subject.output
     elif facts.calls.has("decode"):
         z = 3 * facts.rng(2).standard_normal((200, facts.latent_dim))

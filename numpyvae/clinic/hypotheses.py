@@ -13,7 +13,7 @@ import numpy as np
 
 from ..support.special import log_binomial_coefficient
 from .names import misreading
-from .subject import SCALES, Subject, log_variance
+from .subject import SCALES, Subject, log_density, log_variance
 
 __all__ = [
     "KL_READINGS",
@@ -176,7 +176,7 @@ def _real(deviation: np.ndarray) -> np.ndarray:
 def reconstruction_forms(subject: Subject, output: str) -> dict[str, Callable]:
     """Return −log p(x|z), right and with each known bug, as functions (x, first, second) → (B,).
 
-    Constants of a Gaussian are left out.
+    Constants of a Gaussian are left out. A likelihood of the user's own has no known bugs.
 
     Parameters
     ----------
@@ -195,6 +195,8 @@ def reconstruction_forms(subject: Subject, output: str) -> dict[str, Callable]:
     >>> form(np.ones((1, 2)), np.zeros((1, 2)), None).round(4)
     array([1.3863])
     """
+    if subject.family == "custom":
+        return {"right": lambda x, first, second: -log_density(subject, x, first, second)}
     return dict(
         _gaussian(subject, output) if subject.family == "gaussian" else _pixels(subject, output)
     )
@@ -214,7 +216,7 @@ def _pixels(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
         return (n * np.logaddexp(0, l) - x * l).sum(-1)
 
     def coefficient(x):
-        return log_binomial_coefficient(x, n).sum(-1) if n > 1 else 0.0
+        return log_binomial_coefficient(x, n) if n > 1 else 0.0
 
     def p(first):
         return sigmoid(logits(first))

@@ -16,7 +16,7 @@ import numpy as np
 from ..support.checks import check_choice
 from ..support.streams import Purpose, stream
 
-__all__ = ["SCALES", "Calls", "Subject", "SubjectError", "log_variance"]
+__all__ = ["SCALES", "Calls", "Subject", "SubjectError", "log_density", "log_variance"]
 
 SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "logvar": "log σ²",
@@ -190,6 +190,38 @@ class Subject:
         """σ of a Gaussian decoder, from `sigma` or from the likelihood; None if not declared."""
         text = "" if self.family != "gaussian" else self.likelihood.partition(":")[2]
         return float(text) if text else self.sigma
+
+
+def log_density(
+    subject: Subject, x: np.ndarray, first: np.ndarray, second: np.ndarray | None
+) -> np.ndarray:
+    """Return log p(x|z) of each row by the function that is the likelihood of a subject.
+
+    Parameters
+    ----------
+    subject : Subject
+    x, first : (B, D) array
+    second : (B, D) array or None
+        The second output of the decoder, if it has one.
+
+    Returns
+    -------
+    log_p : (B,) array
+
+    Examples
+    --------
+    >>> poisson = Subject(kl=len, likelihood=lambda x, out: x * out - np.exp(out))
+    >>> log_density(poisson, np.ones((1, 2)), np.zeros((1, 2)), None)
+    array([-2.])
+    """
+    out = first if second is None else (first, second)
+    calls = Calls(subject)
+    value = calls.array("likelihood", calls.call("likelihood", x, out), finite=False)
+    if not value.ndim or len(value) != len(x):
+        raise SubjectError(
+            f"likelihood: expected log p(x|z) of {len(x)} rows, got shape {value.shape}"
+        )
+    return value.reshape(len(x), -1).sum(1)
 
 
 def log_variance(second: np.ndarray, scale: str) -> np.ndarray:

@@ -170,7 +170,7 @@ def _columns(facts: Facts, m: Measured, h: Hypothesis, *, free: bool) -> np.ndar
     if free or not _identified(facts):
         return np.stack([rec, kl, one], 1)
     whole = rec + h.ratio * kl
-    constant = facts.calls.subject.family == "gaussian"
+    constant = facts.calls.subject.family in ("gaussian", "custom")
     return np.stack([whole, one], 1) if constant else whole[:, None]
 
 
@@ -242,6 +242,10 @@ def _verdict(
         advice = "the two terms vary together over the rows: give rows x that differ more"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
         return
+    if found is None and facts.calls.subject.family == "custom":
+        advice = "the loss, or the likelihood, leaves out a term of x, or the loss is not −ELBO"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
     if found is None:
         fixed = facts.varies is False and facts.calls.subject.noise != "eps"
         name = "same ε in every call" if fixed else _unnamed(facts, free)
@@ -267,7 +271,7 @@ def _unnamed(facts: Facts, free: Fit | None) -> str:
     """The name of what no hypothesis explains: a weight, if the two terms are right."""
     if free is not None and free.worst <= SIGMAS and _identified(facts):
         c, e = free.coefficients, free.errors
-        constant = facts.calls.subject.family == "gaussian" or abs(c[2]) <= SIGMAS * e[2]
+        constant = facts.calls.subject.family in ("gaussian", "custom") or abs(c[2]) <= SIGMAS * e[2]
         if constant:
             return "weight of the KL"
     return "reconstruction and KL are not of one ELBO"

@@ -162,7 +162,7 @@ def _parts(case: Case) -> tuple[Parts, float, str] | None:
         losses.append(calls.loss(case.x, seed, facts.latent_dim))
         values["analytic"].append(p.value)
         values["sampled"].append(p.sampled)
-    constant = calls.subject.family == "gaussian"
+    constant = calls.subject.family in ("gaussian", "custom")
     for form, v in values.items():
         columns = np.stack([v, np.full(3, float(constant))], 1)
         c, *_ = np.linalg.lstsq(columns, np.array(losses), rcond=None)

@@ -16,7 +16,7 @@ from ..subject import SubjectError
 __all__ = ["as_decoded", "designed", "examine"]
 
 _TITLE = "reconstruction: value"
-_PROBES = 20
+_PROBES, _OWN_ROWS = 20, 5
 _LOG_TAU = float(np.log(2 * np.pi))
 
 
@@ -35,6 +35,10 @@ def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.
     subject, rng = facts.calls.subject, facts.rng(20)
     shape = _PROBES, facts.data_dim
     logits, second = 1.5 * rng.standard_normal(shape), None
+    if subject.family == "custom":
+        rows = facts.x[:_OWN_ROWS].reshape(-1, facts.data_dim)
+        x = np.repeat(rows, _PROBES // _OWN_ROWS, 0)
+        return x, *facts.calls.decode(2 * rng.standard_normal((len(x), facts.latent_dim)))
     if subject.family == "gaussian":
         if facts.output in ("mean_logvar", "mean_sigma"):
             second = rng.uniform(0.3, 1.8, shape)
@@ -51,11 +55,16 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if not calls.has("reconstruction"):
         yield skipped(_TITLE, "reconstruction is not given")
         return
+    if calls.subject.family == "custom" and (facts.x is None or not calls.has("decode")):
+        yield skipped(_TITLE, "a likelihood of one's own needs x and decode")
+        return
     try:
         x, first, second, values = _values(facts, binary=False)
     except SubjectError:  # many functions refuse grey pixels
         x, first, second, values = _values(facts, binary=True)
     fits = _fits(facts, x, first, second, values)
+    if "right" not in fits:
+        raise SubjectError("likelihood: expected finite log p(x|z), got NaN or inf")
     held = [n for n in fits if fits[n][2] <= facts.tolerance]
     right = [n for n in held if n.startswith("right")]
     name = (right or sorted(held, key=lambda n: fits[n][2]) or [""])[0]
@@ -84,14 +93,20 @@ def _shape_of_x(facts: Facts) -> tuple[int, ...]:
 
 
 def _fits(facts: Facts, x, first, second, values) -> dict[str, tuple[float, float, float]]:
-    """For each form its factor, its constant and the misfit; only a Gaussian has a constant."""
+    """For each form its factor, its constant and the misfit.
+
+    A Gaussian can have a constant, and a likelihood of the user's own one for each row of x.
+    """
     fits = {}
-    free = facts.calls.subject.family == "gaussian"
+    family = facts.calls.subject.family
+    constants = np.full((len(x), 1), float(family == "gaussian"))
+    if family == "custom":
+        constants = (x[:, None] == np.unique(x, axis=0)).all(-1).astype(float)
     for name, form in reconstruction_forms(facts.calls.subject, facts.output).items():
         expected = form(x, first, second)
         if not np.isfinite(expected).all():
             continue
-        columns = np.stack([expected, np.full(len(x), float(free))], 1)
+        columns = np.column_stack([expected, constants])
         c, *_ = np.linalg.lstsq(columns, values, rcond=None)
         fits[name] = float(c[0]), float(c[1]), misfit(values, columns @ c)
     return fits
