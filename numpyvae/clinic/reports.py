@@ -151,7 +151,7 @@ def _not_examined(report: Report, most: int | None = None) -> list[str]:
 
 
 def to_text(report: Report, width: int | None = None) -> str:
-    """Return a report as a table for the terminal.
+    """Return a report as a table for the terminal; the figures of what is right are cut to a line.
 
     Parameters
     ----------
@@ -169,9 +169,9 @@ def to_text(report: Report, width: int | None = None) -> str:
     >>> print(to_text(Report("mine", (), (Finding("KL: value", "right", found="1 × KL"),)), 80))
     mine: no bug found.
     <BLANKLINE>
-    examination   verdict        name, or figures
-    ---------------------------------------------
-    KL: value     right          1 × KL
+    examination   verdict   name, or figures
+    ----------------------------------------
+    KL: value     right     1 × KL
     <BLANKLINE>
     1 test run, 1 passed; 0 not examined.
     """
@@ -206,13 +206,15 @@ def _table(findings: Sequence[Finding], width: int) -> list[str]:
             lines += _cell(f, width - 4, " " * 4)
         return lines
     longest = max(len(f.examination) for f in findings)
-    first = min(max(longest, len("examination")), width // 2) + 3
-    second = max(len("wrong figure"), *(len(label(f)) for f in findings)) + 3
+    first = min(max(longest, len("examination")), width * 11 // 20) + 3
+    second = max(len("verdict"), *(len(label(f)) for f in findings)) + 3
     body = []
     for f in findings:
         right = label(f) == "right"
-        text = f.figures if right else f.name
-        cells = _wrapped(f.examination, first - 3), [label(f)], _wrapped(text, width - first - second)
+        room = width - first - second
+        figures = [textwrap.shorten(f.found or f.expected, room, placeholder=" …")]
+        cells = _wrapped(f.examination, first - 3), [label(f)]
+        cells = *cells, figures if right else _wrapped(f.name, room)
         height = max(map(len, cells))
         a, b, c = ([*cell, *[""] * (height - len(cell))] for cell in cells)
         body += [f"{x:{first}}{y:{second}}{z}".rstrip() for x, y, z in zip(a, b, c)]
