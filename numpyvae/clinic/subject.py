@@ -248,7 +248,7 @@ class Calls:
     def call(self, name: str, *arrays: Any) -> Any:
         """Call a function with copies of the arrays."""
         dtype = self.subject.dtype
-        copies, kept = ([_copied(a, dtype) for a in arrays] for _ in range(2))
+        copies = [_copied(a, dtype) for a in arrays]
         self.counts[name] = self.counts.get(name, 0) + 1
         try:
             with np.errstate(all="ignore"):
@@ -259,8 +259,8 @@ class Calls:
             raise SubjectError(
                 f"{name}: raised {type(error).__name__}: {text} (arguments of shape {shapes})"
             ) from error
-        for copy, before in zip(copies, kept):
-            if isinstance(copy, np.ndarray) and not np.array_equal(copy, before, equal_nan=True):
+        for copy, array in zip(copies, arrays):
+            if isinstance(copy, np.ndarray) and _differ(copy, np.asarray(array, dtype)):
                 self.changed.add(name)
         return value
 
@@ -394,3 +394,10 @@ def _copied(value: Any, dtype: str) -> Any:
     if isinstance(value, tuple):
         return tuple(_copied(v, dtype) for v in value)
     return np.array(value, dtype) if isinstance(value, np.ndarray) else value
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays differ, where NaN is equal to NaN."""
+    if a.shape == b.shape and (a == b).all():
+        return False
+    return not np.array_equal(a, b, equal_nan=True)
