@@ -155,7 +155,7 @@ class Measured:
         if form == SAMPLED:
             mu, second = self.encoded()
             logvar = log_variance(second, self.facts.scale)
-            z = mu[:, None] + np.exp(0.5 * logvar)[:, None] * self.eps
+            z = laws(self.facts.scale)["right"](mu[:, None], second[:, None], self.eps)
             terms = 0.5 * (z**2 - logvar[:, None] - self.eps**2).sum(-1)
             return terms @ self.weights
         return kl_forms(self.facts.scale)[form](*self.encoded())

@@ -79,7 +79,7 @@ class Subject:
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
         What `loss` and `gradient` take beside x: ε of shape (B, J), with `n_samples` > 1
-        (L, B, J), or a seed.
+        (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
     output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
@@ -97,7 +97,9 @@ class Subject:
     sigma : float, optional
         The standard deviation of a Gaussian decoder.
     n_samples : int
-        L, the number of draws for each row.
+        L, the number of draws for each row, over which the loss is averaged.
+    n_importance : int
+        K, if the loss is the importance-weighted bound −L_K.
     free_bits : float
         The floor of the KL term for each latent, in nats.
     data_dim, latent_dim, batch_size : int, optional
@@ -140,6 +142,7 @@ class Subject:
     beta: float = 1.0
     sigma: float | None = None
     n_samples: int = 1
+    n_importance: int = 1
     free_bits: float = 0.0
     data_dim: int | None = None
     latent_dim: int | None = None
@@ -245,6 +248,11 @@ class Calls:
         """Return whether all these functions are given."""
         return all(getattr(self.subject, name) is not None for name in names)
 
+    @property
+    def draws(self) -> int:
+        """How many draws the loss takes for each row: L, or K of an importance-weighted bound."""
+        return max(self.subject.n_samples, self.subject.n_importance)
+
     def call(self, name: str, *arrays: Any) -> Any:
         """Call a function with copies of the arrays."""
         dtype = self.subject.dtype
@@ -312,7 +320,7 @@ class Calls:
 
     def eps(self, rows: int, latent_dim: int, seed: int) -> np.ndarray:
         """Return the noise that belongs to a seed, (B, J), with L > 1 (L, B, J)."""
-        draws = self.subject.n_samples
+        draws = self.draws
         shape = (rows, latent_dim) if draws == 1 else (draws, rows, latent_dim)
         return stream(seed, Purpose.CLINIC, 1).standard_normal(shape)
 
