@@ -136,7 +136,9 @@ def _unnamed(facts: Facts, free: Fit | None) -> str:
     """The name of what no hypothesis explains: a weight, if the two terms are right."""
     if free is not None and free.worst <= SIGMAS and identified(facts):
         c, e = free.coefficients, free.errors
-        constant = facts.calls.subject.family in ("gaussian", "custom") or abs(c[2]) <= SIGMAS * e[2]
+        constant = (
+            facts.calls.subject.family in ("gaussian", "custom") or abs(c[2]) <= SIGMAS * e[2]
+        )
         if constant:
             return "weight of the KL"
     return "reconstruction and KL are not of one ELBO"
