@@ -39,7 +39,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
 
 # What others take facts from: these are run before them, even if they are not to be reported.
 _FIRST = ("freeze", "company", "draws", "kl", "reconstruction")
-_NEED = {"evaluation": (*_FIRST, "assembly")} | {name: () for name in _FIRST[:2]}
+_NEED = {"evaluation": (*_FIRST, "assembly")} | dict.fromkeys(_FIRST[:2], ())
 
 
 def examine(subject: Subject, seed: int = 0, only: Iterable[str] | None = None) -> Report:

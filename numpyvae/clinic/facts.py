@@ -81,6 +81,11 @@ class Facts:
         """Return the generator of one kind of probe."""
         return stream(self.seed, Purpose.CLINIC, *number)
 
+    def missing(self, *names: str) -> str:
+        """Return which of these functions, or x, is not given, as text; "" if all are."""
+        absent = [n for n in names if not self.calls.has(n)] + ["x"] * (self.x is None)
+        return f"{', '.join(absent)} not given" if absent else ""
+
     def probe(self, text: str = "") -> str:
         """Return the text that says how to repeat a probe."""
         return f"seed {self.seed}" + (f", {text}" if text else "")

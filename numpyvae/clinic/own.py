@@ -216,7 +216,7 @@ def complex_steps(seed: int = 0) -> Iterator[Finding]:
     expected = f"errors to {COMPLEX_TOLERANCE:g} (complex step), {CENTRAL_TOLERANCE:g} (central)"
     for check in check_all(seed):
         title = f"complex step: {check.name}"
-        found = f"{check.complex_error:.1e}, {check.central_error:.1e}"
+        found = f"error {check.complex_error:.1e}, central {check.central_error:.1e}"
         if check.passed:
             yield Finding(title, RIGHT, "", "", expected, found)
         else:

@@ -289,17 +289,19 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 62rem; background: 
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1.05rem; margin: 0; }
 .soft, dt { color: var(--soft); }
-article { border: 1px solid var(--line); border-left: .3rem solid var(--note); border-radius: .3rem;
-  padding: .7rem 1rem; margin: .8rem 0; }
+article { border: 1px solid var(--line); border-left: .3rem solid var(--note);
+  border-radius: .3rem; padding: .7rem 1rem; margin: .8rem 0; }
 article.bug { border-left-color: var(--bug); }
 .verdict { font-weight: 600; color: var(--note); white-space: nowrap; }
 .bug .verdict { color: var(--bug); } .right { color: var(--right); }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem; margin: .5rem 0 0; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem;
+  margin: .5rem 0 0; }
 dd { margin: 0; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
   border-bottom: 1px solid var(--line); } th { font-weight: 600; } tbody th { font-weight: 400; }
-@media (max-width: 38rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .4rem; }
+@media (max-width: 38rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  dd { margin-bottom: .4rem; }
   thead { display: none; } tbody th, tbody td { display: block; border: 0; padding: .1rem 0; }
   tbody tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } }
 """

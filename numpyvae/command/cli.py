@@ -224,6 +224,9 @@ def _clinic(args: Namespace) -> int:
         clinic.write_report(text, args.output)
         print(report.summary)
         _say(f"the report is in {args.output}")
+    if not report.run:
+        _say("error: nothing could be examined; the report says why")
+        return 2
     return report.exit_code
 
 

@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ..clinic import Report, Subject, examine
-from ..clinic.examine import EXAMINATIONS
 from ..clinic.own import complex_steps, own_subjects
+from ..support.checks import shown
 from ..support.files import atomic_write
 from .reports import to_json
 from .usage import UsageError, suggest
@@ -212,7 +212,7 @@ def _one_line(path: Path) -> Iterator[None]:
 
 def _chosen(path: Path, module: ModuleType, name: str | None) -> Subject:
     """The subject with this name, or the only one of the module."""
-    things = {n: v for n, v in vars(module).items() if not n.startswith("__")}
+    things = {n: v for n, v in vars(module).items() if not n.startswith("_") or n == name}
     subjects = {n: v for n, v in things.items() if isinstance(v, Subject)}
     makers = [n for n, v in things.items() if _makes_one(v, module)]
     if name is None:
@@ -227,19 +227,19 @@ def _chosen(path: Path, module: ModuleType, name: str | None) -> Subject:
         known = ", ".join([*subjects, *makers]) or "no Subject and no function without arguments"
         raise UsageError(f"{path}: expected a name of the file ({known}), got {name!r}{hint}")
     value = things[name]
-    if not isinstance(value, Subject) and callable(value):
+    if name in makers:
         with _one_line(path):
             value = value()
         if isinstance(value, Subject):
             return value
         raise UsageError(
             f"{path}:{name}: expected a function that returns a Subject, got one that returns "
-            f"{type(value).__name__}; return numpyvae.clinic.Subject(...)"
+            f"{shown(value)}; return numpyvae.clinic.Subject(...)"
         )
     if not isinstance(value, Subject):
         raise UsageError(
             f"{path}:{name}: expected a Subject, or a function without arguments that returns "
-            f"one, got {type(value).__name__}; make one with numpyvae.clinic.Subject(...)"
+            f"one, got {shown(value)}; make one with numpyvae.clinic.Subject(...)"
         )
     return value
 

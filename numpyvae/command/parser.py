@@ -290,7 +290,9 @@ def _add_clinic(command: _Parser) -> None:
         choice(FORMATS),
         metavar="FORMAT",
     )
-    command.add("--output", "file to write the report into", type=Path, metavar="FILE")
+    command.add_argument(
+        "--output", "--out", help="file to write the report into", type=Path, metavar="FILE"
+    )
 
 
 def _add_equations(command: _Parser) -> None:
