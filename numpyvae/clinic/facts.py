@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..support.streams import Purpose, stream
 from .findings import SKIPPED, Finding
+from .statistics import misfit
 from .subject import SCALES, Calls, SubjectError
 
 __all__ = ["Facts", "establish", "skipped"]
@@ -142,11 +144,22 @@ def establish(calls: Calls, seed: int) -> Facts:
             mu, second = calls.encode(x)
             facts.latent_dim = mu.shape[1]
             facts.tolerance = max(facts.tolerance, _precision(calls, x))
+            _refuse_random(facts, "encode", x, mu)
         except SubjectError:
             second = None  # the examinations report it
     _guess_scale(facts, second)
     _guess_output(facts)
     return facts
+
+
+def _refuse_random(facts: Facts, name: str, argument: np.ndarray, first: np.ndarray) -> None:
+    """Call `encode` or `decode` again, and never more if the result is another one."""
+    again = getattr(facts.calls, name)(argument)[0]
+    if misfit(again, first) > max(1e-6, 10 * facts.tolerance):
+        facts.calls.refused[name] = (
+            f"{name}: two calls with the same argument differ: expected a function without noise; "
+            "switch dropout off, or return the parameters in place of a draw"
+        )
 
 
 def _rows(calls: Calls, rng: np.random.Generator) -> np.ndarray | None:
@@ -183,15 +196,18 @@ def _guess_scale(facts: Facts, second: np.ndarray | None) -> None:
 def _guess_output(facts: Facts) -> None:
     subject = facts.calls.subject
     how = "declared" if subject.output else "guessed from its values"
+    first, second = None, None
+    if facts.calls.has("decode"):
+        z = 3 * facts.rng(2).standard_normal((200, facts.latent_dim))
+        with suppress(SubjectError):  # the examinations report it
+            first, second = facts.calls.decode(z)
+            _refuse_random(facts, "decode", z, first)
     if subject.family == "custom":
         facts.output, how = "mean", "declared: what the likelihood takes"
     elif subject.output:
         facts.output = subject.output
     elif facts.calls.has("decode"):
-        z = 3 * facts.rng(2).standard_normal((200, facts.latent_dim))
-        try:
-            first, second = facts.calls.decode(z)
-        except SubjectError:
+        if first is None:
             return
         if subject.family == "gaussian":
             pair = "mean_logvar" if second is not None and second.min() < 0 else "mean_sigma"

@@ -8,13 +8,13 @@ of one line, so that one failing function costs only the examinations that need 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice
 from ..support.streams import Purpose, stream
+from .declared import check_declared
 
 __all__ = ["SCALES", "Calls", "Subject", "SubjectError", "log_density", "log_variance"]
 
@@ -25,6 +25,10 @@ SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "variance": "σ²",
     "softplus": "softplus⁻¹ σ",
 }
+FUNCTIONS = (
+    *("loss", "encode", "decode", "kl", "reconstruction", "sample_z", "gradient", "log_p"),
+    *("generate", "evaluate", "reconstruct", "train", "eval", "seed"),
+)
 OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
 
 
@@ -154,8 +158,6 @@ class Subject:
     name: str = "subject"
 
     def __post_init__(self) -> None:
-        if not {"loss", "encode", "decode", "kl"} & set(self.given):
-            raise ValueError("expected one of loss, encode, decode and kl, got none; give one")
         choices = {
             "noise": ("eps", "seed"),
             "scale": tuple(SCALES),
@@ -163,20 +165,12 @@ class Subject:
             "sign": ("loss", "elbo"),
             "reduction": ("mean", "sum"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), allowed)
-        if self.family not in ("bernoulli", "binomial", "gaussian", "custom"):
-            raise ValueError(
-                'likelihood: expected "bernoulli", "binomial:n", "gaussian", "gaussian:σ" or a '
-                f"function (x, out) that returns log p(x|z), got {self.likelihood!r}"
-            )
+        check_declared(self, FUNCTIONS, choices)
 
     @property
     def given(self) -> tuple[str, ...]:
         """The names of the functions that are given."""
-        pieces = (f.name for f in fields(self) if f.name != "likelihood")
-        return tuple(name for name in pieces if callable(getattr(self, name)))
+        return tuple(name for name in FUNCTIONS if getattr(self, name) is not None)
 
     @property
     def family(self) -> str:
@@ -269,6 +263,8 @@ class Calls:
         The functions that changed an argument in place.
     counts : dict
         How often each function was called.
+    refused : dict of str to str
+        The functions that are not called any more, with the reason.
     out_shape : tuple of int
         The shape of one row of what `decode` returns.
     """
@@ -277,6 +273,8 @@ class Calls:
         self.subject = subject
         self.changed: set[str] = set()
         self.counts: dict[str, int] = {}
+        self.refused: dict[str, str] = {}
+        self._sets = False
         self.out_shape: tuple[int, ...] = ()
 
     def has(self, *names: str) -> bool:
@@ -290,18 +288,18 @@ class Calls:
 
     def call(self, name: str, *arrays: Any) -> Any:
         """Call a function with copies of the arrays."""
+        if name in self.refused:
+            raise SubjectError(self.refused[name])
         dtype = self.subject.dtype
         copies = [_copied(a, dtype) for a in arrays]
         self.counts[name] = self.counts.get(name, 0) + 1
         try:
             with np.errstate(all="ignore"):
                 value = getattr(self.subject, name)(*copies)
-        except Exception as error:
-            text = (str(error).splitlines() or [""])[0]
+        except (Exception, SystemExit) as error:
             shapes = ", ".join(str(np.shape(a)) for a in arrays if isinstance(a, np.ndarray))
-            raise SubjectError(
-                f"{name}: raised {type(error).__name__}: {text} (arguments of shape {shapes})"
-            ) from error
+            where = f" (arguments of shape {shapes})" if shapes else ""
+            raise SubjectError(f"{name}: raised {_in_one_line(error)}{where}") from error
         for copy, array in zip(copies, arrays):
             if isinstance(copy, np.ndarray) and _differ(copy, np.asarray(array, dtype)):
                 self.changed.add(name)
@@ -312,10 +310,16 @@ class Calls:
         if hasattr(value, "detach"):
             value = value.detach().cpu()
         try:
-            array = np.asarray(value, dtype=float)
+            found = np.asarray(value)
+            if value is None or found.dtype.kind in "cSUmM":
+                raise TypeError(found.dtype)
+            array = found.astype(float)  # a copy: the function may use its memory again
         except (TypeError, ValueError) as error:
+            kind = type(value).__name__
+            if isinstance(value, np.ndarray):
+                kind += f" of {value.dtype}"
             raise SubjectError(
-                f"{name}: expected numbers, got {type(value).__name__}; return a NumPy array"
+                f"{name}: expected real numbers, got {kind}; return a NumPy array"
             ) from error
         if finite and not np.isfinite(array).all():
             raise SubjectError(f"{name}: expected finite numbers, got NaN or inf")
@@ -332,7 +336,8 @@ class Calls:
         """Return (mu, second), each (B, J)."""
         pair = self.call("encode", x)
         if not isinstance(pair, (tuple, list)) or len(pair) < 2:
-            raise SubjectError(f"encode: expected (mu, second), got {type(pair).__name__}")
+            got = f"shape {pair.shape}" if hasattr(pair, "shape") else type(pair).__name__
+            raise SubjectError(f"encode: expected a pair (mu, second), got {got}")
         mu = self.array("encode", pair[0])
         if mu.ndim != 2 or len(mu) != len(x):
             raise SubjectError(f"encode: expected mu of shape ({len(x)}, J), got {mu.shape}")
@@ -341,7 +346,7 @@ class Calls:
     def decode(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return (out, second), each (B, D); the second is None for a decoder of one output."""
         value = self.call("decode", z)
-        pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+        pair = value if _is_pair(value) else (value, None)
         first = self.array("decode", pair[0])
         self.out_shape = first.shape[1:]
         if not first.ndim or len(first) != len(z):
@@ -351,7 +356,12 @@ class Calls:
             return first, None
         second = self.array("decode", pair[1])
         wide = second.reshape(len(z), -1) if second.ndim > 1 else second
-        return first, np.broadcast_to(wide, first.shape)
+        try:
+            return first, np.broadcast_to(wide, first.shape)
+        except ValueError as error:
+            raise SubjectError(
+                f"decode: expected two outputs of one shape, got {first.shape} and {second.shape}"
+            ) from error
 
     def eps(self, rows: int, latent_dim: int, seed: int) -> np.ndarray:
         """Return the noise that belongs to a seed, (B, J), with L > 1 (L, B, J)."""
@@ -390,16 +400,24 @@ class Calls:
         """Return a copy of the parameters as a flat vector."""
         try:
             value = self.subject.parameters[0]()
-        except Exception as error:
-            raise SubjectError(f"parameters: get() raised {type(error).__name__}") from error
+        except (Exception, SystemExit) as error:
+            raise SubjectError(f"parameters: get() raised {_in_one_line(error)}") from error
         return np.array(self.array("parameters", value)).ravel()
 
     def replace(self, vector: np.ndarray) -> None:
         """Replace the parameters."""
         try:
             self.subject.parameters[1](np.array(vector, self.subject.dtype))
-        except Exception as error:
-            raise SubjectError(f"parameters: set() raised {type(error).__name__}") from error
+        except (Exception, SystemExit) as error:
+            raise SubjectError(f"parameters: set() raised {_in_one_line(error)}") from error
+        if self._sets:
+            return
+        found, self._sets = self.vector(), True
+        if found.shape != vector.shape or not np.allclose(found, vector, 2e-7, 1e-8):
+            raise SubjectError(
+                "parameters: expected get() to return what set() was given, got another vector; "
+                "set(vector) must replace the parameters"
+            )
 
     def sample_z(self, mu: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
         """Return z (B, J), drawn with a seed."""
@@ -423,6 +441,17 @@ class Calls:
         rows = range(len(arrays[0]))
         pieces = [[None if a is None else _row(a, i) for a in arrays] for i in rows]
         return np.array([self.term(name, *p, finite=finite)[0] for p in pieces])
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The kind of an exception, and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether it is two arrays, and not a list of two rows."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and np.ndim(value[0]) > 1
 
 
 def _row(array: Any, i: int) -> Any:

@@ -19,7 +19,7 @@ from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import gaussian_kl_terms, reconstruction_forms, sigmoid
 from ..names import wrong
 from ..statistics import SIGMAS
-from ..subject import log_variance
+from ..subject import SubjectError, log_variance
 
 __all__ = ["examine"]
 
@@ -49,7 +49,10 @@ def examine(facts: Facts) -> Iterator[Finding]:
         if missing or facts.x is None:
             yield skipped(title, f"{', '.join(missing) or 'x'} not given")
         else:
-            yield from examination(facts)
+            try:
+                yield from examination(facts)
+            except SubjectError as error:  # the other figures can still be examined
+                yield skipped(title, str(error))
 
 
 def _constant(facts: Facts) -> float | None:
@@ -127,6 +130,10 @@ def _users(facts: Facts, x: np.ndarray, k: int) -> np.ndarray:
         calls.reseed(5000 + 1000 * k + i)
         value = calls.array("log_p", calls.call("log_p", wide, k), finite=False)
         per_row = value.size == len(wide)
+        if np.isnan(value).any() or not (per_row or value.size == 1):
+            raise SubjectError(
+                f"log_p: expected a number or {len(wide)} numbers, got NaN or shape {value.shape}"
+            )
         values.append(value.reshape(-1, len(x)).mean(0) if per_row else value.reshape(1))
     return np.array(values)
 
@@ -209,7 +216,10 @@ def _data_set(facts: Facts) -> Iterator[Finding]:
     values = []
     for seed in range(30):
         calls.reseed(3000 + seed)
-        values.append(float(calls.array("evaluate", calls.call("evaluate", x)).mean()))
+        value = calls.array("evaluate", calls.call("evaluate", x))
+        if value.size != 1:
+            raise SubjectError(f"evaluate: expected one number, got shape {value.shape}")
+        values.append(value.item())
     found, error = abs(np.mean(values)), np.std(values) / np.sqrt(len(values))
     random, still = (_row_values(facts, x, law) for law in ("right", "mean decoded"))
     hypotheses = _divisors(random, b) | {"evaluation without noise": still.mean()}
@@ -268,7 +278,12 @@ def _generated(facts: Facts) -> Iterator[Finding]:
 
     def draw(seed: int) -> np.ndarray:
         calls.reseed(seed)
-        return calls.array("generate", calls.call("generate", z)).reshape(len(z), -1)
+        value = calls.array("generate", calls.call("generate", z))
+        if value.size != first.size:
+            raise SubjectError(
+                f"generate: expected {first.size} numbers for z {z.shape}, got shape {value.shape}"
+            )
+        return value.reshape(len(z), -1)
 
     one = draw(1)
     random = not np.allclose(one, draw(2), atol=1e-12)

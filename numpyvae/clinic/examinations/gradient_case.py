@@ -65,6 +65,11 @@ def compare(facts: Facts) -> Case:
 
     first = differences(calls, blocks.index, value, h)
     second = differences(calls, blocks.index, value, 0.5 * h)
+    if not first.any() and any(g.any() for g in gradient.values()):
+        raise SubjectError(
+            "parameters: the loss does not change with the vector that set() was given; set must "
+            "replace what loss computes with"
+        )
     scale = np.abs(first).max()
     tolerance = 1e-5 if facts.tolerance < 1e-6 else 3e-2
     smooth = np.abs(first - second) <= tolerance * (np.abs(first) + 0.1 * scale)
