@@ -42,13 +42,13 @@ def check_declared(
     >>> from .subject import Subject
     >>> Subject(loss=3.0)
     Traceback (most recent call last):
-    TypeError: loss: expected a function, got 3.0; give a function, or leave it out
+    TypeError: loss: expected a function, got 3.0; give one, or leave it out
     """
     for name in functions:
         value = getattr(subject, name)
         if value is not None and not callable(value):
             raise TypeError(
-                f"{name}: expected a function, got {shown(value)}; give a function, or leave it out"
+                f"{name}: expected a function, got {shown(value)}; give one, or leave it out"
             )
     if all(getattr(subject, name) is None for name in ("loss", "encode", "decode", "kl")):
         raise ValueError("expected one of loss, encode, decode and kl, got none; give one")

@@ -29,6 +29,7 @@ FUNCTIONS = (
     *("loss", "encode", "decode", "kl", "reconstruction", "sample_z", "gradient", "log_p"),
     *("generate", "evaluate", "reconstruct", "train", "eval", "seed"),
 )
+_FIGURES = ("log_p", "evaluate", "generate")  # whose precision says nothing of the others
 OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
 
 
@@ -265,6 +266,8 @@ class Calls:
         How often each function was called.
     refused : dict of str to str
         The functions that are not called any more, with the reason.
+    single : bool
+        Whether a function returned single precision.
     out_shape : tuple of int
         The shape of one row of what `decode` returns.
     """
@@ -274,6 +277,7 @@ class Calls:
         self.changed: set[str] = set()
         self.counts: dict[str, int] = {}
         self.refused: dict[str, str] = {}
+        self.single = False
         self._sets = False
         self.out_shape: tuple[int, ...] = ()
 
@@ -313,13 +317,15 @@ class Calls:
             found = np.asarray(value)
             if value is None or found.dtype.kind in "cSUmM":
                 raise TypeError(found.dtype)
+            if name not in _FIGURES:
+                self.single |= found.dtype.itemsize < 8 and found.dtype.kind not in "biu"
             array = found.astype(float)  # a copy: the function may use its memory again
         except (TypeError, ValueError) as error:
             kind = type(value).__name__
             if isinstance(value, np.ndarray):
                 kind += f" of {value.dtype}"
             raise SubjectError(
-                f"{name}: expected real numbers, got {kind}; return a NumPy array"
+                f"{name}: expected numbers, got {kind}; return a NumPy array"
             ) from error
         if finite and not np.isfinite(array).all():
             raise SubjectError(f"{name}: expected finite numbers, got NaN or inf")
@@ -336,8 +342,8 @@ class Calls:
         """Return (mu, second), each (B, J)."""
         pair = self.call("encode", x)
         if not isinstance(pair, (tuple, list)) or len(pair) < 2:
-            got = f"shape {pair.shape}" if hasattr(pair, "shape") else type(pair).__name__
-            raise SubjectError(f"encode: expected a pair (mu, second), got {got}")
+            got = f"{type(pair).__name__} of shape {np.shape(pair)}"
+            raise SubjectError(f"encode: expected (mu, second), got {got}")
         mu = self.array("encode", pair[0])
         if mu.ndim != 2 or len(mu) != len(x):
             raise SubjectError(f"encode: expected mu of shape ({len(x)}, J), got {mu.shape}")
@@ -440,7 +446,19 @@ class Calls:
         """Return `kl` or `reconstruction` of each row, from batches of one row."""
         rows = range(len(arrays[0]))
         pieces = [[None if a is None else _row(a, i) for a in arrays] for i in rows]
-        return np.array([self.term(name, *p, finite=finite)[0] for p in pieces])
+        values = np.array([self.term(name, *p, finite=finite)[0] for p in pieces])
+        self.refuse_random(name, values[:1], self.term(name, *pieces[0], finite=finite))
+        return values
+
+    def refuse_random(self, name: str, one: np.ndarray, other: np.ndarray) -> None:
+        """Never call a function again whose results for the same argument differ."""
+        allowed = (1e-3 if self.single else 1e-6) * (1 + np.abs(one).max())
+        if one.shape != other.shape or np.abs(one - other).max() > allowed:
+            self.refused[name] = (
+                f"{name}: expected a function without noise, got two results for the same "
+                "argument; switch dropout off, and do not draw"
+            )
+            raise SubjectError(self.refused[name])
 
 
 def _in_one_line(error: BaseException) -> str:

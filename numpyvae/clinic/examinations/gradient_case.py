@@ -54,6 +54,9 @@ def compare(facts: Facts) -> Case:
     calls, h = facts.calls, step(facts)
     x = facts.x[:_ROWS]
     gradient = calls.gradient(x, SEED, facts.latent_dim)
+    again = calls.gradient(x, SEED, facts.latent_dim)
+    for one, other in zip(gradient.values(), again.values()):
+        calls.refuse_random("gradient", one, other)
     sizes = {n: g.size for n, g in gradient.items()}
     size = calls.vector().size
     if sum(sizes.values()) != size:
@@ -70,9 +73,14 @@ def compare(facts: Facts) -> Case:
             "parameters: the loss does not change with the vector that set() was given; set must "
             "replace what loss computes with"
         )
-    scale = np.abs(first).max()
+    scale = np.abs(first).max(initial=0)
     tolerance = 1e-5 if facts.tolerance < 1e-6 else 3e-2
     smooth = np.abs(first - second) <= tolerance * (np.abs(first) + 0.1 * scale)
+    if smooth.sum() < 0.5 * smooth.size:
+        raise SubjectError(
+            "loss: central differences with two steps do not agree: expected a loss in float64, or "
+            'dtype="float32" declared, and few kinks'
+        )
     blocks = blocks._replace(index=blocks.index[smooth], block=blocks.block[smooth])
     found = np.concatenate(list(gradient.values()))[blocks.index]
     return Case(facts, x, blocks, found, second[smooth], tolerance)
