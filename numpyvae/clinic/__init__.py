@@ -14,6 +14,7 @@ from .gradcheck import (
     complex_step,
     relative_error,
 )
+from .own import own_subjects, subject_of
 from .subject import Subject, SubjectError
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "examine",
     "foreign_from_jax",
     "foreign_from_torch",
+    "own_subjects",
     "parametrize",
     "relative_error",
+    "subject_of",
 ]

@@ -37,6 +37,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
 }
 
 
+_ARGUMENTS = "arguments"  # whether functions leave them as they are: seen in all examinations
 # What others take facts from: these are run before them, even if they are not to be reported.
 _FIRST = ("freeze", "company", "draws", "kl", "reconstruction")
 _NEED = {"evaluation": (*_FIRST, "assembly")} | dict.fromkeys(_FIRST[:2], ())
@@ -76,6 +77,7 @@ def examine(subject: Subject, seed: int = 0, only: Iterable[str] | None = None) 
     for name in wanted:
         check_choice("only", name, tuple(EXAMINATIONS))
     facts, found = _run(subject, check_seed(seed), wanted)
+    wanted = (*wanted, _ARGUMENTS)
     findings = [f for name, group in found.items() if name in wanted for f in group]
     return Report(subject.name, tuple(facts.guesses), tuple(_without_repeats(findings)))
 
@@ -89,13 +91,15 @@ def _run(
     facts = establish(calls, seed)
     found: dict[str, list[Finding]] = {}
     for name in filter(needed.__contains__, EXAMINATIONS):
-        group = found[name] = _findings(name, facts)
+        found[name] = _findings(name, facts)
         if calls.single and facts.tolerance < 1e-4:  # a function of this examination is the first
             facts.tolerance = 1e-4
-            group = found[name] = _findings(name, facts)
-    title, bug = "arguments", "argument changed in place"
-    for name in sorted(calls.changed):
-        group.append(wrong(f"{name}: {title}", bug, "unchanged", f"{name} writes into x"))
+            found[name] = _findings(name, facts)
+    bug = "argument changed in place"
+    found[_ARGUMENTS] = [
+        wrong(f"{name}: {_ARGUMENTS}", bug, "unchanged", f"{name} writes into its argument")
+        for name in sorted(calls.changed)
+    ]
     return facts, found
 
 

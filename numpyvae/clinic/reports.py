@@ -178,7 +178,7 @@ def to_text(report: Report, width: int | None = None) -> str:
     width = max(40, min(width or shutil.get_terminal_size((100, 24)).columns, 100))
     lines = _wrapped(headline(report), width)
     if report.guesses:
-        lines += ["", "Taken from what was declared, or found out:"]
+        lines += ["", *_wrapped("Taken from what was declared, or found out:", width)]
         for guess in report.guesses:
             lines += _wrapped(guess, width, "  ", "    ")
     if report.run:

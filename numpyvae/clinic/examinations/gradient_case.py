@@ -78,8 +78,8 @@ def compare(facts: Facts) -> Case:
     smooth = np.abs(first - second) <= tolerance * (np.abs(first) + 0.1 * scale)
     if smooth.sum() < 0.5 * smooth.size:
         raise SubjectError(
-            "loss: central differences with two steps do not agree: expected a loss in float64, or "
-            'dtype="float32" declared, and few kinks'
+            "loss: expected one that has a derivative, got other differences for another step; "
+            'compute in float64, or declare dtype="float32"'
         )
     blocks = blocks._replace(index=blocks.index[smooth], block=blocks.block[smooth])
     found = np.concatenate(list(gradient.values()))[blocks.index]
