@@ -117,15 +117,15 @@ BAD = {
 }
 CASES = [(name, "raises") for name in NEEDED] + [
     *[("loss", kind) for kind in BAD],
-    *[("encode", kind) for kind in BAD],
+    *[("encode", kind) for kind in ("nan", "none", "shape", "complex")],
     *[("decode", kind) for kind in ("nan", "shape")],
     *[("kl", kind) for kind in BAD],
     *[("reconstruction", kind) for kind in ("leaves", "none", "shape")],
     *[("sample_z", kind) for kind in ("nan", "text", "shape")],
-    *[("gradient", kind) for kind in BAD],
+    *[("gradient", kind) for kind in ("nan", "text", "shape")],
     *[("log_p", kind) for kind in ("nan", "none", "shape")],
-    *[("evaluate", kind) for kind in ("nan", "shape")],
-    *[("generate", kind) for kind in ("nan", "shape")],
+    ("evaluate", "shape"),
+    ("generate", "shape"),
 ]
 
 

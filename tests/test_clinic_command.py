@@ -361,29 +361,25 @@ def test_a_likelihood_without_a_term_of_x_alone_is_not_accused():
     assert told["assembly: loss = −ELBO"] == "undecided"
 
 
-def test_without_a_file_the_gradients_are_compared_with_the_complex_step(capsys, monkeypatch):
-    assert main(["clinic", "--only", "complex-step"]) == 0
-    out = capsys.readouterr().out
-    for name in ("layer tanh", "layer dense", "gaussian_kl", "ELBO Eq. (7) gaussian:head"):
-        assert f"complex step: {name}" in out
-
-    def wrong_tanh(x):
-        y, pull = layers.tanh(x)
-        return y, lambda dy: pull(dy) * (1 + 1e-9)
-
-    monkeypatch.setitem(registry.ACTIVATIONS, "tanh", wrong_tanh)
-    assert main(["clinic", "--only", "complex-step"]) == 1
-    assert "BUG" in capsys.readouterr().out
-
-
 def test_without_a_file_all_is_one_report(capsys, monkeypatch):
     # Kills: subjects or complex steps that are not in the report, and a choice of both.
     monkeypatch.setattr(own, "LIKELIHOODS", {"bernoulli": None, "poisson": None})
     assert main(["clinic", "--only", "kl", "complex-step", "--format", "json"]) == 0
     tests = [f["examination"] for f in json.loads(capsys.readouterr().out)["findings"]]
     assert tests[:2] == ["bernoulli: KL: value", "poisson: KL: value"]
-    assert tests[-1].startswith("complex step: ELBO")
+    for name in ("layer tanh", "layer dense", "gaussian_kl", "ELBO Eq. (7) gaussian:head"):
+        assert any(test.startswith(f"complex step: {name}") for test in tests)
     assert main(["clinic", "mine.py", "--only", "complex-step"]) == 2
+
+
+def test_a_wrong_gradient_of_this_package_is_a_bug(capsys, monkeypatch):
+    def wrong_tanh(x):
+        y, pull = layers.tanh(x)
+        return y, lambda dy: pull(dy) * (1 + 1e-9)
+
+    monkeypatch.setitem(registry.ACTIVATIONS, "tanh", wrong_tanh)
+    assert main(["clinic", "--only", "complex-step"]) == 1
+    assert re.search(r"complex step: layer tanh +BUG", capsys.readouterr().out)
 
 
 # In a test suite
