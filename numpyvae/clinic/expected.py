@@ -153,12 +153,19 @@ class Measured:
     def kl(self, form: str) -> np.ndarray:
         """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
         if form == SAMPLED:
-            mu, second = self.encoded()
-            logvar = log_variance(second, self.facts.scale)
-            z = mu[:, None] + np.exp(0.5 * logvar)[:, None] * self.eps
-            terms = 0.5 * (z**2 - logvar[:, None] - self.eps**2).sum(-1)
-            return terms @ self.weights
+            return self._log_ratio() @ self.weights
         return kl_forms(self.facts.scale)[form](*self.encoded())
+
+    def _log_ratio(self) -> np.ndarray:
+        """log q(z|x) − log p(z) at the nodes (N, Q)."""
+        mu, second = self.encoded()
+        logvar = log_variance(second, self.facts.scale)[:, None]
+        z = mu[:, None] + np.exp(0.5 * logvar) * self.eps
+        return 0.5 * (z**2 - logvar - self.eps**2).sum(-1)
+
+    def log_weights(self) -> np.ndarray:
+        """Return log w = log p(x|z) + log p(z) − log q(z|x) at the nodes (N, Q)."""
+        return -self._values("right", "right") - self._log_ratio()
 
     def forget(self) -> None:
         """Forget the expectations, after the scale has changed."""
@@ -236,9 +243,19 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
     means = values.mean(1)
     own = values.std(1, ddof=1) / np.sqrt(values.shape[1])
     errors = np.maximum(np.maximum(error, own), 1e-4 * (1e-3 + np.ptp(means)))
-    eps, weights = nodes(facts.latent_dim, facts.rng(30, stage))
     draws = copies * values.shape[1]
-    return Measured(facts, x, means, errors, spread, eps[None], weights, draws)
+    return Measured(facts, x, means, errors, spread, *_nodes_of_rows(facts, len(x), stage), draws)
+
+
+def _nodes_of_rows(facts: Facts, rows: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nodes (1 or N, Q, J) and their weights.
+
+    Random nodes are drawn anew for each row: the errors of rows that shared them would be one
+    error, and the root mean square of the residuals would not average over the rows.
+    """
+    rng = facts.rng(30, stage)
+    drawn = [nodes(facts.latent_dim, rng) for _ in range(rows if facts.latent_dim > 2 else 1)]
+    return np.stack([eps for eps, _ in drawn]), drawn[0][1]
 
 
 def _exact(facts: Facts, x: np.ndarray, copies: int, base: int) -> Measured:

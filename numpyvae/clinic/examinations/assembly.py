@@ -22,6 +22,7 @@ from ..hypotheses import kl_forms, laws, reconstruction_forms
 from ..names import bug, wrong
 from ..statistics import SIGMAS, Fit, fit
 from ..subject import SCALES, SubjectError
+from . import importance
 
 __all__ = ["examine"]
 
@@ -61,6 +62,11 @@ def examine(facts: Facts) -> Iterator[Finding]:
     first = measure(facts, x, COPIES, 0)
     single = measure(facts, x, 1, 0)
     _settle_scale(facts, first)
+    if calls.subject.n_samples > 1 and _explain(facts, first, most=0)[0] is None:
+        bound = list(_weighted_bound(facts, first, single))
+        if bound:
+            yield from bound
+            return
     found, free = _explain(facts, first)
     if found is None and calls.subject.family == "bernoulli":
         found, free, first, single = _with_greys(facts, x) or (found, free, first, single)
@@ -68,10 +74,34 @@ def examine(facts: Facts) -> Iterator[Finding]:
         again, fresh = _explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
+    if found is None and calls.subject.n_samples == 1 and calls.subject.noise != "eps":
+        bound = list(_weighted_bound(facts, first, single))
+        if bound:
+            yield from bound
+            return
     yield from _verdict(facts, first, found, free)
     yield from _reduction(facts, first, single, found)
     if not calls.has("sample_z"):
         yield from _one_noise(facts, first, single)
+
+
+def _weighted_bound(facts: Facts, first: Measured, single: Measured) -> Iterator[Finding]:
+    """Yield the findings of a loss that is −L_K, or nothing."""
+    if not _identified(facts):
+        if facts.calls.subject.n_samples > 1:
+            advice = "L_K and −ELBO cannot be told apart while σ of the decoder is not declared"
+            yield Finding(_TITLE, UNDECIDED, advice=advice)
+        return
+    for k, result in importance.fits(facts, first):
+        if _holds(facts, first, result):
+            yield importance.finding(_TITLE, k, result)
+            yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
+            alone = next(f for n, f in importance.fits(facts, single) if n == k)
+            ratio = result.coefficients[0] / alone.coefficients[0]
+            kind, text = _kind(ratio), f"c({COPIES})/c(1) = {ratio:.3g}"
+            verdict = RIGHT if kind in ("mean", "sum") else UNDECIDED
+            yield Finding(_ROWS_TITLE, verdict, "", "", "mean or sum", text, _EQUATION)
+            return
 
 
 def _settle_scale(facts: Facts, m: Measured) -> None:
@@ -252,7 +282,9 @@ def _verdict(
         yield wrong(_TITLE, name, expected, text, probe)
     if not names and len(found.names) == 0:
         yield from _right(facts, c, expected, text, probe)
-    yield from _sign(facts, c, text)
+    whole = _fit(facts, m, _columns(facts, m, found, free=False))
+    if whole is not None:
+        yield from _sign(facts, whole, text)
 
 
 def _figures(free: Fit | None) -> tuple[str, np.ndarray]:
@@ -291,10 +323,13 @@ def _right(facts: Facts, c: np.ndarray, expected: str, text: str, probe: str) ->
         yield Finding(_TITLE, RIGHT, "", "", expected, said, _EQUATION, "", probe)
 
 
-def _sign(facts: Facts, c: np.ndarray, text: str) -> Iterator[Finding]:
-    """Yield the sign, if it is declared."""
+def _sign(facts: Facts, whole: Fit, text: str) -> Iterator[Finding]:
+    """Yield the sign, if it is declared and the factor of the loss is known well enough."""
     declared = facts.calls.subject.sign
-    is_loss = c[0] > 0
+    factor, error = whole.coefficients[0], whole.errors[0]
+    if abs(factor) <= SIGMAS * error:
+        return
+    is_loss = factor > 0
     if declared is None:
         facts.guesses.append(f"sign: {'a loss' if is_loss else 'an ELBO'} (found)")
     elif (declared == "loss") != is_loss:
