@@ -7,7 +7,8 @@ They extend the small VAEs of `tests/clinic_subjects.py`, and share nothing with
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from clinic_subjects import Patient, sig, softplus
+from test_clinic import EVALUATION_BUGS, GRADIENT_BUGS, NEED_PIECES, VALUE_BUGS
 
 from numpyvae.clinic import Subject
 
-__all__ = ["STYLES", "Model", "Sized", "right_model", "sized"]
+__all__ = ["STYLES", "Model", "Sized", "planted", "planted_pairs", "right_model"]
 
 
 class Sized(Patient):
@@ -389,3 +391,85 @@ def _declared(model: Model, options: dict[str, Any], gradient: bool, figures: bo
         fields["scale"] = None
     fields |= _noise(model, options["kind"])
     return model.subject(pieces=options["pieces"], **fields)
+
+
+Planted = tuple[str, tuple[str, ...], Callable[[], Subject]]
+
+
+def _sized(rng: np.random.Generator, bug: str, **options: Any) -> Sized:
+    """A model of a random size with a bug of `clinic_subjects`."""
+    dims = tuple(int(n) for n in rng.integers((5, 2, 4), (25, 6, 21)))
+    weight = float(rng.uniform(0.6, 1.3))
+    if bug == "beta ignored":
+        options["beta"] = 4.0
+    return Sized(int(rng.integers(1 << 30)), bug, **{"dims": dims, "weight": weight, **options})
+
+
+def planted(n: int, seed: int) -> Iterator[Planted]:
+    """Yield a key, the names and the maker of a subject: n of each bug in the tests."""
+    for i in range(n):
+        for number, (bug, name) in enumerate(VALUE_BUGS.items()):
+            for pieces in (True,) if bug in NEED_PIECES else (True, False):
+
+                def value(bug=bug, at=(seed, i, number), pieces=pieces):
+                    model = _sized(np.random.default_rng(at), bug)
+                    more = {"batch_size": 16} if bug == "nominal batch" else {}
+                    return model.subject(pieces=pieces, **more)
+
+                yield f"{bug} {i} {pieces}", (name,), value
+        for number, (bug, name) in enumerate(GRADIENT_BUGS.items()):
+
+            def graded(bug=bug, at=(seed, i, 100 + number)):
+                form = "sampled" if bug == "prior path missing" else "analytic"
+                noise = None if bug in ("noise redrawn", "prior path missing") else "eps"
+                model = _sized(np.random.default_rng(at), bug)
+                return model.graded(form=form, noise=noise, pieces=noise is None)
+
+            yield f"{bug} {i}", (name,), graded
+        for number, (bug, name) in enumerate(EVALUATION_BUGS.items()):
+
+            def reporting(bug=bug, at=(seed, i, 200 + number)):
+                model = _sized(np.random.default_rng(at), bug, dims=(6, 2, 5))
+                if bug == "underflow":
+                    model.p["W3"] *= 100
+                return model.reporting()
+
+            yield f"figure {bug} {i}", (name,), reporting
+
+
+_PLACES = {
+    "encode": {"batch statistics", "softplus on s", "relu on mu"},
+    "combine": {"KL sum, rec mean", "rec /B twice", "nominal batch", "ELBO returned"},
+    "rec_rows": {"rec mean over pixels", "clipped", "clipped below", "one term", "sigmoid twice"},
+    "kl_rows": {bug for bug in VALUE_BUGS if bug.startswith(("KL", "mu ", "prior"))},
+}
+_PLACES["combine"] |= {"beta ignored"}
+_PLACES["rec_rows"] |= {"swapped"}
+_PLACES["kl_rows"] -= {"KL sum, rec mean", "mu + sigma"}
+_PLACES["sample"] = set(VALUE_BUGS) - set().union(*_PLACES.values())
+
+
+def planted_pairs(n: int, seed: int) -> Iterator[Planted]:
+    """Yield n models, each with two bugs in different pieces."""
+    place = {bug: where for where, bugs in _PLACES.items() for bug in bugs}
+    pairs = [p for p in combinations(VALUE_BUGS, 2) if place[p[0]] != place[p[1]]]
+    chosen = np.random.default_rng([seed, 300]).choice(len(pairs), n, replace=n > len(pairs))
+    for i, number in enumerate(chosen):
+        first, second = pairs[number]
+
+        def make(first=first, second=second, at=(seed, i, 300)):
+            model = _sized(np.random.default_rng(at), first, beta=4.0)
+            other = _sized(np.random.default_rng(at), second, beta=4.0)
+            for patient in (model, other):
+                if "beta ignored" not in (first, second):
+                    patient.beta = 1.0
+            where = place[second]
+            setattr(model, where, getattr(other, where))
+
+            def reseed(number: int) -> None:
+                model.rng = other.rng = np.random.default_rng(number)
+
+            more = {"batch_size": 16} if "nominal batch" in (first, second) else {}
+            return model.subject(seed=reseed, **more)
+
+        yield f"{first} + {second} {i}", (VALUE_BUGS[first], VALUE_BUGS[second]), make
