@@ -3,11 +3,11 @@
     python -m benchmarks.clinic --right 1000 --seed 20000
     python -m benchmarks.clinic --bugs 3 --pairs 40 --seed 20000
 
-A right model has one of more than thirty legitimate styles, and sizes, weights and everything else at random. An
-alarm is a finding with the severity "bug". The rate has an exact upper bound: with no alarm in n
-models it is below 1 − 0.05^(1/n) with a confidence of 95 %. A bug is named first if the first
-finding that is not right has its name, named if any has, detected if there is one. A file given with --resume
-keeps the results, and what it has is not run again.
+A right model has one of more than thirty legitimate styles; sizes, weights and everything else are
+random. An alarm is a finding with the severity "bug". The upper bound of the rate is exact: with no
+alarm in n models the rate is below 1 − 0.05^(1/n) with a confidence of 95 %. A bug is named first
+if the first finding that is not right has its name, named if any has, detected if there is one. A
+file given with --resume keeps the results; what it has is not run again. Needs pytest.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def bug_results(n: int, pairs: int, seed: int) -> Iterator[tuple[str, Callable[[
         yield f"{kind} {seed} {key}", work
 
 
-def run(
-    cases: Iterator[tuple[str, Callable[[], Result]]], path: Path | None
-) -> dict[str, Result]:
+def run(cases: Iterator[tuple[str, Callable[[], Result]]], path: Path | None) -> dict[str, Result]:
     """Run the cases that the file does not have, and add each to it."""
     known: dict[str, Result] = {}
     if path is not None and path.exists():

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from clinic_subjects import Patient, sig, softplus
+from clinic_subjects import SHAPES, Patient, sig, softplus
 from test_clinic import EVALUATION_BUGS, GRADIENT_BUGS, NEED_PIECES, VALUE_BUGS
 
 from numpyvae.clinic import Subject
@@ -44,8 +44,8 @@ class Sized(Patient):
         self.seed = seed
         rng = np.random.default_rng([seed, 97])
         wide = {"D": d, "J": j, "H": h}
-        parts = "W1 DH,b1 H,Wm HJ,bm J,Ws HJ,bs J,W2 JH,b2 H,W3 HD,b3 D".split(",")
-        self.shapes = {p[:2]: tuple(wide[c] for c in p[3:]) for p in parts}
+        axes = ["DH", "H", "HJ", "J", "HJ", "J", "JH", "H", "HD", "D"]
+        self.shapes = {k: tuple(wide[c] for c in a) for k, a in zip(SHAPES, axes)}
         fan = {k: (6 / s[0]) ** 0.5 if len(s) > 1 else 1.0 for k, s in self.shapes.items()}
         self.p = {
             k: (weight * min(fan[k], 1.0) * rng.normal(0, 1, s)).astype(self.dtype)
@@ -223,8 +223,9 @@ class Model(Sized):
         delta = sig(h @ p["W3"] + p["b3"]) - self.flat(x)
         d3 = weight * delta
         d2 = (d3 @ p["W3"].T) * self.slope(h)
-        for name, value in zip(("W3", "b3", "W2", "b2"), (h.T @ d3, d3.sum(0), z.T @ d2, d2.sum(0))):
-            g[name] = g[name] + value
+        for name, before, d in (("3", h, d3), ("2", z, d2)):
+            g["W" + name] = g["W" + name] + before.T @ d
+            g["b" + name] = g["b" + name] + d.sum(0)
         return ((delta @ p["W3"].T) * self.slope(h)) @ p["W2"].T
 
     def through_z(self, dz, z, e, sd, weight, rec):
@@ -245,7 +246,7 @@ class Model(Sized):
 def _noise(model: Model, kind: str) -> dict[str, Any]:
     """The fields that say where the noise comes from."""
     if kind == "eps":
-        return {"noise": "eps", "n_samples": model.draws}
+        return {"noise": "eps"}
     if kind == "seed":
 
         def keyed(function):
@@ -345,6 +346,7 @@ def _chosen(rng: np.random.Generator) -> dict[str, Any]:
         "sigma": "any",
         "kind": some(["reseed", "eps", "seed", "global", "none"], 0.3),
         "pieces": rng.random() < 0.5,
+        "told": rng.random() < 0.6,
     }
 
 
@@ -368,7 +370,7 @@ def _subject(rng, options: dict[str, Any], gradient: bool, figures: bool) -> tup
         options |= {"out": "logits", "greys": False}
     if gradient and options["kind"] == "none":
         options["kind"] = "reseed"
-    keep = ("kind", "pieces", "undeclared")
+    keep = ("kind", "pieces", "told", "undeclared")
     model = Model(
         int(rng.integers(1 << 30)), **{k: v for k, v in options.items() if k not in keep}
     )
@@ -377,7 +379,10 @@ def _subject(rng, options: dict[str, Any], gradient: bool, figures: bool) -> tup
 
 
 def _declared(model: Model, options: dict[str, Any], gradient: bool, figures: bool) -> Subject:
-    fields: dict[str, Any] = {"seed": None, "free_bits": model.free, "n_samples": model.draws}
+    fields: dict[str, Any] = {"seed": None, "free_bits": model.free}
+    weighted = model.estimator in ("iwae", "dreg")
+    if options["told"] or not weighted or options["kind"] == "eps":
+        fields["n_importance" if weighted else "n_samples"] = model.draws
     if options["kind"] in ("reseed",) or gradient or figures:
         fields["seed"] = model.reseed
     if gradient:
@@ -466,8 +471,8 @@ def planted_pairs(n: int, seed: int) -> Iterator[Planted]:
             where = place[second]
             setattr(model, where, getattr(other, where))
 
-            def reseed(number: int) -> None:
-                model.rng = other.rng = np.random.default_rng(number)
+            def reseed(value: int) -> None:
+                model.rng = other.rng = np.random.default_rng(value)
 
             more = {"batch_size": 16} if "nominal batch" in (first, second) else {}
             return model.subject(seed=reseed, **more)

@@ -1,6 +1,6 @@
 """The importance-weighted bound: a loss that is −L_K is no −ELBO, and right all the same.
 
-    L_K = E[log (1/K) Σ_k w_k],    w = p(x|z) p(z)/q(z|x)                             Eq. (9)
+L_K = E[log (1/K) Σ_k w_k],    w = p(x|z) p(z)/q(z|x)                             Eq. (9)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USUAL = (2, 3, 4, 5, 8, 10, 16, 20, 25, 32, 50, 64, 100)  # K, where it is not 
 
 def bounds(facts: Facts, m: Measured) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield K, L_K of each row of `m` (N,), and its standard errors: of both means, in nats."""
-    declared = facts.calls.subject.n_samples
+    declared = facts.calls.draws
     rows = len(m.x)
     if facts.calls.subject.noise == "eps":  # the very draws: (L, copies) of each row
         log_w = m.log_weights().reshape(rows, declared, -1)
