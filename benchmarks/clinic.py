@@ -4,7 +4,7 @@
     python -m benchmarks.clinic --bugs 3 --pairs 40 --seed 20000
 
 A right model has one of more than thirty legitimate styles; sizes, weights and everything else are
-random. An alarm is a finding with the severity "bug". The upper bound of the rate is exact: with no
+random. An alarm is a finding with severity "bug". The upper bound of the rate is exact: with no
 alarm in n models the rate is below 1 − 0.05^(1/n) with a confidence of 95 %. A bug is named first
 if the first finding that is not right has its name, named if any has, detected if there is one. A
 file given with --resume keeps the results; what it has is not run again. Needs pytest.

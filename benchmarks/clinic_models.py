@@ -406,7 +406,7 @@ def _sized(rng: np.random.Generator, bug: str, **options: Any) -> Sized:
     dims = tuple(int(n) for n in rng.integers((5, 2, 4), (25, 6, 21)))
     weight = float(rng.uniform(0.6, 1.3))
     if bug == "beta ignored":
-        options["beta"] = 4.0
+        options["beta"] = 3.5  # not a number of latents: then the mean over them is the same
     return Sized(int(rng.integers(1 << 30)), bug, **{"dims": dims, "weight": weight, **options})
 
 
@@ -463,8 +463,8 @@ def planted_pairs(n: int, seed: int) -> Iterator[Planted]:
         first, second = pairs[number]
 
         def make(first=first, second=second, at=(seed, i, 300)):
-            model = _sized(np.random.default_rng(at), first, beta=4.0)
-            other = _sized(np.random.default_rng(at), second, beta=4.0)
+            model = _sized(np.random.default_rng(at), first, beta=3.5)
+            other = _sized(np.random.default_rng(at), second, beta=3.5)
             for patient in (model, other):
                 if "beta ignored" not in (first, second):
                     patient.beta = 1.0

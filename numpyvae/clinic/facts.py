@@ -44,6 +44,8 @@ class Facts:
         Their factors against −log p(x|z) and the KL.
     kl_mean, reconstruction_mean : bool or None
         Whether they are means over latents and pixels; None if this is not known.
+    clipped : bool
+        Whether the reconstruction of saturated pixels is cut off.
     factor : float or None
         The factor of the loss of one row against −ELBO.
     guesses : list of str
@@ -74,6 +76,7 @@ class Facts:
     reconstruction_factor: float | None = None
     kl_mean: bool | None = None
     reconstruction_mean: bool | None = None
+    clipped: bool = False
     factor: float | None = None
     guesses: list[str] = field(default_factory=list)
 

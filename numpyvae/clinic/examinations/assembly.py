@@ -133,6 +133,10 @@ def _verdict(
         advice = "the two terms vary together over the rows: give rows x that differ more"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
         return
+    if found is None and facts.clipped:
+        advice = "the reconstruction is clipped: mend this first"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
     if found is None:
         fixed = facts.varies is False and facts.calls.subject.noise != "eps"
         name = "same ε in every call" if fixed else _unnamed(facts, free)
