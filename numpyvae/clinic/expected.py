@@ -153,11 +153,11 @@ class Measured:
     def kl(self, form: str) -> np.ndarray:
         """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
         if form == SAMPLED:
-            return self._log_ratio() @ self.weights
+            return self.log_ratio() @ self.weights
         return kl_forms(self.facts.scale)[form](*self.encoded())
 
-    def _log_ratio(self) -> np.ndarray:
-        """log q(z|x) − log p(z) at the nodes (N, Q)."""
+    def log_ratio(self) -> np.ndarray:
+        """Return log q(z|x) − log p(z) at the nodes (N, Q)."""
         mu, second = self.encoded()
         logvar = log_variance(second, self.facts.scale)[:, None]
         z = laws(self.facts.scale)["right"](mu[:, None], second[:, None], self.eps)
@@ -165,7 +165,22 @@ class Measured:
 
     def log_weights(self) -> np.ndarray:
         """Return log w = log p(x|z) + log p(z) − log q(z|x) at the nodes (N, Q)."""
-        return -self._values("right", "right") - self._log_ratio()
+        return -self._values("right", "right") - self.log_ratio()
+
+    def heavy(self) -> np.ndarray:
+        """Return for each row (N,) whether its loss has too heavy tails for a normal mean.
+
+        That is so where the greatest of some hundred draws makes up a fifth of their variance. Of
+        512 normal draws it makes up 2 %, of exponential ones 7 %.
+        """
+        if "heavy" not in self._cache:
+            eps = self.facts.rng(34).standard_normal((1, 512, self.facts.latent_dim))
+            own = self if self.facts.latent_dim > 2 and self.draws else None
+            own = own or Measured(self.facts, self.x, *[None] * 3, eps, np.full(512, 1 / 512))
+            value = own._values("right", "right")
+            square = (value - value.mean(1, keepdims=True)) ** 2
+            self._cache["heavy"] = square.max(1) > 0.2 * np.maximum(square.sum(1), 1e-300)
+        return self._cache["heavy"]
 
     def forget(self) -> None:
         """Forget the expectations, after the scale has changed."""

@@ -29,6 +29,7 @@ _EQUATION = "Eq. (9)"
 _DRAWS = {1: 3000, 2: 2000, 5: 1500, 50: 300}  # our own draws for each K, and a fifth by the user
 _TILES = {1: 4, 2: 4, 5: 4, 50: 1}  # how often the rows stand in one call of the user's function
 _FLOOR, _CHI = 0.03, 2.2
+_RELATIVE = 0.002  # of the mean over a data set: what a deviation must exceed
 _OTHER_K = "another K subtracted"
 
 
@@ -191,11 +192,26 @@ def _offset(found: dict, errors: dict, tables: dict) -> str:
     return _OTHER_K
 
 
+def _at_nodes(facts: Facts, x: np.ndarray) -> Measured:
+    """Rows x and the nodes of their noise."""
+    eps, weights = nodes(facts.latent_dim, facts.rng(71))
+    return Measured(facts, x, np.zeros(len(x)), np.ones(len(x)), 0.0, eps[None], weights)
+
+
 def _row_values(facts: Facts, x: np.ndarray, law: str) -> np.ndarray:
     """−ELBO of each row under a law of z, by quadrature."""
-    eps, weights = nodes(facts.latent_dim, facts.rng(71))
-    m = Measured(facts, x, np.zeros(len(x)), np.ones(len(x)), 0.0, eps[None], weights)
+    m = _at_nodes(facts, x)
     return m.reconstruction(law, "right") + facts.calls.subject.beta * m.kl("right")
+
+
+def _error_of_draw(facts: Facts, x: np.ndarray) -> float:
+    """The standard deviation of the mean over rows with one draw for each, in either form."""
+    m = _at_nodes(facts, x)
+    log_w = m.log_weights()
+    variances = []
+    for value in (log_w, log_w + m.log_ratio()):  # Eq. (7), and −log p(x|z) alone, of Eq. (11)
+        variances.append(((value - (value @ m.weights)[:, None]) ** 2 @ m.weights).sum())
+    return float(np.sqrt(max(variances))) / len(x)
 
 
 def _data_set(facts: Facts) -> Iterator[Finding]:
@@ -208,23 +224,31 @@ def _data_set(facts: Facts) -> Iterator[Finding]:
     for seed in range(30):
         calls.reseed(3000 + seed)
         values.append(float(calls.array("evaluate", calls.call("evaluate", x)).mean()))
-    found, error = abs(np.mean(values)), np.std(values) / np.sqrt(len(values))
+    found, error = abs(np.mean(values)), np.std(values, ddof=1) / np.sqrt(len(values))
     random, still = (_row_values(facts, x, law) for law in ("right", "mean decoded"))
-    hypotheses = _divisors(random, b) | {"evaluation without noise": still.mean()}
-    if np.ptp(values) > 1e-6 * abs(values[0]):
-        del hypotheses["evaluation without noise"]
+    hypotheses = _divisors(random, b)
     scales = {1.0, facts.factor or 1.0}
+    fixed = np.ptp(values) <= 1e-6 * abs(values[0])
+    if fixed:  # the same draws each time, or none
+        error = _error_of_draw(facts, x)
+        if min(abs(found - s * abs(still.mean())) for s in scales) <= 1e-4 * found:
+            hypotheses = {"right": random.mean(), "evaluation without noise": still.mean()}
+    if facts.latent_dim > 2:  # the nodes are 512 draws
+        error = np.hypot(error, _error_of_draw(facts, x) / 16)
     distances = {
-        name: min(abs(found - s * abs(v)) / max(SIGMAS * error, 0.01 * s * abs(v)) for s in scales)
+        name: min(
+            abs(found - s * abs(v)) / max(SIGMAS * error * s, _RELATIVE * s * abs(v))
+            for s in scales
+        )
         for name, v in hypotheses.items()
     }
     probe = facts.probe(f"x {x.shape}, in the order of its values")
     text, expected = f"{found:.5g}", f"{abs(random.mean()):.5g}"
     best = min(distances, key=lambda n: distances[n])
-    if distances["right"] <= 1 and distances["right"] <= 2 * distances[best] + 0.1:
-        yield Finding(_MEAN, RIGHT, "", "", expected, text, _EQUATION, "", probe)
-    elif distances[best] <= 1:
+    if best == "evaluation without noise" or distances["right"] > 1 >= distances[best]:
         yield wrong(_MEAN, best.partition(",")[0], expected, text, probe)
+    elif distances["right"] <= 1:
+        yield Finding(_MEAN, RIGHT, "", "", expected, text, _EQUATION, "", probe)
     elif subject.family == "gaussian" and _constant(facts) is None:
         yield Finding(_MEAN, UNDECIDED, "", "", expected, text, _EQUATION, "σ is not declared")
     else:
@@ -258,9 +282,11 @@ def _generated(facts: Facts) -> Iterator[Finding]:
 
     one = draw(1)
     random = not np.allclose(one, draw(2), atol=1e-12)
-    values = np.mean([draw(k) for k in range(400)], 0) if random else one
-    tolerance = 0.15 if random else 1e4 * facts.tolerance
-    n = calls.subject.trials
+    values, tolerance, n = one, 1e4 * facts.tolerance, calls.subject.trials
+    if random:
+        drawn = np.array([draw(k) for k in range(400)])
+        values, error = drawn.mean(0), float(drawn.std(0).max()) / 20
+        tolerance = max(0.15, (SIGMAS + 1) * error / n)  # the greatest of many deviations
     pixels = facts.output == "logits"
     hypotheses = {"right": n * sigmoid(first) if pixels else first}
     if facts.output == "probabilities":
