@@ -117,6 +117,9 @@ EVALUATION_BUGS = {
     "q missing": "q missing in the weights",
     "prior missing": "prior missing in the weights",
     "underflow": "weights underflow",
+    "K ignored": "K ignored",
+    "chunks of 4": "draws are not the n of log n",
+    "figure sign": "sign of the reported figure",
     "evaluation of the mean": "evaluation without noise",
     "first batch": "first batch only",
     "sum": "sum over rows reported",
@@ -129,7 +132,7 @@ EVALUATION_BUGS = {
 
 DATA_SET = {  # the bugs of `evaluate` and `generate`, for which log_p is not asked
     *("evaluation of the mean", "first batch", "sum", "batch_idx B", "batch means"),
-    *("softplus", "logits"),
+    *("softplus", "logits", "figure sign"),
 }
 
 
@@ -209,8 +212,39 @@ def test_a_bug_of_a_reported_figure_is_named(bug):
     model = Patient(3, bug)
     if bug == "underflow":
         model.p["W3"] *= 100
-    report = examine(model.reporting(**({"log_p": None} if bug in DATA_SET else {})))
+    declared = {"log_p": None} if bug in DATA_SET else {"evaluate": None, "generate": None}
+    report = examine(model.reporting(figure="loss", **declared))
     assert report.names == (EVALUATION_BUGS[bug],), str(report)
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"),
+    [
+        ("", ()),
+        ("no constant", ("Gaussian constant missing",)),
+        ("constant x D", ("Gaussian constant counted D times",)),
+    ],
+)
+def test_the_constant_of_a_gaussian_counts_in_a_reported_figure(bug, name):
+    # Kills: a constant that is judged in a loss, or that is not judged in log p(x).
+    model = Patient(3, bug, likelihood="gaussian", sigma=0.7)
+    declared = {"likelihood": "gaussian:0.7", "generate": None}
+    assert examine(model.subject(pieces=True, **declared)).ok
+    assert examine(model.reporting(evaluate=None, **declared)).names == name
+    report = examine(model.reporting(log_p=None, constants=True, **declared))
+    assert report.names == name, str(report)
+
+
+@pytest.mark.parametrize(("bug", "constants"), [("pi = 3.14", True), ("no constant", True)])
+def test_a_wrong_constant_is_a_bug_only_where_constants_are_declared(bug, constants):
+    # Kills: a constant that is taken for right because it is near.
+    model = Patient(3, bug, likelihood="gaussian", sigma=0.7)
+    told = {}
+    for declared in (None, True):
+        report = examine(model.subject(likelihood="gaussian:0.7", constants=declared, loss=None))
+        told[declared] = [f.verdict for f in report.findings if "onstant" in f.name]
+    assert told[True] == ["wrong"]
+    assert told[None] == (["unusual but legitimate"] if bug == "pi = 3.14" else [])
 
 
 def test_a_model_whose_noise_is_off_in_evaluation_is_reported():
