@@ -54,6 +54,8 @@ class Patient:
         constants=True,
         maximized=False,
         batch_size=16,
+        free_bits=0.0,
+        floor="latent",
     ):
         self.rng = np.random.default_rng([seed, 99])
         weights = np.random.default_rng([seed, 98])
@@ -62,6 +64,7 @@ class Patient:
         self.total, self.scale, self.out, self.sigma = total, scale, out, sigma
         self.draws, self.dtype, self.constants = draws, dtype, constants
         self.maximized, self.batch_size = maximized, batch_size
+        self.free_bits, self.floor = free_bits, floor
         self.fixed = np.random.default_rng(5)
 
     # The pieces
@@ -158,6 +161,11 @@ class Patient:
 
     def kl_rows(self, mu, second):
         kl = self.kl_elements(mu, second)
+        if self.free_bits and self.bug != "free bits ignored":
+            if self.floor == "total":
+                return np.maximum(kl.sum(-1), self.free_bits)
+            kl = np.maximum(kl, self.free_bits) if self.bug != "KL sign" else kl
+            kl = np.minimum(kl, -self.free_bits) if self.bug == "KL sign" else kl
         return kl.mean(-1) if self.bug == "KL mean over latents" else kl.sum(-1)
 
     def rec_elements(self, x, out):
@@ -393,6 +401,7 @@ class Patient:
             "sign": "elbo" if self.maximized else "loss",
             "dtype": self.dtype,
             "beta": self.beta,
+            "free_bits": self.free_bits,
             "name": self.bug or "right",
         }
         if self.bug == "sign undeclared":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,14 @@ class Facts:
         Whether they are means over latents and pixels; None if this is not known.
     factor : float or None
         The factor of the loss of one row against −ELBO.
+    formula : Hypothesis or None
+        The formula that the loss follows, if there is one.
+    weights : pair of (3,) arrays, or None
+        c_rec, c_KL and b of the loss of many copies of a row, and their errors.
+    floor : {"latent", "total"}
+        What the floor of free bits is of.
+    own_scale : bool
+        Whether σ is a function of the second output that has no name here.
     guesses : list of str
         What was assumed, for the report.
 
@@ -75,6 +84,10 @@ class Facts:
     kl_mean: bool | None = None
     reconstruction_mean: bool | None = None
     factor: float | None = None
+    formula: Any = None
+    weights: tuple[np.ndarray, np.ndarray] | None = None
+    floor: str = "latent"
+    own_scale: bool = False
     guesses: list[str] = field(default_factory=list)
 
     def rng(self, *number: int) -> np.random.Generator:

@@ -202,6 +202,12 @@ _PIXEL_BUGS = {
 }
 _ASSEMBLY_BUGS = {
     "sign of the loss": Bug("A loss that is minimized is −ELBO.", _BOUND),
+    "declared free bits ignored": Bug(
+        "Take the greater of the KL of a latent and its floor, or declare none.", _BOUND
+    ),
+    "free bits of another size": Bug(
+        "The floor is declared in nats for each latent.", _BOUND, severity="choice"
+    ),
     "declared β ignored": Bug("Multiply the KL by β.", _BOUND, "AlexanderVNikitin/tsgm"),
     "KL summed over the batch, reconstruction averaged": Bug(
         "Treat the rows of a batch alike in both terms.", _BOUND

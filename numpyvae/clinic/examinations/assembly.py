@@ -49,6 +49,9 @@ def examine(facts: Facts) -> Iterator[Finding]:
         again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
+    facts.formula = found
+    if free is not None:
+        facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
     yield from reduction(facts, first, single, found)
     if not calls.has("sample_z"):
@@ -91,9 +94,7 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
-    if calls.subject.n_importance > 1:
-        return "the loss is an importance-weighted bound"
-    return "free bits: the KL has a floor" if calls.subject.free_bits else ""
+    return "the loss is an importance-weighted bound" if calls.subject.n_importance > 1 else ""
 
 
 def _verdict(
@@ -105,6 +106,10 @@ def _verdict(
     expected = f"c (1, {facts.calls.subject.beta:g}, 0)"
     if free is not None and free.condition > 300 and (found is None or found.names):
         advice = "the two terms vary together over the rows: give rows x that differ more"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
+    if found is None and facts.calls.subject.free_bits:
+        advice = "the floor of the KL may be of another kind than that of each latent or the whole"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
         return
     if found is None:
