@@ -198,7 +198,7 @@ def test_a_bug_of_the_gradient_is_named(bug):
 )
 def test_a_bug_is_named_beside_free_bits(bug, pieces):
     # Kills: a floor that excuses everything, and a declared floor that nobody looks for.
-    model = Patient(3, bug, free_bits=0.2)
+    model = Patient(3, bug, free_bits=1.5 if bug == "free bits ignored" else 0.5)
     report = examine(model.subject(pieces=pieces, noise="eps"))
     assert report.names == (VALUE_BUGS.get(bug, "declared free bits ignored"),), str(report)
 

@@ -64,7 +64,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield Finding(_TITLE, RIGHT, "", "", "c × KL", text, bug("KL without ½").equation)
     elif fits["right"][1] > 1000 * facts.tolerance:
         yield wrong(_TITLE, name, expected, found, facts.probe(f"mu, second {mu.shape}"))
-    if facts.calls.subject.free_bits and facts.kl_factor:
+    if facts.calls.subject.free_bits and facts.kl_factor and facts.kl_form == "right":
         yield _floor(facts)
 
 
