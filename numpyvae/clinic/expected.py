@@ -17,11 +17,13 @@ from .facts import Facts
 from .hypotheses import kl_forms, laws, reconstruction_forms
 from .subject import log_variance
 
-__all__ = ["COPIES", "SAMPLED", "Measured", "measure", "nodes", "probe_rows"]
+__all__ = ["COPIES", "IGNORED", "SAMPLED", "WHOLE", "Measured", "measure", "nodes", "probe_rows"]
 
 COPIES = 251  # copies of one row in a batch: a prime is not taken for D or J
 _LEAST, _MOST, _TARGET = 6, 64, 0.003  # calls for each row, and the standard error to reach
 SAMPLED = "right, at the draws as in Eq. (7)"
+IGNORED = "declared free bits ignored"
+WHOLE = "right, with a floor of the whole KL"
 _SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
 
@@ -154,7 +156,15 @@ class Measured:
         """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
         if form == SAMPLED:
             return self.log_ratio() @ self.weights
-        return kl_forms(self.facts.scale)[form](*self.encoded())
+        function = kl_forms(self.facts.scale)["right" if form in (IGNORED, WHOLE) else form]
+        mu, second = self.encoded()
+        floor = self.facts.calls.subject.free_bits
+        if not floor or form == IGNORED:
+            return function(mu, second)
+        if form == WHOLE or self.facts.floor == "total":
+            return np.maximum(function(mu, second), floor)
+        latents = [slice(k, k + 1) for k in range(mu.shape[1])]
+        return sum(np.maximum(function(mu[:, k], second[:, k]), floor) for k in latents)
 
     def log_ratio(self) -> np.ndarray:
         """Return log q(z|x) − log p(z) at the nodes (N, Q)."""

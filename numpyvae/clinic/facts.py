@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,14 @@ class Facts:
         Whether the reconstruction of saturated pixels is cut off.
     factor : float or None
         The factor of the loss of one row against −ELBO.
+    formula : Hypothesis or None
+        The formula that the loss follows, if there is one.
+    weights : pair of (3,) arrays, or None
+        c_rec, c_KL and b of the loss of many copies of a row, and their errors.
+    floor : {"latent", "total"}
+        What the floor of free bits is of.
+    own_scale : bool
+        Whether σ is a function of the second output that has no name here.
     guesses : list of str
         What was assumed, for the report.
 
@@ -78,6 +87,10 @@ class Facts:
     reconstruction_mean: bool | None = None
     clipped: bool = False
     factor: float | None = None
+    formula: Any = None
+    weights: tuple[np.ndarray, np.ndarray] | None = None
+    floor: str = "latent"
+    own_scale: bool = False
     guesses: list[str] = field(default_factory=list)
 
     def rng(self, *number: int) -> np.random.Generator:

@@ -88,6 +88,8 @@ class Subject:
         "bernoulli", "binomial:n", "gaussian" or "gaussian:σ".
     sign : {"loss", "elbo"}, optional
         Whether `loss` is minimized or maximized.
+    figure : {"loss", "elbo"}, optional
+        What `evaluate` returns: a mean of −ELBO, or of the ELBO.
     reduction : {"mean", "sum"}, optional
         How `loss` goes over the rows of a batch.
     constants : bool, optional
@@ -137,6 +139,7 @@ class Subject:
     output: str | None = None
     likelihood: str = "bernoulli"
     sign: str | None = None
+    figure: str | None = None
     reduction: str | None = None
     constants: bool | None = None
     beta: float = 1.0
@@ -159,6 +162,7 @@ class Subject:
             "scale": tuple(SCALES),
             "output": OUTPUTS,
             "sign": ("loss", "elbo"),
+            "figure": ("loss", "elbo"),
             "reduction": ("mean", "sum"),
         }
         for name, allowed in choices.items():

@@ -61,6 +61,9 @@ def examine(facts: Facts) -> Iterator[Finding]:
         if bound:
             yield from bound
             return
+    facts.formula = found
+    if free is not None:
+        facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
     yield from reduction(facts, first, single, found)
     if not calls.has("sample_z"):
@@ -120,7 +123,7 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
-    return "free bits: the KL has a floor" if calls.subject.free_bits else ""
+    return ""
 
 
 def _verdict(
@@ -136,6 +139,10 @@ def _verdict(
         return
     if found is None and facts.clipped:
         advice = "the reconstruction is clipped: mend this first"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
+    if found is None and facts.calls.subject.free_bits:
+        advice = "the floor of the KL may be of another kind than that of each latent or the whole"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
         return
     if found is None:

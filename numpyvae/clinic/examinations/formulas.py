@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..expected import COPIES, SAMPLED, Measured
+from ..expected import COPIES, IGNORED, SAMPLED, WHOLE, Measured
 from ..facts import Facts
 from ..hypotheses import kl_forms, laws, reconstruction_forms
 from ..statistics import SIGMAS, Fit, fit
@@ -30,7 +30,7 @@ __all__ = [
 
 _FLOOR = 0.02  # of the size of a term: what a deviation must exceed
 _CHI = 2.2  # of 20 normal residuals the root mean square exceeds this with a chance of 1e-11
-_NEUTRAL = ("right", "right, without its coefficient", SAMPLED)
+_NEUTRAL = ("right", "right, without its coefficient", SAMPLED, WHOLE)
 
 
 class Hypothesis(NamedTuple):
@@ -78,7 +78,9 @@ def candidates(facts: Facts) -> Iterator[Hypothesis]:
     ]
     base = [b if b in table else "right" for b, table in zip(base, tables)]
     weights = weights_of(facts)
-    if facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
+    if facts.calls.subject.free_bits:
+        tables[2] = tables[2] | {IGNORED: None, WHOLE: None}
+    elif facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
         tables[2] = tables[2] | {SAMPLED: None}
     start = (*base, "right")
     options = [[n for n in t if n != b] for b, t in zip(start, [*tables, weights])]
