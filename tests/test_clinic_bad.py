@@ -139,7 +139,7 @@ def test_a_bad_function_is_one_line_and_the_others_go_on(name, kind):
     report = examine(
         dataclasses.replace(patient, **{name: broken(getattr(patient, name))}), only=[mine, other]
     )
-    assert report.names == (), str(report)
+    assert report.wrong == (), str(report)
     reasons = [f.advice for f in report.findings if f.verdict == "not examined"]
     (mine, *_) = [r for r in reasons if r.startswith(f"{name}: ")]
     assert said in mine.replace("NoneType", "None")
@@ -168,7 +168,7 @@ def test_other_types_and_memory_that_is_used_again_are_no_fault(change):
     names = [n for n in patient.given if n != "seed"]
     changed = {n: change(getattr(patient, n)) for n in names}
     report = examine(dataclasses.replace(patient, **changed))
-    assert report.names == (), str(report)
+    assert report.wrong == (), str(report)
     told = [f.verdict for f in report.findings]
     assert told.count("right") >= 13, str(report)
     assert told.count("undecided") <= 1, str(report)
@@ -195,14 +195,14 @@ def test_noise_that_cannot_be_controlled_is_no_bug(name):
     report = examine(
         dataclasses.replace(patient, **{name: noisy}), only=["company", NEEDED[name][0]]
     )
-    assert report.names == (), str(report)
+    assert report.wrong == (), str(report)
     assert f"{name}: expected a function without noise" in " ".join(report.not_examined)
 
 
 def test_a_seed_that_has_no_effect_is_said():
     # Kills: a gradient that is compared with differences of other draws.
     report = examine(subject(seed=lambda number: None), only=["freeze", "gradient"])
-    assert report.names == (), str(report)
+    assert report.wrong == (), str(report)
     assert report.counts["undecided"] == 1
     assert "the noise is not frozen by a seed" in report.not_examined
 

@@ -30,16 +30,16 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "draws": draws.examine,
     "kl": kl.examine,
     "reconstruction": reconstruction.examine,
+    "numbers": numbers.examine,
     "assembly": assembly.examine,
     "evaluation": evaluation.examine,
     "gradient": gradient.examine,
-    "numbers": numbers.examine,
 }
 
 
 _ARGUMENTS = "arguments"  # whether functions leave them as they are: seen in all examinations
 # What others take facts from: these are run before them, even if they are not to be reported.
-_FIRST = ("freeze", "company", "draws", "kl", "reconstruction")
+_FIRST = ("freeze", "company", "draws", "kl", "reconstruction", "numbers")
 _NEED = {"evaluation": (*_FIRST, "assembly")} | dict.fromkeys(_FIRST[:2], ())
 
 

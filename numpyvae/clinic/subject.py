@@ -95,6 +95,8 @@ class Subject:
         and what `decode` returns, each row of it flat.
     sign : {"loss", "elbo"}, optional
         Whether `loss` is minimized or maximized.
+    figure : {"loss", "elbo"}, optional
+        What `evaluate` returns: a mean of −ELBO, or of the ELBO.
     reduction : {"mean", "sum"}, optional
         How `loss` goes over the rows of a batch.
     constants : bool, optional
@@ -144,6 +146,7 @@ class Subject:
     output: str | None = None
     likelihood: str | Callable = "bernoulli"
     sign: str | None = None
+    figure: str | None = None
     reduction: str | None = None
     constants: bool | None = None
     beta: float = 1.0
@@ -164,6 +167,7 @@ class Subject:
             "scale": tuple(SCALES),
             "output": OUTPUTS,
             "sign": ("loss", "elbo"),
+            "figure": ("loss", "elbo"),
             "reduction": ("mean", "sum"),
         }
         check_declared(self, FUNCTIONS, choices)

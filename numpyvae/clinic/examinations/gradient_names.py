@@ -19,10 +19,6 @@ UNBIASED = "another unbiased estimator"
 _NOT = "gradient is not that of the value"
 
 
-def _near(value: float | None, target: float) -> bool:
-    return value is not None and abs(value - target) <= 2e-3 * max(1, abs(target))
-
-
 def name_of(case: Case) -> str:
     """Return the name of what is wrong, "" if it cannot be told."""
     everywhere = np.ones(len(case.found), bool)
@@ -33,10 +29,10 @@ def name_of(case: Case) -> str:
         float(b): "gradient summed, value averaged",
         1 / b: "gradient averaged, value summed",
     }
-    if r is not None:
-        return next((n for v, n in factors.items() if _near(r, v)), "gradient off by a factor")
+    if r is not None and not case.near(r, 1):
+        return next((n for v, n in factors.items() if case.near(r, v)), "gradient off by a factor")
     if len(case.wrong) <= len(case.blocks.names) // 2 and all(
-        _near(case.ratio(case.of(n)), 1 / b) for n in case.wrong
+        case.near(case.ratio(case.of(n)), 1 / b) for n in case.wrong
     ):
         return "bias averaged over the batch"
     p = parts_of(case)
@@ -84,7 +80,9 @@ def _output(case: Case, p: Parts, c: float, where: np.ndarray) -> str:
     }
     for name, delta in deltas.items():
         expected = c * (jacobian * delta).sum((1, 2))[where] / len(x)
-        if np.linalg.norm(case.found[where] - expected) <= 1e-3 * np.linalg.norm(expected):
+        if np.linalg.norm(case.found[where] - expected) <= 10 * case.loose * np.linalg.norm(
+            expected
+        ):
             return name
     return default
 
@@ -111,7 +109,9 @@ def _updated(case: Case, p: Parts, c: float, last: list[str], inner: np.ndarray)
     change = c * (jacobian * delta).sum((1, 2)) / len(z) - right
     rest = case.found[inner] - right
     r = rest @ change / max(change @ change, 1e-300)
-    return bool(r > 0 and np.linalg.norm(rest - r * change) <= 1e-3 * np.linalg.norm(rest))
+    return bool(
+        r > 0 and np.linalg.norm(rest - r * change) <= 10 * case.loose * np.linalg.norm(rest)
+    )
 
 
 def _output_slope(case: Case, z: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def _factors(case: Case, columns: list[np.ndarray], where: np.ndarray) -> np.nda
     a = np.stack(columns, 1)[where]
     y = case.found[where]
     factors, *_ = np.linalg.lstsq(a, y, rcond=None)
-    fits = np.linalg.norm(y - a @ factors) <= 10 * case.tolerance * max(np.linalg.norm(y), 1e-12)
+    fits = np.linalg.norm(y - a @ factors) <= case.loose * max(np.linalg.norm(y), 1e-12)
     return factors if fits and len(y) > len(columns) else None
 
 
@@ -151,15 +151,15 @@ def _encoder(case: Case, known: tuple[Parts, float, str]) -> str:
         verdict = unbiased(case, known)
         if verdict != "wrong":
             return UNBIASED if verdict == "right" else ""
-        if mu is not None and np.allclose(mu, 1, atol=2e-3) and sigma is None:
+        if mu is not None and case.near(mu, 1) and sigma is None:
             return "noise drawn again in the backward pass"
         return "updated weights in the backward pass" if mu is None and sigma is None else _NOT
-    if np.allclose(mu, 1, atol=2e-3) and np.allclose(sigma, 1, atol=2e-3):
+    if case.near(mu, 1) and case.near(sigma, 1):
         return _trunk(case, of_mu, of_sigma, has_mu & has_sigma)
     if form == "sampled":
-        detached = _near(mu[1], 0) and _near(sigma[1], 0) and _near(sigma[2], 1)
+        detached = case.near(mu[1], 0) and case.near(sigma[1], 0) and case.near(sigma[2], 1)
         return "path of log p(z) missing" if detached else _NOT
-    return _heads(*mu, *sigma, len(case.x))
+    return _heads(case, (*mu, *sigma))
 
 
 def _active(case: Case, columns: list[np.ndarray]) -> np.ndarray:
@@ -169,8 +169,9 @@ def _active(case: Case, columns: list[np.ndarray]) -> np.ndarray:
     return np.isin(case.blocks.block, [case.blocks.names.index(n) for n in on])
 
 
-def _heads(a: float, b: float, c: float, d: float, rows: int) -> str:
+def _heads(case: Case, factors: tuple[float, ...]) -> str:
     """The name for the factors (path, KL) at the head of μ and at that of σ."""
+    rows = len(case.x)
     table = {
         (1, 1, 2, 1): "½ missing in ∂σ",
         (1, 1, 0, 1): "path through σ detached",
@@ -184,9 +185,9 @@ def _heads(a: float, b: float, c: float, d: float, rows: int) -> str:
         (1, 1, 1, 2): "½ missing in the gradient of the KL",
     }
     for target, name in table.items():
-        if all(_near(v, t) for v, t in zip((a, b, c, d), target)):
+        if case.near(factors, target):
             return name
-    paths = _near(a, 1) and _near(c, 1)
+    paths = case.near(factors[::2], (1, 1))
     return "gradient of the KL off by a factor" if paths else _NOT
 
 
@@ -195,8 +196,8 @@ def _trunk(case: Case, of_mu: list, of_sigma: list, where: np.ndarray) -> str:
     whole_mu, whole_sigma = np.sum(of_mu, 0), np.sum(of_sigma, 0)
     factors = _factors(case, [whole_mu, whole_sigma], where)
     if factors is not None:
-        if _near(factors[0], 1) and _near(factors[1], 0):
+        if case.near(factors[0], 1) and case.near(factors[1], 0):
             return "only the branch of μ sent back"
-        if _near(factors[0], 0) and _near(factors[1], 1):
+        if case.near(factors[0], 0) and case.near(factors[1], 1):
             return "only the branch of log σ² sent back"
     return "derivative of an activation in the encoder"

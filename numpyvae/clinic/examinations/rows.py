@@ -10,9 +10,10 @@ from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
-from .formulas import Hypothesis, candidates, free_fit
+from ..statistics import SIGMAS, Fit
+from .formulas import Hypothesis, candidates, free_fit, identified
 
-__all__ = ["black_box", "one_noise", "reduction"]
+__all__ = ["black_box", "one_noise", "reduction", "whole_reduction"]
 
 _TITLE = "assembly: rows of a batch"
 _EQUATION = "Eq. (11)"
@@ -25,6 +26,13 @@ def _kind(ratio: float) -> str:
         if 0.6 < ratio / value < 1.6:
             return kind
     return ""
+
+
+def whole_reduction(ratio: float) -> Finding:
+    """Return how a loss that is not a sum of two terms goes over the rows."""
+    verdict = RIGHT if _kind(ratio) in ("mean", "sum") else UNDECIDED
+    text = f"c({COPIES})/c(1) = {ratio:.3g}"
+    return Finding(_TITLE, verdict, "", "", "mean or sum", text, _EQUATION)
 
 
 def reduction(
@@ -59,7 +67,7 @@ def reduction(
     per_row = facts.factor = float(abs(fits[1].coefficients[0]))
     facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
     nominal = facts.calls.subject.batch_size
-    if kind == "sum" and nominal and nominal > 1 and 0.85 < per_row * nominal < 1.15:
+    if kind == "sum" and nominal and nominal > 1 and _divides(facts, fits[0], nominal):
         name = "nominal batch size in the divisor"
         yield wrong(_TITLE, name, f"1/{COPIES}", f"1/{nominal}", probe)
         return
@@ -68,6 +76,14 @@ def reduction(
         yield Finding(_TITLE, UNUSUAL, "choice", "", declared, f"{kind}, {figures}")
     else:
         yield Finding(_TITLE, RIGHT, "", "", "mean or sum", figures, _EQUATION, "", probe)
+
+
+def _divides(facts: Facts, many: Fit, nominal: int) -> bool:
+    """Whether a sum over rows is divided by the nominal batch size, and not by D or J."""
+    factor, error = abs(many.coefficients[0]) / COPIES, many.errors[0] / COPIES
+    others = {1, facts.data_dim, facts.latent_dim}
+    known = identified(facts) and nominal not in others
+    return known and abs(factor * nominal - 1) <= max(0.02, SIGMAS * error * nominal)
 
 
 def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
@@ -80,7 +96,10 @@ def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
     found = f"variance for {COPIES} copies of a row: {ratio:.3g} of that for one"
     expected = f"1/{COPIES} = {1 / COPIES:.2g}"
     title = "draws: independence"
-    if 0.4 < ratio < 2.5:
+    if 0.4 < ratio < 2.5 and many.heavy().any():
+        advice = "the loss has heavy tails: the variance of few draws says nothing"
+        yield Finding(title, UNDECIDED, "", "", expected, found, advice=advice)
+    elif 0.4 < ratio < 2.5:
         name = "one ε for the whole batch"
         yield wrong(title, name, expected, found, facts.probe(f"B = 1 and {COPIES}"))
     elif ratio < 6 / COPIES:
