@@ -101,10 +101,8 @@ def _data_set(facts: Facts) -> Iterator[Finding]:
     elif distances["right"] <= 1:
         yield Finding(_MEAN, RIGHT, "", "", expected, text, _EQUATION, "", probe)
     elif gaussian_constant(subject, facts.output, facts.data_dim) is None or subject.free_bits:
-        advice = (
-            "a constant is not known"
-        advice = "the floor may not count in it" if subject.free_bits else advice
-        )
+        floor = "the floor may not count in it"
+        advice = floor if subject.free_bits else "a constant is not known"
         yield Finding(_MEAN, UNDECIDED, "", "", expected, text, _EQUATION, advice)
     else:
         yield wrong(_MEAN, "reported figure", expected, text, probe)
