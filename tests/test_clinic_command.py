@@ -370,6 +370,10 @@ def test_without_a_file_all_is_one_report(capsys, monkeypatch):
     for name in ("layer tanh", "layer dense", "gaussian_kl", "ELBO Eq. (7) gaussian:head"):
         assert any(test.startswith(f"complex step: {name}") for test in tests)
     assert main(["clinic", "mine.py", "--only", "complex-step"]) == 2
+    assert "complex-step without a file" in error_of(capsys)
+    with pytest.raises(SystemExit):
+        main(["clinic", "--only", "kl", "mine.py"])
+    assert "write the file before --only" in error_of(capsys)
 
 
 def test_a_wrong_gradient_of_this_package_is_a_bug(capsys, monkeypatch):

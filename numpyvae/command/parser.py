@@ -264,6 +264,18 @@ def _add_sample(command: _Parser) -> None:
     )
 
 
+_EXAMINATIONS = (*EXAMINATIONS, WITHOUT_FILE)
+
+
+def _examination(name: str, text: str) -> str:
+    """Return the name of an examination; a file after --only would be taken for one."""
+    if ".py" in text:
+        raise ValueError(
+            f"{name}: expected names of examinations, got {text!r}; write the file before {name}"
+        )
+    return choice(_EXAMINATIONS)(name, text)
+
+
 def _add_clinic(command: _Parser) -> None:
     command.add(
         "subject",
@@ -274,12 +286,11 @@ def _add_clinic(command: _Parser) -> None:
         nargs="?",
     )
     command.add("--seed", "seed of all probes", whole(0), default=0, metavar="SEED")
-    names = (*EXAMINATIONS, WITHOUT_FILE)
     command.add(
         "--only",
-        f"examinations that are reported: some of {', '.join(names)}; the last one is for the VAE "
-        "of this package (default: all)",
-        choice(names),
+        f"examinations that are reported: some of {', '.join(_EXAMINATIONS)}; the last one is for "
+        "the VAE of this package (default: all)",
+        _examination,
         metavar="EXAMINATION",
         nargs="+",
     )
