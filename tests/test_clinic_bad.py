@@ -10,6 +10,7 @@ import pytest
 from clinic_subjects import Patient
 
 from numpyvae.clinic import Subject, examine
+from numpyvae.clinic.subject import Calls
 
 RNG = np.random.Generator(np.random.PCG64(1))
 # Each function, an examination that needs it, and one that does not.
@@ -172,6 +173,15 @@ def test_other_types_and_memory_that_is_used_again_are_no_fault(change):
     told = [f.verdict for f in report.findings]
     assert told.count("right") >= 13, str(report)
     assert told.count("undecided") <= 1, str(report)
+
+
+def test_a_list_of_two_rows_is_no_pair():
+    # Kills: the second row of two taken for a variance.
+    patient = subject()
+    decode = lambda z: patient.decode(z).tolist()  # noqa: E731
+    first, second = Calls(subject(decode=decode)).decode(np.ones((2, 2)))
+    assert first.shape == (2, 6)
+    assert second is None
 
 
 @pytest.mark.parametrize("name", ["kl", "encode", "sample_z", "loss"])
