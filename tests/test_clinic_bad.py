@@ -175,6 +175,13 @@ def test_other_types_and_memory_that_is_used_again_are_no_fault(change):
     assert told.count("undecided") <= 1, str(report)
 
 
+def test_a_term_in_single_precision_is_judged_as_such():
+    # Kills: an examination that says nothing, neither right nor wrong.
+    kl = lambda mu, s: (0.5 * (mu**2 + np.exp(s) - s - 1)).sum(-1).astype("float32")  # noqa: E731
+    told = {f.examination: f.verdict for f in examine(Subject(kl=kl, scale="logvar")).findings}
+    assert told["KL: value"] == "right"
+
+
 def test_a_list_of_two_rows_is_no_pair():
     # Kills: the second row of two taken for a variance.
     patient = subject()
