@@ -74,13 +74,15 @@ def _weighted_bound(facts: Facts, first: Measured, single: Measured) -> Iterator
     """Yield the findings of a loss that is −L_K, or nothing if it is not and is not declared."""
     declared = facts.calls.subject.n_importance > 1
     known = identified(facts)
-    for k, result in importance.fits(facts, first) if known else ():
-        if holds(facts, first, result):
-            yield importance.finding(_TITLE, k, result)
-            yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
-            alone = next(f for n, f in importance.fits(facts, single) if n == k)
-            yield whole_reduction(float(result.coefficients[0] / alone.coefficients[0]))
-            return
+    tried = importance.fits(facts, first) if known else ()
+    held = [(result.chi, k, result) for k, result in tried if holds(facts, first, result)]
+    if held:
+        _, k, result = min(held)
+        yield importance.finding(_TITLE, k, result)
+        yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
+        alone = next(f for n, f in importance.fits(facts, single) if n == k)
+        yield whole_reduction(float(result.coefficients[0] / alone.coefficients[0]))
+        return
     if declared or (facts.calls.draws > 1 and not known):
         reason = "" if known else ", and not known while σ of the decoder is not declared"
         advice = f"the loss is not L_K as the clinic computes it{reason}"
