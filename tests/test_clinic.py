@@ -293,6 +293,36 @@ def test_weights_that_differ_in_evaluation_are_reported(other):
     assert told == ["right" if other == 1 else "wrong"]
 
 
+def pictures(inside, border):
+    x = np.random.default_rng(0).integers(0, 2, (20, 1, 8, 8)) * (1.0 - border) + border * inside
+    x[:, :, [0, -1]] = x[:, :, :, [0, -1]] = border
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "likelihood", "names"),
+    [
+        (pictures(1, 0), "bernoulli", ()),
+        (pictures(1, 1), "bernoulli", ("inverted binarization",)),
+        (pictures(1, 0) * 0.9, "bernoulli", ("grey pixels with a Bernoulli likelihood",)),
+        (pictures(1, 0) * 255, "bernoulli", ("x outside the range of its likelihood",)),
+        (pictures(1, 0) * 16, "binomial:16", ()),
+        (pictures(1, 0) - 0.5, "gaussian", ()),
+        (np.ones((5, 6)), "bernoulli", ()),
+    ],
+)
+def test_data_that_the_likelihood_does_not_know_are_a_choice(x, likelihood, names):
+    # Kills: an alarm for data, and a border that is looked for where there is no picture.
+    report = examine(Subject(kl=kl_of_logvar, likelihood=likelihood, x=x))
+    assert report.names == names
+    assert report.ok
+    assert report.findings[0].examination == "data: values"
+
+
+def kl_of_logvar(mu, s):
+    return 0.5 * (mu**2 + np.exp(s) - s - 1).sum(-1)
+
+
 def test_an_evaluation_that_draws_from_the_training_generator_is_told():
     # Kills: a comparison in which the evaluation never ran, and a bug where there is a choice.
     model = Patient(3)

@@ -9,6 +9,7 @@ from ..support.checks import check_kind, check_seed
 from .examinations import (
     assembly,
     company,
+    data,
     draws,
     evaluation,
     freeze,
@@ -25,6 +26,7 @@ from .subject import Calls, Subject, SubjectError
 __all__ = ["EXAMINATIONS", "check", "examine", "parametrize"]
 
 EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
+    "data": data.examine,
     "freeze": freeze.examine,
     "company": company.examine,
     "draws": draws.examine,
