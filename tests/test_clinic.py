@@ -356,6 +356,25 @@ def test_a_sampler_and_a_kl_that_disagree_are_a_bug_without_any_declaration():
     assert report.names == ("log σ² read as log σ in the sampler",), str(report)
 
 
+def test_a_sigma_of_a_form_of_its_own_is_legitimate_if_the_kl_is_that_of_the_draws():
+    # Kills: a table of the meanings of the second output that is taken for complete.
+    report = examine(Patient(4, head="sinh").graded())
+    assert report.names == ("σ of a form of its own",), str(report)
+    assert report.ok
+    assert report.counts["undecided"] == 0
+    # and a KL of another σ is a bug
+    model = Patient(4, head="sinh")
+    other = model.subject(kl=lambda mu, s: model.kl_rows(mu, 1.1 * s), loss=None)
+    assert not examine(other).ok
+
+
+def test_a_wrong_declaration_is_not_a_bug_of_the_vae():
+    # Kills: a name that is believed: the sampler and the KL both take it for log σ.
+    report = examine(Patient(4, head="log_sigma").subject(scale="logvar"))
+    assert report.names == ("second output of encode is not what is declared",), str(report)
+    assert report.ok
+
+
 def test_a_squared_error_says_with_which_variance_it_is_an_elbo():
     # Kills: a verdict on a Gaussian whose σ is not declared; ‖x − m‖² + KL has σ² = ½.
     report = examine(Patient(2, likelihood="squared").subject(pieces=False))

@@ -11,8 +11,9 @@ from ..support.streams import Purpose, stream
 from .findings import SKIPPED, Finding
 from .subject import SCALES, Calls, SubjectError
 
-__all__ = ["Facts", "establish", "skipped"]
+__all__ = ["OWN_SCALE", "Facts", "establish", "skipped"]
 
+OWN_SCALE = "σ is a function of the second output that is not known"
 _ROWS = 24
 
 

@@ -116,6 +116,15 @@ _DRAW_BUGS = {
     "one ε for the whole batch": Bug("Draw an ε for each row.", _DRAW),
     "one ε for all latents": Bug("Draw an ε for each latent.", _DRAW, "ericjang/draw"),
     "same ε in every call": Bug("Draw a new ε in every call.", _DRAW),
+    "second output of encode is not what is declared": Bug(
+        "Declare the scale that the draws and the KL both use.",
+        _DRAW,
+        "deepchem/deepchem",
+        "report",
+    ),
+    "σ of a form of its own": Bug(
+        "None needed: the KL is that of the draws.", _DRAW, severity="choice"
+    ),
     "standard deviation is another function": Bug("z = μ + σ ε.", _DRAW),
 }
 _PIXEL_BUGS = {

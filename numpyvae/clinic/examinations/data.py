@@ -49,7 +49,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
 
 def _inverted(x: np.ndarray) -> bool:
     """Whether pictures have a border of ones, and more ones than zeros."""
-    side = int(round(np.sqrt(x[0].size)))
+    side = round(np.sqrt(x[0].size))
     shape = x.shape[-2:] if x.ndim > 2 else (side, side)
     if shape[0] * shape[1] != x[0].size or min(shape) < _SIDE:
         return False
