@@ -358,7 +358,7 @@ def test_a_sampler_and_a_kl_that_disagree_are_a_bug_without_any_declaration():
 
 def test_a_sigma_of_a_form_of_its_own_is_legitimate_if_the_kl_is_that_of_the_draws():
     # Kills: a table of the meanings of the second output that is taken for complete.
-    report = examine(Patient(4, head="sinh").graded())
+    report = examine(Patient(4, head="sinh").subject())
     assert report.names == ("σ of a form of its own",), str(report)
     assert report.ok
     assert report.counts["undecided"] == 0

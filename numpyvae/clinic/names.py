@@ -119,8 +119,7 @@ _DRAW_BUGS = {
     "second output of encode is not what is declared": Bug(
         "Declare the scale that the draws and the KL both use.",
         _DRAW,
-        "deepchem/deepchem",
-        "report",
+        severity="report",
     ),
     "σ of a form of its own": Bug(
         "None needed: the KL is that of the draws.", _DRAW, severity="choice"
