@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from clinic_subjects import Patient
 
 from numpyvae.clinic import ClinicError, Subject, check, examine, parametrize
+from numpyvae.clinic.examinations.forms import log_evidence
+from numpyvae.clinic.facts import establish
+from numpyvae.clinic.subject import Calls
 
 STYLES = {
     "mean over rows": {},
@@ -208,6 +212,69 @@ def test_sticking_the_landing_is_acquitted():
     report = examine(Patient(3, "stl").graded(form="sampled"))
     assert report.names == ("another unbiased estimator",), str(report)
     assert report.ok
+
+
+def test_the_doubly_reparameterized_gradient_is_acquitted():
+    # Kills: a loss of K samples that is compared with the ELBO, and DReG that is called biased.
+    report = examine(Patient(3).iwae())
+    assert report.names == ("another unbiased estimator",), str(report)
+    assert report.ok
+    wrong = examine(Patient(3, "weights not squared").iwae())
+    assert wrong.names == ("gradient is not that of the value",), str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"),
+    [
+        ("mean of logs", "weights averaged in log space"),
+        ("log K", "log K not subtracted"),
+        ("normalized", "Σ w̃ log w reported as the value"),
+    ],
+)
+def test_a_bug_of_the_bound_of_k_samples_is_named(bug, name):
+    # Kills: a loss of K samples that is not examined.
+    report = examine(Patient(3, bug).iwae(gradient=None))
+    assert report.names == (name,), str(report)
+
+
+FORMS = {
+    "sampled, no q": "log q(z|x) missing in Eq. (7)",
+    "sampled, no p": "log p(z) missing in Eq. (7)",
+    "sampled, sign of q": "sign of log q(z|x) in Eq. (7)",
+    "sampled, 2 pi": "log 2π in one density of Eq. (7)",
+    "sampled, half p": "Eq. (7) and Eq. (11) differ in their mean",
+}
+
+
+@pytest.mark.parametrize("bug", FORMS)
+def test_a_form_of_the_bound_with_another_mean_is_named(bug):
+    # Kills: a second form that is never called, or not with the noise of the first.
+    model = Patient(3, bug)
+    report = examine(model.subject(loss_sampled=model.sampled_loss, noise="eps", pieces=False))
+    assert report.names == (FORMS[bug],), str(report)
+
+
+@pytest.mark.parametrize("noise", [None, "eps"])
+def test_two_right_forms_agree_and_the_bound_is_below_the_evidence(noise):
+    # Kills: a comparison that needs equal values, and an evidence that lacks the prior.
+    model = Patient(3, scale=1 / 6, total="sum")
+
+    def sampled(x, *eps):
+        return model.sampled_loss(x, *eps)
+
+    report = examine(model.subject(loss_sampled=sampled, noise=noise, pieces=False))
+    assert report.names == (), str(report)
+    told = {f.examination: f for f in report.findings if f.examination.startswith("forms")}
+    assert {f.verdict for f in told.values()} == {"right"}
+    gaps = told["forms: bound and evidence"].found.split("from ")[1].removesuffix(" nats")
+    assert 0 < float(gaps.split(" to ")[0]) < float(gaps.split(" to ")[1])
+
+
+def test_the_evidence_is_a_distribution_over_all_x():
+    # Kills: an integral over z without its prior, or with the weights of another rule.
+    facts = establish(Calls(Patient(3).subject()), 0)
+    every = np.array(list(itertools.product((0.0, 1.0), repeat=6)))
+    assert np.exp(log_evidence(facts, every, 61)).sum() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("generated", ["", "samples"])

@@ -48,6 +48,8 @@ class Facts:
         Whether they are means over latents and pixels; None if this is not known.
     factor : float or None
         The factor of the loss of one row against −ELBO.
+    measured : Measured or None
+        The mean losses of rows.
     formula : Hypothesis or None
         The formula that the loss follows, if there is one.
     weights : pair of (3,) arrays, or None
@@ -85,6 +87,7 @@ class Facts:
     kl_mean: bool | None = None
     reconstruction_mean: bool | None = None
     factor: float | None = None
+    measured: Any = None
     formula: Any = None
     weights: tuple[np.ndarray, np.ndarray] | None = None
     floor: str = "latent"

@@ -333,6 +333,24 @@ _EVALUATION_BUGS = {
         _LOG_P,
         "xqding/Importance_Weighted_Autoencoders",
     ),
+    "log q(z|x) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log p(z) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "sign of log q(z|x) in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log 2π in one density of Eq. (7)": Bug(
+        "Keep the constant log 2π in both densities of z, or in none.", _FORMS, severity="report"
+    ),
+    "Eq. (7) and Eq. (11) differ in their mean": Bug(
+        "Both are the ELBO: compare the KL with log q(z|x) − log p(z) at the draws.", _FORMS
+    ),
+    "loss is not the bound of K samples": Bug(
+        "L_K = E[log (1/K) Σ_k p(x, z_k)/q(z_k|x)].", _LOG_P
+    ),
     "K ignored": Bug("Draw K times for each row, and average the K weights.", _LOG_P),
     "draws are not the n of log n": Bug(
         "Subtract the logarithm of the number of draws that were made.",

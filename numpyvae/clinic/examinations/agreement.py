@@ -42,12 +42,8 @@ def agreement(facts: Facts) -> Agreement | None:
     first = noise[0]
     size = max(float((first**2).sum()), 1e-300)
     r = (noise * first).sum((1, 2)) / size
-    rest = np.abs(noise - r[:, None, None] * first).max()
-    if (
-        rest > 100 * facts.tolerance * (1 + np.abs(noise).max())
-        or r.min() <= 0
-        or np.ptp(r) < 0.01
-    ):
+    rest = np.abs(noise - r[:, None, None] * first).max() / (1 + np.abs(noise).max())
+    if rest > 100 * facts.tolerance or r.min() <= 0 or np.ptp(r) < 0.01:
         return None
     values = calls.row_terms("kl", mu, s)
     columns = [0.5 * (mu**2).sum(1), 0.5 * j * r**2, -j * np.log(r), np.full(_PROBES, 0.5 * j)]
@@ -55,7 +51,7 @@ def agreement(facts: Facts) -> Agreement | None:
     c, *_ = np.linalg.lstsq(a, values, rcond=None)
     with np.errstate(all="ignore"):
         variance, constant = c[1] / c[0], -c[0] * (1 + np.log(c[1] / c[0]))
-    tolerance = 1000 * facts.tolerance
+    tolerance = max(1e-6, facts.tolerance)
     linear = misfit(values, a @ c) <= tolerance
     alike = misfit(c[[2, 3]], np.array([c[0], constant])) <= 10 * tolerance
     drawn = size / first.size

@@ -49,7 +49,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
         again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
-    facts.formula = found
+    facts.formula, facts.measured = found, first
     if free is not None:
         facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
