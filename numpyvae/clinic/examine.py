@@ -9,8 +9,10 @@ from ..support.checks import check_kind, check_seed
 from .examinations import (
     assembly,
     company,
+    data,
     draws,
     evaluation,
+    forms,
     freeze,
     gradient,
     kl,
@@ -25,6 +27,7 @@ from .subject import Calls, Subject, SubjectError
 __all__ = ["EXAMINATIONS", "check", "examine", "parametrize"]
 
 EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
+    "data": data.examine,
     "freeze": freeze.examine,
     "company": company.examine,
     "draws": draws.examine,
@@ -32,6 +35,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "reconstruction": reconstruction.examine,
     "numbers": numbers.examine,
     "assembly": assembly.examine,
+    "forms": forms.examine,
     "evaluation": evaluation.examine,
     "gradient": gradient.examine,
 }

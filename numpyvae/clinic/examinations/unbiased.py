@@ -75,18 +75,21 @@ def _directions(case: Case) -> Callable:
 
     def draw(stage: int) -> np.ndarray:
         seeds = range(20_000 * (stage + 1), 20_000 * (stage + 1) + _SEEDS)
-        return np.array([[_directional(case, flat, v, s) for v in directions] for s in seeds])
+        return np.array([_directional(case, flat, directions, s) for s in seeds])
 
     return draw
 
 
-def _directional(case: Case, flat: np.ndarray, v: np.ndarray, seed: int) -> float:
-    """The difference of both derivatives along v, for one seed."""
+def _directional(case: Case, flat: np.ndarray, directions: np.ndarray, seed: int) -> list[float]:
+    """The differences of both derivatives along some directions, for one seed."""
     calls, h, j = case.facts.calls, step(case.facts), case.facts.latent_dim
     gradient = np.concatenate(list(calls.gradient(case.x, seed, j).values()))
-    sides = []
-    for sign in (1, -1):
-        calls.replace(flat + sign * h * v)
-        sides.append(calls.loss(case.x, seed, j))
+    found = []
+    for v in directions:
+        sides = []
+        for sign in (1, -1):
+            calls.replace(flat + sign * h * v)
+            sides.append(calls.loss(case.x, seed, j))
+        found.append(float(gradient @ v - (sides[0] - sides[1]) / (2 * h)))
     calls.replace(flat)
-    return float(gradient @ v - (sides[0] - sides[1]) / (2 * h))
+    return found
