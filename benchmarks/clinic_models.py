@@ -381,7 +381,7 @@ def _subject(rng, options: dict[str, Any], gradient: bool, figures: bool) -> tup
 def _declared(model: Model, options: dict[str, Any], gradient: bool, figures: bool) -> Subject:
     fields: dict[str, Any] = {"seed": None, "free_bits": model.free}
     weighted = model.estimator in ("iwae", "dreg")
-    if options["told"] or not weighted or options["kind"] == "eps":
+    if options["told"] or not weighted or options["kind"] == "eps":  # else nothing tells K
         fields["n_importance" if weighted else "n_samples"] = model.draws
     if options["kind"] in ("reseed",) or gradient or figures:
         fields["seed"] = model.reseed

@@ -86,6 +86,7 @@ class Patient:
             "sigma": np.exp(s / 2),
             "variance": np.exp(s),
             "softplus": np.log(np.expm1(np.exp(s / 2))),
+            "sinh": np.sinh(np.exp(s / 2)),
         }[self.head]
         return mu, second.astype(self.dtype)
 
@@ -93,6 +94,8 @@ class Patient:
         head = head or self.head
         if head == "softplus":
             return 2 * np.log(softplus(second))
+        if head == "sinh":  # σ = arsinh(s): of no form that the clinic knows
+            return 2 * np.log(np.arcsinh(second))
         return {
             "logvar": lambda s: s,
             "log_sigma": lambda s: 2 * s,
@@ -303,7 +306,16 @@ class Patient:
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
 
     def sampled_kl(self, mu, s, z):
-        return 0.5 * (z**2 - s - (z - mu) ** 2 / np.exp(s)).sum(-1)
+        tau = np.log(2 * np.pi)
+        log_q = -0.5 * (s + (z - mu) ** 2 / np.exp(s) + tau).sum(-1)
+        log_p = -0.5 * (z**2 + tau).sum(-1)
+        return {
+            "sampled, no q": -log_p,
+            "sampled, no p": log_q,
+            "sampled, sign of q": -log_q - log_p,
+            "sampled, 2 pi": log_q - log_p + 0.5 * tau * J,
+            "sampled, half p": log_q - 0.5 * log_p,
+        }.get(self.bug, log_q - log_p)
 
     def sampled_loss(self, x, eps=None):
         mu, s = self.encode(x)
@@ -360,6 +372,47 @@ class Patient:
         factor = {"gradient sum": n, "gradient sign": -1, "gradient times 3": 3}.get(bug, 1)
         return {k: factor * self.scale * g[k] for k in SHAPES}
 
+    # The bound of K samples, and its doubly reparameterized gradient
+
+    def weights(self, x, eps):
+        mu, s = self.encode(x)
+        z = mu + np.exp(0.5 * s) * eps
+        log_x = -self.rec_rows(x, self.decode(z.reshape(-1, J)).reshape(*z.shape[:2], D))
+        return z, mu, s, log_x - 0.5 * (z**2 - s - eps**2).sum(-1)
+
+    def iwae_loss(self, x, eps):
+        *_, w = self.weights(x, eps)
+        mean = np.log(np.exp(w).mean(0))
+        value = {
+            "mean of logs": w.mean(0),
+            "log K": mean + np.log(len(w)),
+            "normalized": (np.exp(w - mean) / len(w) * w).sum(0),
+        }.get(self.bug, mean)
+        return -value.mean()
+
+    def iwae_gradient(self, x, eps):
+        p, n = self.p, len(x)
+        z, mu, s, w = self.weights(x, eps)
+        share = (np.exp(w) / np.exp(w).sum(0))[..., None] / n
+        h1, h2 = np.tanh(x @ p["W1"] + p["b1"]), np.tanh(z @ p["W2"] + p["b2"])
+        d3 = sig(h2 @ p["W3"] + p["b3"]) - x
+        d2 = d3 @ p["W3"].T * (1 - h2**2)
+        g = {"W3": np.einsum("kbh,kbd->hd", h2, share * d3), "b3": (share * d3).sum((0, 1))}
+        g |= {"W2": np.einsum("kbj,kbh->jh", z, share * d2), "b2": (share * d2).sum((0, 1))}
+        power = 1 if self.bug == "weights not squared" else share * n
+        dz = power * share * (d2 @ p["W2"].T + z - (z - mu) / np.exp(s))
+        dm, ds = dz.sum(0), (dz * eps * 0.5 * np.exp(0.5 * s)).sum(0)
+        d1 = (dm @ p["Wm"].T + 0.6 * ds @ p["Ws"].T) * (1 - h1**2)
+        g |= {"Wm": h1.T @ dm, "bm": dm.sum(0), "Ws": 0.6 * h1.T @ ds, "bs": 0.6 * ds.sum(0)}
+        g |= {"W1": x.T @ d1, "b1": d1.sum(0)}
+        return {k: g[k] for k in SHAPES}
+
+    def iwae(self, **declared):
+        """A subject whose loss is −L_4, with the gradient of DReG."""
+        fields = {"loss": self.iwae_loss, "gradient": self.iwae_gradient, "n_importance": 4}
+        fields |= {"parameters": (self.get, self.set), "noise": "eps", "pieces": False}
+        return self.subject(**{**fields, **declared})
+
     def get(self):
         return np.concatenate([v.ravel() for v in self.p.values()])
 
@@ -395,7 +448,7 @@ class Patient:
             "decode": self.decode,
             "loss": self.loss,
             "seed": self.reseed,
-            "scale": self.head,
+            "scale": None if self.head == "sinh" else self.head,
             "likelihood": "gaussian" if gaussian else self.likelihood,
             "x": self.data(),
             "sign": "elbo" if self.maximized else "loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from clinic_subjects import Patient
 
 from numpyvae.clinic import ClinicError, Subject, check, examine, parametrize
+from numpyvae.clinic.examinations.forms import log_evidence
+from numpyvae.clinic.facts import establish
+from numpyvae.clinic.subject import Calls
 
 STYLES = {
     "mean over rows": {},
@@ -210,6 +214,69 @@ def test_sticking_the_landing_is_acquitted():
     assert report.ok
 
 
+def test_the_doubly_reparameterized_gradient_is_acquitted():
+    # Kills: a loss of K samples that is compared with the ELBO, and DReG that is called biased.
+    report = examine(Patient(3).iwae())
+    assert report.names == ("another unbiased estimator",), str(report)
+    assert report.ok
+    wrong = examine(Patient(3, "weights not squared").iwae())
+    assert wrong.names == ("gradient is not that of the value",), str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"),
+    [
+        ("mean of logs", "weights averaged in log space"),
+        ("log K", "log K not subtracted"),
+        ("normalized", "Σ w̃ log w reported as the value"),
+    ],
+)
+def test_a_bug_of_the_bound_of_k_samples_is_named(bug, name):
+    # Kills: a loss of K samples that is not examined.
+    report = examine(Patient(3, bug).iwae(gradient=None))
+    assert report.names == (name,), str(report)
+
+
+FORMS = {
+    "sampled, no q": "log q(z|x) missing in Eq. (7)",
+    "sampled, no p": "log p(z) missing in Eq. (7)",
+    "sampled, sign of q": "sign of log q(z|x) in Eq. (7)",
+    "sampled, 2 pi": "log 2π in one density of Eq. (7)",
+    "sampled, half p": "Eq. (7) and Eq. (11) differ in their mean",
+}
+
+
+@pytest.mark.parametrize("bug", FORMS)
+def test_a_form_of_the_bound_with_another_mean_is_named(bug):
+    # Kills: a second form that is never called, or not with the noise of the first.
+    model = Patient(3, bug)
+    report = examine(model.subject(loss_sampled=model.sampled_loss, noise="eps", pieces=False))
+    assert report.names == (FORMS[bug],), str(report)
+
+
+@pytest.mark.parametrize("noise", [None, "eps"])
+def test_two_right_forms_agree_and_the_bound_is_below_the_evidence(noise):
+    # Kills: a comparison that needs equal values, and an evidence that lacks the prior.
+    model = Patient(3, scale=1 / 6, total="sum")
+
+    def sampled(x, *eps):
+        return model.sampled_loss(x, *eps)
+
+    report = examine(model.subject(loss_sampled=sampled, noise=noise, pieces=False))
+    assert report.names == (), str(report)
+    told = {f.examination: f for f in report.findings if f.examination.startswith("forms")}
+    assert {f.verdict for f in told.values()} == {"right"}
+    gaps = told["forms: bound and evidence"].found.split("from ")[1].removesuffix(" nats")
+    assert 0 < float(gaps.split(" to ")[0]) < float(gaps.split(" to ")[1])
+
+
+def test_the_evidence_is_a_distribution_over_all_x():
+    # Kills: an integral over z without its prior, or with the weights of another rule.
+    facts = establish(Calls(Patient(3).subject()), 0)
+    every = np.array(list(itertools.product((0.0, 1.0), repeat=6)))
+    assert np.exp(log_evidence(facts, every, 61)).sum() == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize("generated", ["", "samples"])
 def test_right_figures_raise_no_alarm(generated):
     # Kills: a z test of heavy-tailed weights, and a verdict on draws as if they were means.
@@ -293,6 +360,36 @@ def test_weights_that_differ_in_evaluation_are_reported(other):
     assert told == ["right" if other == 1 else "wrong"]
 
 
+def pictures(inside, border):
+    x = np.random.default_rng(0).integers(0, 2, (20, 1, 8, 8)) * (1.0 - border) + border * inside
+    x[:, :, [0, -1]] = x[:, :, :, [0, -1]] = border
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "likelihood", "names"),
+    [
+        (pictures(1, 0), "bernoulli", ()),
+        (pictures(1, 1), "bernoulli", ("inverted binarization",)),
+        (pictures(1, 0) * 0.9, "bernoulli", ("grey pixels with a Bernoulli likelihood",)),
+        (pictures(1, 0) * 255, "bernoulli", ("x outside the range of its likelihood",)),
+        (pictures(1, 0) * 16, "binomial:16", ()),
+        (pictures(1, 0) - 0.5, "gaussian", ()),
+        (np.ones((5, 6)), "bernoulli", ()),
+    ],
+)
+def test_data_that_the_likelihood_does_not_know_are_a_choice(x, likelihood, names):
+    # Kills: an alarm for data, and a border that is looked for where there is no picture.
+    report = examine(Subject(kl=kl_of_logvar, likelihood=likelihood, x=x))
+    assert report.names == names
+    assert report.ok
+    assert report.findings[0].examination == "data: values"
+
+
+def kl_of_logvar(mu, s):
+    return 0.5 * (mu**2 + np.exp(s) - s - 1).sum(-1)
+
+
 def test_an_evaluation_that_draws_from_the_training_generator_is_told():
     # Kills: a comparison in which the evaluation never ran, and a bug where there is a choice.
     model = Patient(3)
@@ -324,6 +421,25 @@ def test_a_sampler_and_a_kl_that_disagree_are_a_bug_without_any_declaration():
     # Kills: a guess that fits the one and does not look at the other.
     report = examine(Patient(4, "std = exp(s)").subject(scale=None))
     assert report.names == ("log σ² read as log σ in the sampler",), str(report)
+
+
+def test_a_sigma_of_a_form_of_its_own_is_legitimate_if_the_kl_is_that_of_the_draws():
+    # Kills: a table of the meanings of the second output that is taken for complete.
+    report = examine(Patient(4, head="sinh").subject())
+    assert report.names == ("σ of a form of its own",), str(report)
+    assert report.ok
+    assert report.counts["undecided"] == 0
+    # and a KL of another σ is a bug
+    model = Patient(4, head="sinh")
+    other = model.subject(kl=lambda mu, s: model.kl_rows(mu, 1.1 * s), loss=None)
+    assert not examine(other).ok
+
+
+def test_a_wrong_declaration_is_not_a_bug_of_the_vae():
+    # Kills: a name that is believed: the sampler and the KL both take it for log σ.
+    report = examine(Patient(4, head="log_sigma").subject(scale="logvar"))
+    assert report.names == ("second output of encode is not what is declared",), str(report)
+    assert report.ok
 
 
 def test_a_squared_error_says_with_which_variance_it_is_an_elbo():

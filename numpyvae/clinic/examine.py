@@ -9,8 +9,10 @@ from ..support.checks import check_choice, check_kind, check_seed
 from .examinations import (
     assembly,
     company,
+    data,
     draws,
     evaluation,
+    forms,
     freeze,
     gradient,
     kl,
@@ -25,6 +27,7 @@ from .subject import Calls, Subject, SubjectError
 __all__ = ["EXAMINATIONS", "check", "examine", "parametrize"]
 
 EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
+    "data": data.examine,
     "freeze": freeze.examine,
     "company": company.examine,
     "draws": draws.examine,
@@ -32,6 +35,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "reconstruction": reconstruction.examine,
     "numbers": numbers.examine,
     "assembly": assembly.examine,
+    "forms": forms.examine,
     "evaluation": evaluation.examine,
     "gradient": gradient.examine,
 }
@@ -40,7 +44,8 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
 _ARGUMENTS = "arguments"  # whether functions leave them as they are: seen in all examinations
 # What others take facts from: these are run before them, even if they are not to be reported.
 _FIRST = ("freeze", "company", "draws", "kl", "reconstruction", "numbers")
-_NEED = {"evaluation": (*_FIRST, "assembly")} | dict.fromkeys(_FIRST[:2], ())
+_NEED = dict.fromkeys(("forms", "evaluation"), (*_FIRST, "assembly"))
+_NEED |= dict.fromkeys(("data", "freeze", "company"), ())
 
 
 def examine(subject: Subject, seed: int = 0, only: Iterable[str] | None = None) -> Report:

@@ -12,8 +12,9 @@ from ..support.streams import Purpose, stream
 from .findings import SKIPPED, Finding
 from .subject import SCALES, Calls, SubjectError
 
-__all__ = ["Facts", "establish", "skipped"]
+__all__ = ["OWN_SCALE", "Facts", "establish", "skipped"]
 
+OWN_SCALE = "σ is a function of the second output that is not known"
 _ROWS = 24
 
 
@@ -50,6 +51,8 @@ class Facts:
         Whether the reconstruction of saturated pixels is cut off.
     factor : float or None
         The factor of the loss of one row against −ELBO.
+    measured : Measured or None
+        The mean losses of rows.
     formula : Hypothesis or None
         The formula that the loss follows, if there is one.
     weights : pair of (3,) arrays, or None
@@ -88,6 +91,7 @@ class Facts:
     reconstruction_mean: bool | None = None
     clipped: bool = False
     factor: float | None = None
+    measured: Any = None
     formula: Any = None
     weights: tuple[np.ndarray, np.ndarray] | None = None
     floor: str = "latent"

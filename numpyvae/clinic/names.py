@@ -116,6 +116,14 @@ _DRAW_BUGS = {
     "one ε for the whole batch": Bug("Draw an ε for each row.", _DRAW),
     "one ε for all latents": Bug("Draw an ε for each latent.", _DRAW, "ericjang/draw"),
     "same ε in every call": Bug("Draw a new ε in every call.", _DRAW),
+    "second output of encode is not what is declared": Bug(
+        "Declare the scale that the draws and the KL both use.",
+        _DRAW,
+        severity="report",
+    ),
+    "σ of a form of its own": Bug(
+        "None needed: the KL is that of the draws.", _DRAW, severity="choice"
+    ),
     "standard deviation is another function": Bug("z = μ + σ ε.", _DRAW),
 }
 _PIXEL_BUGS = {
@@ -329,6 +337,24 @@ _EVALUATION_BUGS = {
         "Subtract the greatest log weight before exp.",
         _LOG_P,
         "xqding/Importance_Weighted_Autoencoders",
+    ),
+    "log q(z|x) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log p(z) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "sign of log q(z|x) in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log 2π in one density of Eq. (7)": Bug(
+        "Keep the constant log 2π in both densities of z, or in none.", _FORMS, severity="report"
+    ),
+    "Eq. (7) and Eq. (11) differ in their mean": Bug(
+        "Both are the ELBO: compare the KL with log q(z|x) − log p(z) at the draws.", _FORMS
+    ),
+    "loss is not the bound of K samples": Bug(
+        "L_K = E[log (1/K) Σ_k p(x, z_k)/q(z_k|x)].", _LOG_P
     ),
     "K ignored": Bug("Draw K times for each row, and average the K weights.", _LOG_P),
     "draws are not the n of log n": Bug(

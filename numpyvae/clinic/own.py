@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bounds.importance import importance_log_likelihood
 from ..core.distributions import gaussian_kl, gaussian_logpdf, reparameterize
-from ..core.elbo import elbo, elbo_and_grad
+from ..core.elbo import elbo, elbo_and_grad, sampled_elbo
 from ..core.vae import VAE
 from ..estimators.evaluation import mean_terms
 from ..support.checks import check_data, check_seed
@@ -62,6 +62,7 @@ def subject_of(vae: VAE, x: Any, name: str = "") -> Subject:
         encode=model.encode,
         decode=model.decode,
         loss=model.loss,
+        loss_sampled=model.loss_sampled,
         kl=model.kl,
         reconstruction=None if model.known is None else model.reconstruction,
         sample_z=model.sample_z,
@@ -133,6 +134,9 @@ class _Model:
 
     def loss(self, x: np.ndarray, eps: np.ndarray) -> float:
         return -float(elbo(self.vae, x, eps[None]).mean())
+
+    def loss_sampled(self, x: np.ndarray, eps: np.ndarray) -> float:
+        return -float(sampled_elbo(self.vae, x, eps[None]).mean())
 
     def gradient(self, x: np.ndarray, eps: np.ndarray) -> dict[str, np.ndarray]:
         gradient = elbo_and_grad(self.vae, x, eps[None])[1]

@@ -26,8 +26,8 @@ SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "softplus": "softplus⁻¹ σ",
 }
 FUNCTIONS = (
-    *("loss", "encode", "decode", "kl", "reconstruction", "sample_z", "gradient", "log_p"),
-    *("generate", "evaluate", "reconstruct", "train", "eval", "seed"),
+    *("loss", "loss_sampled", "encode", "decode", "kl", "reconstruction", "sample_z", "gradient"),
+    *("log_p", "generate", "evaluate", "reconstruct", "train", "eval", "seed"),
 )
 _FIGURES = ("log_p", "evaluate", "generate")  # whose precision says nothing of the others
 OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
@@ -45,7 +45,7 @@ class SubjectError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A VAE to be examined. Every field is optional, but one of the four first functions.
+    """A VAE to be examined. Every field is optional, but one of loss, encode, decode and kl.
 
     Arrays are NumPy arrays of `dtype`. B is the number of rows, J the number of latents. What is
     not given is not examined.
@@ -55,6 +55,9 @@ class Subject:
     loss : callable, optional
         ``loss(x)``, ``loss(x, eps)`` or ``loss(x, seed)``, according to `noise`: a number, or one
         number for each row.
+    loss_sampled : callable, optional
+        The same bound in the form of Eq. (7), where log q(z|x) − log p(z) at the draw takes the
+        place of the KL. Its arguments are those of `loss`.
     encode : callable, optional
         ``encode(x)`` returns (mu, second), each (B, J).
     decode : callable, optional
@@ -83,8 +86,8 @@ class Subject:
     seed : callable, optional
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
-        What `loss` and `gradient` take beside x: ε of shape (B, J), with `n_samples` > 1
-        (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
+        What `loss`, `loss_sampled` and `gradient` take beside x: ε of shape (B, J), with
+        `n_samples` > 1 (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
     output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
@@ -127,6 +130,7 @@ class Subject:
     """
 
     loss: Callable | None = None
+    loss_sampled: Callable | None = None
     encode: Callable | None = None
     decode: Callable | None = None
     kl: Callable | None = None
@@ -393,11 +397,11 @@ class Calls:
         if self.subject.seed is not None:
             self.call("seed", int(seed))
 
-    def loss(self, x: np.ndarray, seed: int, latent_dim: int = 1) -> float:
+    def loss(self, x: np.ndarray, seed: int, latent_dim: int = 1, name: str = "loss") -> float:
         """Return the loss of a batch as one number; one number for each row is averaged."""
-        value = self.array("loss", self.noisy("loss", x, seed, latent_dim))
+        value = self.array(name, self.noisy(name, x, seed, latent_dim))
         if value.size not in (1, len(x)):
-            raise SubjectError(f"loss: expected a number or {len(x)} numbers, got {value.shape}")
+            raise SubjectError(f"{name}: expected a number or {len(x)} numbers, got {value.shape}")
         return float(value.mean())
 
     def gradient(self, x: np.ndarray, seed: int, latent_dim: int) -> dict[str, np.ndarray]:

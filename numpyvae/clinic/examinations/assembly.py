@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..expected import COPIES, Measured, measure, probe_rows
-from ..facts import Facts, skipped
+from ..facts import OWN_SCALE, Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..names import wrong
 from ..statistics import SIGMAS, Fit
@@ -61,7 +61,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
         if bound:
             yield from bound
             return
-    facts.formula = found
+    facts.formula, facts.measured = found, first
     if free is not None:
         facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
@@ -71,19 +71,19 @@ def examine(facts: Facts) -> Iterator[Finding]:
 
 
 def _weighted_bound(facts: Facts, first: Measured, single: Measured) -> Iterator[Finding]:
-    """Yield the findings of a loss that is −L_K, or nothing if it is not and is not declared."""
-    declared = facts.calls.subject.n_importance > 1
+    """Yield the findings of a loss that is −L_K without saying so, or nothing if it is not."""
     known = identified(facts)
-    for k, result in importance.fits(facts, first) if known else ():
-        if holds(facts, first, result):
-            yield importance.finding(_TITLE, k, result)
-            yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
-            alone = next(f for n, f in importance.fits(facts, single) if n == k)
-            yield whole_reduction(float(result.coefficients[0] / alone.coefficients[0]))
-            return
-    if declared or (facts.calls.draws > 1 and not known):
-        reason = "" if known else ", and not known while σ of the decoder is not declared"
-        advice = f"the loss is not L_K as the clinic computes it{reason}"
+    tried = importance.fits(facts, first) if known else ()
+    held = [(result.chi, k, result) for k, result in tried if holds(facts, first, result)]
+    if held:
+        _, k, result = min(held)
+        yield importance.finding(_TITLE, k, result)
+        yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
+        alone = next(f for n, f in importance.fits(facts, single) if n == k)
+        yield whole_reduction(float(result.coefficients[0] / alone.coefficients[0]))
+        return
+    if facts.calls.draws > 1 and not known:
+        advice = "L_K and −ELBO cannot be told apart while σ of the decoder is not declared"
         yield Finding(_TITLE, UNDECIDED, advice=advice)
 
 
@@ -123,7 +123,9 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
-    return ""
+    if facts.own_scale:
+        return OWN_SCALE
+    return "the loss is an importance-weighted bound" if calls.subject.n_importance > 1 else ""
 
 
 def _verdict(

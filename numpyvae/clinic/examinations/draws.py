@@ -7,16 +7,17 @@ judged by its moments and correlations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import laws
-from ..names import bug, wrong
+from ..names import bug, unusual, wrong
 from ..statistics import SIGMAS, misfit
 from ..subject import SCALES
+from .agreement import agreement
 from .kl import kl_fits, kl_probe
 
 __all__ = ["examine", "sampler_law"]
@@ -27,6 +28,7 @@ _TITLE, _NOISE, _SHARED = (
     "draws: independence",
 )
 _EQUATION = bug("mean decoded").equation
+_AGREE = "draws: agreement with the KL"
 _CALLS, _ROWS, _MANY = 32, 256, 8192
 
 
@@ -40,10 +42,15 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if calls.subject.scale is None:
         _guess_scale(facts, frozen)
     name, found = sampler_law(facts, frozen)
+    if frozen and name not in ("", "right"):
+        settled = yield from _agreement(facts, name)
+        name, found = sampler_law(facts, frozen) if settled else (name, found)
     facts.law = name
     probe = facts.probe(f"mu, second (8, {facts.latent_dim})")
     if name == "right":
         yield Finding(_TITLE, RIGHT, "", "", "μ + σ ε", found, _EQUATION)
+    elif facts.own_scale:
+        facts.law = "right"
     elif not name:
         yield Finding(_TITLE, UNDECIDED, found=found, advice="z has no simple form")
     else:
@@ -58,6 +65,29 @@ def examine(facts: Facts) -> Iterator[Finding]:
     yield from findings
     if facts.law == "right" and findings[0].name in laws(facts.scale):
         facts.law = findings[0].name
+
+
+def _agreement(facts: Facts, name: str) -> Generator[Finding, None, bool]:
+    """Yield what the agreement of draws and KL says of a law that is not right.
+
+    Where both take the second output for the same thing, the VAE is right, and it is only not what
+    was declared. Return whether the scale is now another one.
+    """
+    agreed = agreement(facts)
+    if agreed is None or not agreed.holds:
+        return False
+    declared, kept = SCALES[facts.scale], facts.scale
+    for scale in SCALES:
+        facts.scale = scale
+        if scale != kept and sampler_law(facts, True)[0] == "right":
+            said = f"the draws and the KL take it for {SCALES[scale]}"
+            yield wrong(_AGREE, "second output of encode is not what is declared", declared, said)
+            return True
+    facts.scale = kept
+    if name == "standard deviation is another function":
+        facts.own_scale = True
+        yield unusual(_AGREE, "σ of a form of its own", declared, agreed.found)
+    return False
 
 
 def _repeats(facts: Facts) -> bool:
@@ -118,7 +148,9 @@ def _noise(facts: Facts, name: str) -> np.ndarray:
     law = laws(facts.scale).get(name) or laws(facts.scale)["right"]
     one = np.ones((1, 1))
     deviation = law(0 * one, one, one).item()
-    if name == "z scaled after the draw":  # its size is judged at the scale that was found
+    if (
+        facts.own_scale or name == "z scaled after the draw"
+    ):  # its size is judged at the scale that was found
         return draws / draws.std()
     return draws / (deviation or 1.0)
 

@@ -13,7 +13,7 @@ from ..names import bug, unusual, wrong
 from ..statistics import decide, misfit
 from ..subject import SCALES, SubjectError, log_variance
 
-__all__ = ["examine", "kl_fits", "kl_probe"]
+__all__ = ["above_floor", "examine", "kl_fits", "kl_probe"]
 
 _TITLE = "KL: value"
 _PROBES = 24
@@ -23,11 +23,15 @@ def kl_probe(facts: Facts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return random mu, second (N, J) and the KL of the subject for each row (N,)."""
     rng = facts.rng(10)
     shape = (_PROBES, facts.latent_dim)
-    mu, second = rng.standard_normal(shape), rng.uniform(0.3, 1.8, shape)
-    floor = facts.calls.subject.free_bits
-    if floor:  # ½ μ²/v alone exceeds it, also with a prior variance v = e²
-        mu += np.sign(mu) * (4 + 3 * np.sqrt(2 * floor))
+    mu, second = above_floor(facts, rng.standard_normal(shape)), rng.uniform(0.3, 1.8, shape)
     return mu, second, facts.calls.row_terms("kl", mu, second)
+
+
+def above_floor(facts: Facts, mu: np.ndarray) -> np.ndarray:
+    """Return mu so far from 0 that the KL of each latent exceeds its free bits."""
+    floor = facts.calls.subject.free_bits
+    # ½ μ²/v alone exceeds it, also with a prior variance v = e²
+    return mu + np.sign(mu) * (4 + 3 * np.sqrt(2 * floor)) if floor else mu
 
 
 def kl_fits(
@@ -47,6 +51,9 @@ def examine(facts: Facts) -> Iterator[Finding]:
     """Yield whether `kl` is a multiple of the KL, and of which formula if it is not."""
     if not facts.calls.has("kl"):
         yield skipped(_TITLE, "kl is not given")
+        return
+    if facts.own_scale:
+        yield skipped(_TITLE, "it is that of the draws, whose σ has no known form")
         return
     mu, second, values = kl_probe(facts)
     if facts.calls.subject.scale is None and not facts.calls.has("sample_z"):

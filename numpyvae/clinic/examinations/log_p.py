@@ -20,6 +20,7 @@ from ..findings import RIGHT, Finding
 from ..hypotheses import (
     gaussian_constant,
     gaussian_kl_terms,
+    laws,
     reconstruction_forms,
     wrong_constants,
 )
@@ -27,7 +28,7 @@ from ..names import wrong
 from ..statistics import SIGMAS
 from ..subject import SubjectError, log_variance
 
-__all__ = ["log_p"]
+__all__ = ["estimates", "importance_terms", "log_p", "spread_rows"]
 
 _TITLE = "evaluation: log p(x)"
 _EQUATION = "Eq. (9)"
@@ -51,14 +52,14 @@ def log_p(facts: Facts) -> Iterator[Finding]:
     if gaussian_constant(facts.calls.subject, facts.output, facts.data_dim) is None:
         yield skipped(_TITLE, "a constant of log p(x|z) is not known")
         return
-    x = _spread_rows(facts, 5)
+    x = spread_rows(facts, 5)
     users, tables = _Users({}, {}, {}), {}
     for k, draws in _DRAWS.items():
         values = _users(facts, x, k)
         if not np.isfinite(values).all():
             yield wrong(_TITLE, "weights underflow", "finite", f"{values.min()}", facts.probe())
             return
-        tables[k] = _estimates(facts, _weights(facts, x, k, draws))
+        tables[k] = estimates(facts, importance_terms(facts, x, k, draws))
         users.mean[k] = values.mean(0)
         users.error[k] = values.std(0, ddof=1) / np.sqrt(len(values))
         users.spread[k] = float(np.sqrt(values.var(0, ddof=1).mean() * _TILES[k]))
@@ -101,21 +102,29 @@ def _other_draws(facts: Facts, x: np.ndarray, users: _Users) -> bool:
         for k in users.mean:
             n = -(-k // p) * p
             if n not in known:
-                weights = _weights(facts, x, n, max(2000 // n, 100))
-                known[n] = _estimates(facts, weights)["right"]
+                weights = importance_terms(facts, x, n, max(2000 // n, 100))
+                known[n] = estimates(facts, weights)["right"]
             values[k] = known[n] + np.log(n / k)
         if _distance(users, values, 1) <= 1:
             return True
     return False
 
 
-def _weights(facts: Facts, x: np.ndarray, k: int, draws: int) -> dict[str, np.ndarray]:
-    """log p(x|z), log p(z), log q(z|x), each (draws, K, B), and the KL (B,)."""
+def importance_terms(
+    facts: Facts, x: np.ndarray, k: int, draws: int, eps: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return log p(x|z), log p(z), log q(z|x), each (draws, K, B), and the KL (B,).
+
+    The noise is (draws, K, B, J), random if it is not given.
+    """
     calls = facts.calls
     mu, second = calls.encode(x)
     logvar = log_variance(second, facts.scale)
-    eps = facts.rng(70, k).standard_normal((draws, k, *mu.shape))
-    z = mu + np.exp(0.5 * logvar) * eps
+    if eps is not None:
+        draws = len(eps)
+    else:
+        eps = facts.rng(70, k).standard_normal((draws, k, *mu.shape))
+    z = laws(facts.scale)["right"](mu, second, eps)
     form = reconstruction_forms(calls.subject, facts.output)["right"]
     flat = np.broadcast_to(x.reshape(len(x), -1), (draws, k, len(x), facts.data_dim))
     out = calls.decode(z.reshape(-1, mu.shape[1]))
@@ -129,8 +138,8 @@ def _weights(facts: Facts, x: np.ndarray, k: int, draws: int) -> dict[str, np.nd
     }
 
 
-def _estimates(facts: Facts, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The estimates of log p(x) (draws, B), right and with each known bug."""
+def estimates(facts: Facts, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the estimates of log p(x) (draws, B), right and with each known bug."""
     log_w = w["x"] + w["z"] - w["q"]
     draws, k, rows = log_w.shape
 
@@ -158,10 +167,10 @@ def _estimates(facts: Facts, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return table
 
 
-def _spread_rows(facts: Facts, n: int) -> np.ndarray:
-    """Rows whose log p(x) differ much, so that a mixture of rows has other values."""
+def spread_rows(facts: Facts, n: int) -> np.ndarray:
+    """Return rows whose log p(x) differ much, so that a mixture of rows has other values."""
     x = probe_rows(facts)
-    w = _weights(facts, x, 1, 50)
+    w = importance_terms(facts, x, 1, 50)
     order = np.argsort((w["x"] + w["z"] - w["q"]).mean((0, 1)))
     return x[order[np.linspace(0, len(x) - 1, n).round().astype(int)]]
 

@@ -92,7 +92,12 @@ def _range(facts: Facts) -> Iterator[Finding]:
     logvar = log_variance(second, facts.scale)
     found = f"least log σ² = {logvar.min():.3g}, least μ = {mu.min():.3g}"
     names = []
-    if (logvar.min(0) >= 0).all() and np.ptp(logvar) > 0 and logvar.min() < 0.2:
+    if (
+        not facts.own_scale
+        and (logvar.min(0) >= 0).all()
+        and np.ptp(logvar) > 0
+        and logvar.min() < 0.2
+    ):
         names.append("σ ≥ 1 everywhere")
     if mu.min() == 0 and np.mean(mu == 0) > 0.05:
         names.append("μ ≥ 0 everywhere")

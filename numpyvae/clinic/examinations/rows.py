@@ -11,7 +11,7 @@ from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
 from ..statistics import SIGMAS, Fit
-from .formulas import Hypothesis, candidates, free_fit, identified
+from .formulas import Hypothesis, candidates, fit_of, free_fit, identified
 
 __all__ = ["black_box", "one_noise", "reduction", "whole_reduction"]
 
@@ -60,6 +60,10 @@ def reduction(
     if kinds in uneven and uneven_weight:
         yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
         return
+    if "" in kinds and found is not None and not uneven_weight:
+        # the factors of the terms are not known apart, but the losses have one factor
+        whole = [fit_of(facts, m, found) for m in (many, one)]
+        kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
     kind = kinds[0] or kinds[1]
     if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
         yield Finding(_TITLE, UNDECIDED, found=figures, probe=probe)
