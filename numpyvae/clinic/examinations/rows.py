@@ -10,12 +10,16 @@ from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
+from ..statistics import two_stages
 from .formulas import Hypothesis, candidates, free_fit
 
 __all__ = ["black_box", "one_noise", "reduction"]
 
 _TITLE = "assembly: rows of a batch"
+_PARTIAL = "assembly: batch of different rows"
 _EQUATION = "Eq. (11)"
+# copies of the rows, calls, and the least effect, of the differences between the rows
+_BATCHES = (1, 60, 0.03), (50, 16, 0.01)
 _KINDS = {1: "mean", COPIES: "sum", 1 / COPIES: "twice"}
 
 
@@ -68,6 +72,49 @@ def reduction(
         yield Finding(_TITLE, UNUSUAL, "choice", "", declared, f"{kind}, {figures}")
     else:
         yield Finding(_TITLE, RIGHT, "", "", "mean or sum", figures, _EQUATION, "", probe)
+    # a floor of the KL may be of its mean over the batch
+    whole = found is not None and not found.names and not facts.calls.subject.free_bits
+    if whole and len(many.x) >= 5:
+        yield from _partial(facts, many, kind)
+
+
+def _partial(facts: Facts, m: Measured, kind: str) -> Iterator[Finding]:
+    """Yield whether a small batch of different rows has the mean or the sum of their values.
+
+    The value of each row is that of its copies: no formula is needed.
+    """
+    order = np.argsort(m.values)
+    order = order[[0, -2, 1, -3, -1]]  # far apart, the least first and the greatest last
+    rows, f = len(order), m.values[order] / (COPIES if kind == "sum" else 1)
+    size = max(float(np.ptp(f)), 1e-12)
+    for tiles, calls, floor in _BATCHES:
+        x = np.concatenate([m.x[order]] * tiles)
+        means = []
+
+        def stage(number: int, x=x, calls=calls, means=means) -> tuple[float, float]:
+            seeds = range(50_000 * (number + 1), 50_000 * (number + 1) + calls)
+            values = np.array([facts.calls.loss(x, s, facts.latent_dim) for s in seeds])
+            values /= len(x) if kind == "sum" else 1
+            means.append(float(values.mean()))
+            # that of the copies: their noise is known, or that of one call of as many rows
+            own = m.errors[order].mean() / (COPIES if kind == "sum" else 1)
+            own = own if m.draws else values.std() * np.sqrt(len(x) / COPIES)
+            error = np.hypot(values.std() / np.sqrt(calls), own / np.sqrt(rows))
+            return (means[-1] - float(f.mean())) / size, float(error / size)
+
+        verdict = two_stages(stage, floor)
+        if verdict != "right":
+            break
+    expected, text = f"{f.mean():.4g}", ", ".join(f"{v:.4g}" for v in means)
+    probe = facts.probe(f"{rows} different rows")
+    if verdict == "right":
+        yield Finding(_PARTIAL, RIGHT, "", "", expected, text, _EQUATION, "", probe)
+    elif verdict == "wrong":
+        one, rest = (1 / rows, 1 - 1 / rows) if kind == "sum" else (1, 1)
+        parts = one * f[0], one * f[-1], rest * f[:-1].mean(), rest * f[1:].mean()
+        left = tiles == 1 and min(abs(means[-1] - v) for v in parts) <= floor * size
+        name = "rows of a batch left out" if left else "rows of a batch are mixed"
+        yield wrong(_PARTIAL, name, expected, text, probe)
 
 
 def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
