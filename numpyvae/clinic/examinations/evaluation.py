@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..expected import Measured, nodes
-from ..facts import OWN_SCALE, Facts, skipped
+from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import gaussian_constant, sigmoid, wrong_constants
 from ..names import unusual, wrong
@@ -41,8 +41,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         missing = [n for n in need if not facts.calls.has(n)]
         if missing or facts.x is None:
             yield skipped(title, f"{', '.join(missing) or 'x'} not given")
-        elif facts.own_scale and name in ("log_p", "evaluate"):
-            yield skipped(title, OWN_SCALE)
+        elif facts.unknown and name in ("log_p", "evaluate"):
+            yield skipped(title, facts.unknown)
         else:
             try:
                 yield from examination(facts)
