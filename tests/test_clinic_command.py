@@ -292,7 +292,7 @@ def test_joined_reports_name_the_subject_of_each_finding():
 # The package's own VAE
 
 
-CHEAP = ["kl", "draws", "reconstruction", "assembly", "gradient", "numbers"]
+CHEAP = ["kl", "draws", "reconstruction", "assembly", "forms", "gradient", "numbers"]
 
 
 def test_the_own_vae_is_right_in_every_likelihood():
@@ -305,6 +305,19 @@ def test_the_own_vae_is_right_in_every_likelihood():
         for test in ("KL: value", "reconstruction: value", "assembly: loss = −ELBO"):
             assert told[test] == "right", str(report)
         assert told["gradient: derivative of the loss"] == "right", str(report)
+
+
+def test_no_examination_of_an_own_vae_fails():
+    # Kills: an examination that cannot handle a likelihood of one's own, or noise as an argument.
+    (subject,) = (s for s in own_subjects(1) if s.name == "poisson")
+    report = examine(subject, 1)
+    assert report.names == (), str(report)
+    assert report.counts["undecided"] == 0, str(report)
+    assert list(report.not_examined) == [
+        "not given: eval",
+        "the reconstruction is not a Bernoulli log-likelihood",
+        "the mean of a likelihood of one's own is not known",
+    ]
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian:head", "binomial:16"])

@@ -221,6 +221,7 @@ def log_density(
     array([-2.])
     """
     out = first if second is None else (first, second)
+    x = np.broadcast_to(x, (len(first), x.shape[-1]))  # one row of x with many z
     calls = Calls(subject)
     value = calls.array("likelihood", calls.call("likelihood", x, out), finite=False)
     if not value.ndim or len(value) != len(x):

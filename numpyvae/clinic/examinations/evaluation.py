@@ -167,7 +167,8 @@ def _divisors(v: np.ndarray, b: int) -> dict[str, float]:
 def _shared_generator(facts: Facts, x: np.ndarray) -> Iterator[Finding]:
     """Yield whether an evaluation between two training steps changes the noise of the second."""
     calls = facts.calls
-    if not calls.has("loss", "seed") or not facts.varies or not facts.frozen:
+    own_noise = calls.subject.noise is not None  # an argument, which evaluation cannot change
+    if own_noise or not calls.has("loss", "seed") or not facts.varies or not facts.frozen:
         return
     losses = []
     for evaluated in (False, True):
