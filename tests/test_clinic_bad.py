@@ -117,14 +117,14 @@ BAD = {
     "complex": (result(complex_numbers), "complex128"),
 }
 CASES = [(name, "raises") for name in NEEDED] + [
-    *[("loss", kind) for kind in BAD],
+    *[("loss", kind) for kind in ("nan", "none", "text", "shape")],
     *[("encode", kind) for kind in ("nan", "none", "shape", "complex")],
     *[("decode", kind) for kind in ("nan", "shape")],
     *[("kl", kind) for kind in BAD],
-    *[("reconstruction", kind) for kind in ("leaves", "none", "shape")],
-    *[("sample_z", kind) for kind in ("nan", "text", "shape")],
-    *[("gradient", kind) for kind in ("nan", "text", "shape")],
-    *[("log_p", kind) for kind in ("nan", "none", "shape")],
+    *[("reconstruction", kind) for kind in ("leaves", "shape")],
+    *[("sample_z", kind) for kind in ("nan", "shape")],
+    *[("gradient", kind) for kind in ("nan", "shape")],
+    *[("log_p", kind) for kind in ("nan", "shape")],
     ("evaluate", "shape"),
     ("generate", "shape"),
 ]

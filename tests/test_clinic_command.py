@@ -172,7 +172,7 @@ def test_only_some_examinations_with_the_facts_of_the_others():
     # Kills: examinations that are left out although others need what they find.
     model = Patient(3)
     report = examine(model.graded(), only=["gradient"])
-    assert [f.examination for f in report.findings] == ["gradient: derivative of the loss"]
+    assert {f.examination.partition(":")[0] for f in report.findings} == {"gradient"}
     assert report.findings[0].verdict == "right"
     with pytest.raises(ValueError, match="expected one of"):
         examine(model.graded(), only=["gradeint"])
