@@ -79,7 +79,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if right:
         yield from _constant(facts, factor, constant, found, probe)
         return
-    density = normalized(facts)
+    # which values x can have is known for the clinic's own families alone
+    density = None if calls.subject.family == "custom" else normalized(facts)
     if not name and density is not None and density[0]:
         facts.own_density = True
         yield unusual(_TITLE, "another density of x", "Σ_x p(x) = 1", density[1], probe)
