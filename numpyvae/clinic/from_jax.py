@@ -334,7 +334,8 @@ class _Call:
         model = self.model
         with model.precision():
             key = self.maker(model.seeds.next() if seed is None else seed)
-            return function(model.values, key, *map(self._on_device, arrays))
+            given = arrays if self.compiled else map(self._on_device, arrays)
+            return function(model.values, key, *given)
 
     def plain(self, *arrays: Any) -> Any:
         """Call the function; the key is that of the next seed."""
