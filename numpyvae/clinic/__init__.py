@@ -6,6 +6,7 @@ from .foreign import ForeignVAE
 from .foreign_jax import foreign_from_jax
 from .foreign_torch import foreign_from_torch
 from .from_jax import from_jax
+from .from_keras import from_keras
 from .gradcheck import (
     Check,
     central_difference,
@@ -35,6 +36,7 @@ __all__ = [
     "foreign_from_jax",
     "foreign_from_torch",
     "from_jax",
+    "from_keras",
     "parametrize",
     "relative_error",
 ]
