@@ -6,8 +6,7 @@ are. The gradient is that of `jax.grad`, the noise that of a key made from each 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..support.fit_checks import check_functions
 from .adapters import Seeds, as_numpy, named_blocks
 from .foreign_calls import first_line
 from .jax_arguments import DATA, orders
+from .jax_programs import is_compilable
 from .subject import Subject
 
 __all__ = ["from_jax"]
@@ -300,9 +300,10 @@ class _Call:
             if not self.compiled:
                 self.result = self._forward(model.values, key, *map(self._on_device, arguments))
                 return
-            self.result = self._shapes(key, arguments)
-            if self._program(key, arguments) != self._program(key, arguments):
-                raise ValueError("noise that does not come from the key cannot be compiled")
+            function, arrays = self._traced(arguments)
+            self.result = model.jax.eval_shape(function, model.values, key, *arrays)
+            if not is_compilable(model.jax, function, model.values, key, *arrays):
+                raise ValueError("expected noise that comes from the key")
 
     def _traced(self, arguments: list[Any]) -> tuple[Callable, list[Any]]:
         """The function of the arrays alone: a number of draws is not one of them."""
@@ -315,17 +316,6 @@ class _Call:
             )
 
         return function, arrays
-
-    def _shapes(self, key: Any, arguments: list[Any]) -> Any:
-        function, arrays = self._traced(arguments)
-        return self.model.jax.eval_shape(function, self.model.values, key, *arrays)
-
-    def _program(self, key: Any, arguments: list[Any]) -> tuple:
-        """The program that JAX makes of the function, with its constants."""
-        function, arrays = self._traced(arguments)
-        made = self.model.jax.make_jaxpr(function)(self.model.values, key, *arrays)
-        text = re.sub(r"0x[0-9a-f]+", "", str(made.jaxpr))
-        return text, *(_bytes(c) for c in (*made.consts, *_literals(made.jaxpr)))
 
     def _on_device(self, array: Any) -> Any:
         if isinstance(array, tuple):
@@ -363,17 +353,3 @@ class _Call:
 def _place(role: str) -> int:
     """The place of an array among the arguments of a `Subject`."""
     return ("x", "mu", "z", "second", "out", "eps", "n_importance").index(role)
-
-
-def _bytes(constant: Any) -> bytes:
-    """The value of a constant; keys have no bytes of their own."""
-    try:
-        return np.asarray(constant).tobytes()
-    except TypeError:
-        return repr(constant).encode()
-
-
-def _literals(jaxpr: Any) -> Iterator[Any]:
-    """Yield the constants that stand in the equations of a program."""
-    for equation in jaxpr.eqns:
-        yield from (v.val for v in equation.invars if hasattr(v, "val"))
