@@ -16,7 +16,7 @@ from ..support.checks import check_dtype, shown
 from ..support.fit_checks import check_functions
 from .adapters import Seeds, as_numpy, named_blocks
 from .foreign_calls import first_line
-from .jax_arguments import DATA, orders
+from .jax_arguments import DATA, named_order, orders
 from .jax_programs import is_compilable
 from .subject import Subject
 
@@ -230,9 +230,12 @@ class _Model:
 def _bound(model: _Model, name: str, function: Callable, arrays: dict[str, Any]) -> _Call:
     """Return a function with the first order of arguments that works, compiled if that works."""
     failed: Exception | None = None
+    told = named_order(name, function)
     for compiled in (True, False):
         for order in orders(name, function):
             known = all(role in arrays or role in ("params", "key") for role in order)
+            if not known and order != told:
+                continue
             for maker in model.makers if "key" in order else model.makers[:1]:
                 call = _Call(model, function, order, maker, compiled)
                 if not known:
@@ -243,7 +246,7 @@ def _bound(model: _Model, name: str, function: Callable, arrays: dict[str, Any])
                     failed = failed or error
                 else:
                     return call
-    got = first_line(failed) if failed else f"{shown(function)} with other arguments"
+    got = first_line(failed) if failed else f"{shown(function)}, and no x, or other arguments"
     raise TypeError(
         f"{name}: expected a function of {', '.join(DATA[name])} and, if it needs them, params and "
         f"key, got {got}"

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from itertools import permutations
 
-__all__ = ["DATA", "orders"]
+__all__ = ["DATA", "named_order", "orders"]
 
 DATA = {  # the arrays that each function takes, beside the parameters and the key
     "loss": ("x",),
@@ -53,13 +53,31 @@ def orders(name: str, function: Callable) -> Iterator[tuple[str, ...]]:
     >>> list(orders("encode", lambda a, b: 0.0))[:2]
     [('params', 'x'), ('x', 'params')]
     """
-    names, more = _required(function)
-    data = DATA[name]
-    seen = set()
-    for order in (_by_names(names, more, data), *_by_trial(names, more, data)):
-        if order is not None and order not in seen:
-            seen.add(order)
-            yield order
+    told = named_order(name, function)
+    if told is not None:
+        yield told
+    yield from (o for o in _by_trial(*_required(function), DATA[name]) if o != told)
+
+
+def named_order(name: str, function: Callable) -> tuple[str, ...] | None:
+    """Return the order of arguments that their names tell, None if they do not.
+
+    Parameters
+    ----------
+    name : str
+        One of `DATA`.
+    function : callable
+
+    Returns
+    -------
+    order : tuple of str or None
+
+    Examples
+    --------
+    >>> named_order("reconstruction", lambda logits, x: 0.0)
+    ('out', 'x')
+    """
+    return _by_names(*_required(function), DATA[name])
 
 
 def _required(function: Callable) -> tuple[list[str], bool]:
