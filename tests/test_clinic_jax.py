@@ -75,8 +75,7 @@ def cost_rows(x, logits, bug=""):
     if bug == "clipped":
         p = jnp.clip(jax.nn.sigmoid(logits), 1e-3, 1 - 1e-3)
         return -(x * jnp.log(p) + (1 - x) * jnp.log1p(-p)).sum(-1)
-    cost = jax.nn.softplus(logits) - x * logits
-    return cost.mean(-1) if bug == "mean over pixels" else cost.sum(-1)
+    return (jax.nn.softplus(logits) - x * logits).sum(-1)
 
 
 def draw(key, mu, s, bug=""):
@@ -97,7 +96,7 @@ def loss(params, x, key, bug=""):
         kl = jax.lax.stop_gradient(kl)
     if bug == "KL sum, rec mean":
         return cost.mean() + kl.sum()
-    value = (cost + (4.0 if bug == "beta" else 1.0) * kl).mean()
+    value = (cost + kl).mean()
     return -value if bug == "ELBO returned" else value
 
 
@@ -223,7 +222,7 @@ def with_eps(**declared):
 
 
 STYLES = (equinox, elbo_of_stax, haiku, flax, with_eps)
-MODES = [(style, "float64") for style in STYLES[1:]] + [(equinox, "float32"), (haiku, "float32")]
+MODES = [(s, "float32" if s in (equinox, haiku) else "float64") for s in STYLES]
 
 
 @pytest.mark.parametrize(("style", "dtype"), MODES)
@@ -284,18 +283,16 @@ def test_clipped_cross_entropy_is_named():
 
 LOSSES = {
     "KL mean over latents": "KL averaged over latents",
-    "mean over pixels": "reconstruction averaged over pixels",
     "KL sum, rec mean": "KL summed over the batch, reconstruction averaged",
     "mean decoded": "mean decoded",
     "ELBO returned": "sign of the loss",
-    "beta": "weight of the KL",
 }
 
 
 @pytest.mark.parametrize("bug", LOSSES)
 def test_bugs_of_the_loss_are_named(bug):
     """Kills a loss that is called without its key, or reduced by the adapter."""
-    dtype = "float32" if bug in ("beta", "mean over pixels") else "float64"
+    dtype = "float32" if bug == "mean decoded" else "float64"
     assert LOSSES[bug] in named(patient(bug, dtype=dtype), "freeze", "assembly")[:1]
 
 
@@ -353,7 +350,7 @@ def test_noise_outside_of_the_key_is_not_compiled():
 
     subject = from_jax(own_noise, weights(), x=X)
     assert subject.loss(X) != subject.loss(X)
-    assert examine(subject).ok
+    assert not named(subject, "freeze")
 
 
 def test_gradient_is_that_of_the_flat_vector():

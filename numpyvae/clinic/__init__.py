@@ -1,5 +1,6 @@
 """Checks of a VAE of any origin: its bugs named, its gradients checked, its log p(x) bounded."""
 
+from .as_model import model_of
 from .examine import check, examine, parametrize
 from .findings import ClinicError, Finding, Report
 from .foreign import ForeignVAE
@@ -37,6 +38,7 @@ __all__ = [
     "foreign_from_torch",
     "from_jax",
     "from_keras",
+    "model_of",
     "parametrize",
     "relative_error",
 ]
