@@ -18,7 +18,7 @@ from .facts import establish
 from .foreign import ForeignVAE
 from .subject import Calls, Subject, log_variance
 
-__all__ = ["model_of"]
+__all__ = ["DecoderOf", "model_of"]
 
 _STEP = {"float64": 1e-5, "float32": 1e-2}  # of central differences
 
@@ -77,7 +77,7 @@ def model_of(
             "model_of: expected a subject that declares latent_dim and data_dim (or x and encode), "
             f"got latent_dim {j} and data_dim {subject.data_dim}"
         )
-    decoder = _Decoder(calls, facts.output)
+    decoder = DecoderOf(calls, facts.output)
     return ForeignVAE(
         decoder.outputs,
         decoder.pullback,
@@ -114,14 +114,28 @@ def _encoder(calls: Calls, scale: str) -> Callable:
     return encode
 
 
-class _Decoder:
-    """The outputs that the likelihood reads, and their pullback."""
+class DecoderOf:
+    """The outputs that the likelihood reads, and their pullback.
+
+    Parameters
+    ----------
+    calls : Calls
+    output : str
+        What the decoder returns.
+
+    Examples
+    --------
+    >>> subject = Subject(decode=lambda z: z / 4 + 0.5)
+    >>> DecoderOf(Calls(subject), "probabilities").outputs(np.array([[0.0], [1.0]])).round(4)
+    array([[0.    ],
+           [1.0986]])
+    """
 
     def __init__(self, calls: Calls, output: str) -> None:
         self.calls, self.output = calls, output
 
     def outputs(self, z: np.ndarray) -> Any:
-        """z (n, J) → (n, D), or a pair (mean, logvar)."""
+        """Return the outputs for z (n, J): (n, D), or a pair (mean, logvar)."""
         first, second = self.calls.decode(z)
         if self.output == "probabilities":
             p = _inside(first, z.dtype)
@@ -133,7 +147,7 @@ class _Decoder:
         return first.astype(z.dtype), second.astype(z.dtype)
 
     def pullback(self, z: np.ndarray, dout: Any) -> np.ndarray:
-        """(z, dout) → dz (n, J), by `decode_vjp` or by central differences."""
+        """Return dz (n, J), by `decode_vjp` or by central differences."""
         if not self.calls.has("decode_vjp"):
             return self._by_differences(z, dout)
         first, second = self.calls.decode(z)

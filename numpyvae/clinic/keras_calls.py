@@ -93,9 +93,9 @@ class Session:
         keras = self.keras
         keras.utils.set_random_seed(int(seed) % (1 << 31))
         for generator in self.generators:
-            own = np.asarray(keras.ops.convert_to_numpy(generator.state)).astype(np.int64)
+            own = self._one(generator.state.value).astype(np.int64)
             number = (int(own[0]) * 7919 + int(seed) * 104729 + 1) % (1 << 31)
-            generator.state.assign(np.array([number, 0]).astype(own.dtype))
+            generator.state.assign(np.array([number, 0], dtype="uint32"))
 
     @contextmanager
     def _still(self) -> Iterator[None]:
@@ -133,7 +133,12 @@ class Session:
         """Return the tensors of a result as NumPy arrays."""
         if isinstance(value, dict):
             value = list(value.values())
-        return as_numpy(value, lambda t: np.asarray(self.keras.ops.convert_to_numpy(t)))
+        return as_numpy(value, self._one)
+
+    def _one(self, tensor: Any) -> np.ndarray:
+        if hasattr(tensor, "detach"):
+            return tensor.detach().cpu().numpy()
+        return np.asarray(self.keras.ops.convert_to_numpy(tensor))
 
     def tensor(self, array: Any) -> Any:
         """Return an array as a tensor, a tuple of arrays as a tuple of tensors."""

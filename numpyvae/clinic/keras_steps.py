@@ -50,7 +50,7 @@ def loss_of_step(session: Session, model: Any) -> dict[str, Any]:
 def _step(session: Session, model: Any, x: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
     """Make one step; return the loss that it reports, and the gradient."""
     recorder = _recorder(session.keras)
-    kept = model.optimizer
+    kept = getattr(model, "optimizer", None)
     with session.calling(gradient=True):
         model.optimizer = recorder
         try:
