@@ -61,6 +61,7 @@ THIRD_PARTY = {
     "numba": {"fast"},
     "torch": {"clinic"},
     "jax": {"clinic"},
+    "keras": {"clinic"},
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
 }
@@ -72,6 +73,7 @@ IN_A_FUNCTION = {
     "numba",
     "torch",
     "jax",
+    "keras",
     "pytest",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.

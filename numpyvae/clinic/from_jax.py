@@ -195,7 +195,7 @@ class _Model:
         arrays, calls = self._examples(declared), {}
         for name in (n for n in first if n in functions):
             call = calls[name] = _bound(self, name, functions[name], arrays)
-            if name == "encode" and isinstance(call.result, tuple):
+            if name == "encode" and isinstance(call.result, (tuple, list)):
                 mu = call.result[0]
                 arrays |= dict.fromkeys(("mu", "second", "z", "eps"), np.zeros(mu.shape, mu.dtype))
             elif name == "decode":

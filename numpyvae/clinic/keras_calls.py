@@ -67,7 +67,7 @@ class Session:
         self.normalized = any(hasattr(layer, "moving_mean") for layer in self.layers)
         free = {id(v) for v in self.trainable}
         self.guarded = [v for v in self.variables if id(v) not in free]
-        self.dtype = _dtype(roots)
+        self.dtype = _dtype([r for r in self.layers if not hasattr(r, "layers")] or roots)
         self._compiled: dict[Any, Callable] = {}
 
     # Settings of a call
@@ -278,9 +278,9 @@ def _attributes(layers: list[Any]) -> Iterator[Any]:
             yield from items if isinstance(items, (list, tuple)) else [value]
 
 
-def _dtype(roots: list[Any]) -> str:
+def _dtype(layers: list[Any]) -> str:
     """The dtype of the computations of all layers."""
-    found = sorted({root.compute_dtype for root in roots})
+    found = sorted({layer.compute_dtype for layer in layers})
     if len(found) != 1 or found[0] not in ("float32", "float64"):
         raise ValueError(
             f"model: expected layers that all compute in float32 or all in float64, got "

@@ -41,15 +41,17 @@ def loss_of_step(session: Session, model: Any) -> dict[str, Any]:
     ['loss']
     """
     session.guarded = session.variables  # a step may write into each of them
-    fields: dict[str, Any] = {"loss": lambda x: _step(session, model, x)[0]}
+    recorder = _recorder(session.keras)
+    fields: dict[str, Any] = {"loss": lambda x: _step(session, model, recorder, x)[0]}
     if session.trainable and not session.normalized:
-        fields["gradient"] = lambda x: _step(session, model, x)[1]
+        fields["gradient"] = lambda x: _step(session, model, recorder, x)[1]
     return fields
 
 
-def _step(session: Session, model: Any, x: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+def _step(
+    session: Session, model: Any, recorder: Any, x: np.ndarray
+) -> tuple[float, dict[str, np.ndarray]]:
     """Make one step; return the loss that it reports, and the gradient."""
-    recorder = _recorder(session.keras)
     kept = getattr(model, "optimizer", None)
     with session.calling(gradient=True):
         model.optimizer = recorder
@@ -69,7 +71,8 @@ def _logs(session: Session, model: Any, recorder: Any, x: Any) -> dict[str, Any]
     """Call `train_step` as `fit` does."""
     if session.backend == "torch":
         return model.train_step(x)
-    recorder.build(model.trainable_variables)
+    if not recorder.built:
+        recorder.build(model.trainable_variables)
     recorder.order = model.trainable_variables
     kinds = (model.trainable_variables, model.non_trainable_variables, recorder.variables)
     state = [[v.value for v in kind] for kind in (*kinds, model.metrics_variables)]
