@@ -1,4 +1,4 @@
-"""The clinic on VAEs in JAX: in the calling forms of its libraries, right and with planted bugs."""
+"""The clinic on VAEs in JAX, in the calling forms of its libraries: right, and with bugs."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def elbo_of_stax(**declared):
         jax.tree_util.tree_leaves(weights()),
         encode=enc,
         decode=lambda params, z: decode(as_tree(params), z),
-        sample_z=lambda key, mu, variance: mu + jnp.sqrt(variance) * jax.random.normal(
-            key, mu.shape
+        sample_z=lambda key, mu, variance: (
+            mu + jnp.sqrt(variance) * jax.random.normal(key, mu.shape)
         ),
         **{"x": X, "scale": "variance", "sign": "elbo"} | declared,
     )
@@ -217,7 +217,11 @@ def with_eps(**declared):
         return cost_rows(x, decode(params, mu + jnp.exp(0.5 * s) * eps)) + kl_rows(mu, s)
 
     return from_jax(
-        loss_rows, weights(), encode=encode, decode=decode, **{"x": X, "scale": "logvar"} | declared
+        loss_rows,
+        weights(),
+        encode=encode,
+        decode=decode,
+        **{"x": X, "scale": "logvar"} | declared,
     )
 
 
@@ -365,7 +369,9 @@ def test_gradient_is_that_of_the_flat_vector():
         replace(before + h * v)
         sides.append(float(subject.loss(X, 3)))
     assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(flat @ v, rel=1e-7)
-    assert not np.array_equal(flat, np.concatenate([*map(np.ravel, subject.gradient(X, 3).values())]))
+    assert not np.array_equal(
+        flat, np.concatenate([*map(np.ravel, subject.gradient(X, 3).values())])
+    )
 
 
 def test_settings_and_parameters_of_the_user_stay():
@@ -397,7 +403,11 @@ def test_pullback_of_the_decoder():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"loss": lambda params, x, key: x @ jnp.ones((3, 3))}, TypeError, "loss: expected a func"),
+        (
+            {"loss": lambda params, x, key: x @ jnp.ones((3, 3))},
+            TypeError,
+            "loss: expected a func",
+        ),
         ({"loss": 3}, TypeError, "loss: expected a function, got 3"),
         ({"loss": loss, "dtype": "float16"}, ValueError, "dtype: expected"),
     ],

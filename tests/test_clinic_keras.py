@@ -13,7 +13,9 @@ import pytest
 
 BACKENDS = [b for b in ("torch", "jax") if importlib.util.find_spec(b)]
 if not BACKENDS or not importlib.util.find_spec("keras"):
-    pytest.skip('needs Keras and a backend: pip install "numpyvae[keras]"', allow_module_level=True)
+    pytest.skip(
+        'needs Keras and a backend: pip install "numpyvae[keras]"', allow_module_level=True
+    )
 os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
 
 import keras  # noqa: E402
@@ -255,11 +257,11 @@ def test_detached_path_is_named():
 
 @pytest.mark.parametrize("made", [by_step, by_loss, by_add_loss])
 def test_nothing_changes(made):
-    """Kills a step that trains, seeds that stay, and a mode or a random state that is not put back."""
+    """Kills a step that trains, seeds that stay, and a random state that is not put back."""
     model = made()
     optimizer, trained = getattr(model, "optimizer", None), list(model.variables)
     before = [array(v) for v in trained]
-    states = random.getstate(), np.random.get_state()[1].copy()
+    states = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     subject = subject_of(model)
     first = subject.loss(X)
     subject.gradient(X)
@@ -268,7 +270,7 @@ def test_nothing_changes(made):
         np.testing.assert_array_equal(array(variable), value)
     assert getattr(model, "optimizer", None) is optimizer
     assert random.getstate() == states[0]
-    np.testing.assert_array_equal(np.random.get_state()[1], states[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
     assert np.isfinite(first)
 
 

@@ -103,7 +103,7 @@ def subject_of(vae, form, with_vjp):
         }[form]
 
     def vjp(z, dout):
-        value, (out, pull) = forward(z), outputs(vae, z)
+        value, (_, pull) = forward(z), outputs(vae, z)
         if form == "probabilities":
             dout = dout * value * (1 - value)
         elif form == "mean_logvar":

@@ -13,7 +13,7 @@ __all__ = ["Seeds", "as_numpy", "named_blocks"]
 
 
 class Seeds:
-    """The seeds of calls: the first call after `set(number)` has this number, the next ones others.
+    """The seeds of calls: that of the first call after `set` is given, the next ones are others.
 
     So no global random state is needed between two calls, and none is changed.
 

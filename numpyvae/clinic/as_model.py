@@ -74,8 +74,8 @@ def model_of(
     shape = subject.data_dim if facts.x is None else facts.x.shape[1:]
     if j is None or shape is None:
         raise ValueError(
-            "model_of: expected a subject that declares latent_dim and data_dim (or x and encode), "
-            f"got latent_dim {j} and data_dim {subject.data_dim}"
+            "model_of: expected a subject that declares latent_dim and data_dim, or has x and "
+            f"encode, got latent_dim {j} and data_dim {subject.data_dim}"
         )
     decoder = DecoderOf(calls, facts.output)
     return ForeignVAE(
@@ -98,8 +98,8 @@ def _likelihood(subject: Subject, output: str) -> str:
         return "gaussian:head"
     if subject.declared_sigma is None:
         raise ValueError(
-            "model_of: expected a declared σ, without which a Gaussian decoder has no log p(x), got "
-            'none; give sigma=, or likelihood="gaussian:σ"'
+            "model_of: expected a declared σ, without which a Gaussian decoder has no log p(x), "
+            'got none; give sigma=, or likelihood="gaussian:σ"'
         )
     return f"gaussian:{subject.declared_sigma!r}"
 

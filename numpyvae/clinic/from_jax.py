@@ -187,9 +187,7 @@ class _Model:
                 for part, v in zip(np.split(np.asarray(vector), ends), self.values)
             ]
 
-    def bind(
-        self, functions: dict[str, Callable], declared: dict[str, Any]
-    ) -> dict[str, _Call]:
+    def bind(self, functions: dict[str, Callable], declared: dict[str, Any]) -> dict[str, _Call]:
         """Return all functions as calls; those of `encode` and `decode` show the others shapes."""
         first = ["encode", "decode", *(n for n in functions if n not in ("encode", "decode"))]
         arrays, calls = self._examples(declared), {}
@@ -248,8 +246,8 @@ def _bound(model: _Model, name: str, function: Callable, arrays: dict[str, Any])
                     return call
     got = first_line(failed) if failed else f"{shown(function)}, and no x, or other arguments"
     raise TypeError(
-        f"{name}: expected a function of {', '.join(DATA[name])} and, if it needs them, params and "
-        f"key, got {got}"
+        f"{name}: expected a function of {', '.join(DATA[name])} and, if it needs them, params "
+        f"and key, got {got}"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..support.checks import shown
 from ..support.fit_checks import check_functions
+from ..support.streams import Purpose, stream
 from .adapters import named_blocks
 from .keras_calls import Session
 from .keras_steps import loss_of_step
@@ -146,7 +147,7 @@ def _of_data(encoder: Any, declared: dict[str, Any]) -> dict[str, Any]:
     if len(shape) == 1:
         return {"data_dim": shape[0]}
     gaussian = str(declared.get("likelihood", "")).startswith("gaussian")
-    rng = np.random.Generator(np.random.PCG64(0))
+    rng = stream(0, Purpose.CLINIC, 90)
     size = (24, *shape)
     return {"x": rng.standard_normal(size) if gaussian else rng.integers(0, 2, size).astype(float)}
 
@@ -256,5 +257,3 @@ def _own_loss(model: Any) -> Callable | None:
         return model.compute_loss(**{k: v for k, v in given.items() if k in accepted})
 
     return loss
-
-

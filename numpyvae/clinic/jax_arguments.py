@@ -114,4 +114,3 @@ def _by_trial(names: list[str], more: bool, data: tuple[str, ...]) -> Iterator[t
         roles = (*with_extra, *data)
         if len(roles) == len(names) or (more and len(roles) >= len(names)):
             yield from permutations(roles)
-

@@ -59,7 +59,9 @@ class Session:
         self.metrics = _unique(
             m for m in _attributes(self.layers) if isinstance(m, keras.metrics.Metric)
         )
-        self.variables = _unique([*self.variables, *(v for m in self.metrics for v in m.variables)])
+        self.variables = _unique(
+            [*self.variables, *(v for m in self.metrics for v in m.variables)]
+        )
         generator = keras.random.SeedGenerator
         self.generators = _unique(a for a in _attributes(self.layers) if isinstance(a, generator))
         states = [g.state for g in self.generators]
@@ -292,7 +294,7 @@ def _dtype(layers: list[Any]) -> str:
 @contextmanager
 def _global_states(backend: str) -> Iterator[None]:
     """Restore the global random states of Python, NumPy and PyTorch."""
-    own, arrays = random.getstate(), np.random.get_state()
+    own, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     tensors = None
     if backend == "torch":
         import torch
@@ -302,6 +304,6 @@ def _global_states(backend: str) -> Iterator[None]:
         yield
     finally:
         random.setstate(own)
-        np.random.set_state(arrays)
+        np.random.set_state(arrays)  # noqa: NPY002
         if tensors is not None:
             torch.set_rng_state(tensors)

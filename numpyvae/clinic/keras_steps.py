@@ -96,8 +96,9 @@ def _recorder(keras: Any) -> Any:
     """An optimizer that keeps the gradients, and changes nothing."""
 
     class Recorder(keras.optimizers.SGD):
-        gradients: dict[int, Any] = {}
-        order: list[Any] = []
+        def __init__(self) -> None:
+            super().__init__(learning_rate=0.0)
+            self.gradients, self.order = {}, []
 
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
             self.gradients = {id(v): g for v, g in zip(trainable_variables or self.order, grads)}
@@ -110,4 +111,4 @@ def _recorder(keras: Any) -> Any:
             self.apply(grads, self.order)
             return trainable_variables, optimizer_variables
 
-    return Recorder(learning_rate=0.0)
+    return Recorder()
