@@ -62,7 +62,8 @@ class Case(NamedTuple):
         """The factor of the coordinates against what was expected, None if there is none."""
         a, b = self.found[where], self.expected[where]
         factor = float(a @ b / max(b @ b, 1e-300))
-        fits = np.linalg.norm(a - factor * b) <= 10 * self.tolerance * np.linalg.norm(b)
+        allowed = min(10 * self.tolerance, 0.1)
+        fits = np.linalg.norm(a - factor * b) <= allowed * np.linalg.norm(b)
         return factor if fits else None
 
 
