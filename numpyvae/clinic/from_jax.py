@@ -63,7 +63,7 @@ def from_jax(
         By default the functions are computed in float64 even where JAX is not set to it, since
         this shows much smaller errors, and in float32 if they work in that alone. "float32" shows
         what rounding errors do, too.
-    **declared
+    **declared : Any
         The other fields of `Subject`, such as `x`, `scale` and `likelihood`.
 
     Returns

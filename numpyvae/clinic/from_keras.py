@@ -54,7 +54,7 @@ def from_keras(
         outputs.
     kl, reconstruction : callable, optional
         As for `Subject`, of tensors.
-    **declared
+    **declared : Any
         The other fields of `Subject`, such as `x`, `scale` and `likelihood`.
 
     Returns

@@ -159,16 +159,19 @@ class Session:
 
     def run(self, function: Callable, *tensors: Any) -> Any:
         """Call a function, compiled on the JAX backend where this works."""
-        if self.backend != "jax" or self._compiled.get(function) is False:
+        if self.backend != "jax":
             return function(*tensors)
         values = [v.value for v in self.variables]
-        if function not in self._compiled:
-            self._compiled[function] = self._compile(function, values, tensors)
-            return self.run(function, *tensors)
-        return self._compiled[function](values, *tensors)
+        compiled = self._compile(function, values, tensors)
+        return compiled(values, *tensors) if compiled else function(*tensors)
 
     def _compile(self, function: Callable, values: list[Any], tensors: Any) -> Any:
-        """Compile a function, or return False where its noise would become a constant."""
+        """Compile a function once; False where its noise would become a constant."""
+        if function not in self._compiled:
+            self._compiled[function] = self._compile_first(function, values, tensors)
+        return self._compiled[function]
+
+    def _compile_first(self, function: Callable, values: list[Any], tensors: Any) -> Any:
         import jax
 
         def pure(values, *tensors):
@@ -217,7 +220,7 @@ class Session:
 
         key = "gradient", loss
         if key not in self._compiled:
-            compiled = self._compiled.get(loss) is not False
+            compiled = self._compile(loss, values, (x,))
             self._compiled[key] = jax.jit(jax.grad(value)) if compiled else jax.grad(value)
         return self.numpy(self._compiled[key]([values[p] for p in places], values, x))
 
