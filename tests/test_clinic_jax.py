@@ -343,6 +343,20 @@ def test_arguments_without_names_are_tried():
     assert subject.loss(X, 5) != subject.loss(X, 6)
 
 
+def test_pieces_take_their_arrays_in_any_order():
+    """Kills x and logits that change places, and a second draw with the noise of the first."""
+    subject = from_jax(
+        kl=kl_rows, reconstruction=lambda logits, x: cost_rows(x, logits), sample_z=draw, **ALONE
+    )
+    out = np.random.default_rng(0).standard_normal((4, D))
+    np.testing.assert_allclose(
+        subject.reconstruction(X[:4], out), cost_rows(X[:4], out), rtol=1e-6
+    )
+    zero = np.zeros((4, J))
+    subject.seed(1)
+    assert not np.array_equal(subject.sample_z(zero, zero), subject.sample_z(zero, zero))
+
+
 def test_noise_outside_of_the_key_is_not_compiled():
     """Kills a compiled program in which the noise of NumPy has become a constant."""
     noise = np.random.default_rng(0)
