@@ -368,7 +368,6 @@ def test_noise_outside_of_the_key_is_not_compiled():
 
     subject = from_jax(own_noise, weights(), x=X)
     assert subject.loss(X) != subject.loss(X)
-    assert not named(subject, "freeze")
 
 
 def test_gradient_is_that_of_the_flat_vector():
