@@ -62,6 +62,9 @@ class Subject:
         ``encode(x)`` returns (mu, second), each (B, J).
     decode : callable, optional
         ``decode(z)`` returns the output for each row of z (B, J), or a pair (mean, second).
+    decode_vjp : callable, optional
+        ``decode_vjp(z, dout)`` returns Σ_d dout_d ∂out_d/∂z (B, J); dout has the form of the
+        output. Bounds on log p(x) use it (`model_of`).
     kl : callable, optional
         ``kl(mu, second)``, as the loss adds it: a number, (B,) or (B, J).
     reconstruction : callable, optional
@@ -133,6 +136,7 @@ class Subject:
     loss_sampled: Callable | None = None
     encode: Callable | None = None
     decode: Callable | None = None
+    decode_vjp: Callable | None = None
     kl: Callable | None = None
     reconstruction: Callable | None = None
     sample_z: Callable | None = None
