@@ -325,6 +325,11 @@ _GRADIENT_BUGS = {
     "gradient is not that of the value": Bug("Compare it with finite differences.", _BOUND),
 }
 _EVALUATION_BUGS = {
+    "importance-weighted bound": Bug(
+        "None needed: the loss is −L_K, the bound of K importance weights.",
+        _LOG_P,
+        severity="choice",
+    ),
     "weights averaged in log space": Bug(
         "log (1/K) Σ w, not (1/K) Σ log w: use log-mean-exp.", _LOG_P
     ),

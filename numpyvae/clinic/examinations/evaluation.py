@@ -20,6 +20,8 @@ __all__ = ["examine"]
 _LOG_P, _MEAN, _GENERATED = "evaluation: log p(x)", "evaluation: data set", "evaluation: generated"
 _GENERATOR = "evaluation: generator"
 _EQUATION = "Eq. (9)"
+_STILL = "evaluation without noise"
+_RELATIVE = 0.002  # of the mean over a data set: what a deviation must exceed
 
 
 def examine(facts: Facts) -> Iterator[Finding]:
@@ -44,11 +46,26 @@ def examine(facts: Facts) -> Iterator[Finding]:
             yield from examination(facts)
 
 
+def _at_nodes(facts: Facts, x: np.ndarray) -> Measured:
+    """Rows x and the nodes of their noise."""
+    eps, weights = nodes(facts.latent_dim, facts.rng(71))
+    return Measured(facts, x, np.zeros(len(x)), np.ones(len(x)), 0.0, eps[None], weights)
+
+
 def _row_values(facts: Facts, x: np.ndarray, law: str) -> np.ndarray:
     """−ELBO of each row under a law of z, by quadrature."""
-    eps, weights = nodes(facts.latent_dim, facts.rng(71))
-    m = Measured(facts, x, np.zeros(len(x)), np.ones(len(x)), 0.0, eps[None], weights)
+    m = _at_nodes(facts, x)
     return m.reconstruction(law, "right") + facts.calls.subject.beta * m.kl("right")
+
+
+def _error_of_draw(facts: Facts, x: np.ndarray) -> float:
+    """The standard deviation of the mean over rows with one draw for each, in either form."""
+    m = _at_nodes(facts, x)
+    log_w = m.log_weights()
+    variances = []
+    for value in (log_w, log_w + m.log_ratio()):  # Eq. (7), and −log p(x|z) alone, of Eq. (11)
+        variances.append(((value - (value @ m.weights)[:, None]) ** 2 @ m.weights).sum())
+    return float(np.sqrt(max(variances))) / len(x)
 
 
 def _data_set(facts: Facts) -> Iterator[Finding]:
@@ -58,22 +75,29 @@ def _data_set(facts: Facts) -> Iterator[Finding]:
     rows = np.arange(2 * b + max(b // 2, 1)) % len(facts.x)
     x = facts.x[rows][np.argsort(_row_values(facts, facts.x[rows], "right"))]
     values = _evaluations(facts, x)
-    found, error = float(np.mean(values)), np.std(values) / np.sqrt(len(values))
+    found, error = float(np.mean(values)), np.std(values, ddof=1) / np.sqrt(len(values))
     random, still = (_row_values(facts, x, law) for law in ("right", "mean decoded"))
     hypotheses = _divisors(random, b)
-    if np.ptp(values) <= 1e-6 * abs(values[0]):
-        hypotheses["evaluation without noise"] = float(still.mean())
+    if np.ptp(values) <= 1e-6 * abs(values[0]):  # the same draws each time, or none
+        error = _error_of_draw(facts, x)
+        mean_only = {"right": float(random.mean()), _STILL: float(still.mean())}
+        of_mean = [(v, sign) for n, v, sign in _signed(facts, mean_only) if n == _STILL]
+        if any(abs(found - sign * v) <= 1e-4 * abs(v) for v, sign in of_mean):
+            hypotheses = mean_only
+    if facts.latent_dim > 2:  # the nodes are 512 draws
+        error = np.hypot(error, _error_of_draw(facts, x) / 16)
     distances = {}
     for name, v, sign in _signed(facts, hypotheses):
-        distance = abs(found - sign * v) / max(SIGMAS * error, 0.01 * abs(v))
-        distances[name] = min(distance, distances.get(name, np.inf))
+        size = abs(v) / max(abs(hypotheses["right"]), 1e-12)
+        allowed = max(SIGMAS * error * size, _RELATIVE * abs(v))
+        distances[name] = min(abs(found - sign * v) / allowed, distances.get(name, np.inf))
     probe = facts.probe(f"x {x.shape}, in the order of its values")
     text, expected = f"{found:.5g}", f"{abs(random.mean()):.5g}"
     best = min(distances, key=lambda n: distances[n])
-    if distances["right"] <= 1 and distances["right"] <= 2 * distances[best] + 0.1:
-        yield Finding(_MEAN, RIGHT, "", "", expected, text, _EQUATION, "", probe)
-    elif distances[best] <= 1:
+    if best == _STILL or distances["right"] > 1 >= distances[best]:
         yield wrong(_MEAN, best.partition(",")[0], expected, text, probe)
+    elif distances["right"] <= 1:
+        yield Finding(_MEAN, RIGHT, "", "", expected, text, _EQUATION, "", probe)
     elif gaussian_constant(subject, facts.output, facts.data_dim) is None or subject.free_bits:
         advice = "the floor may not count in it" if subject.free_bits else "σ is not declared"
         yield Finding(_MEAN, UNDECIDED, "", "", expected, text, _EQUATION, advice)
@@ -162,9 +186,11 @@ def _generated(facts: Facts) -> Iterator[Finding]:
 
     one = draw(1)
     random = not np.allclose(one, draw(2), atol=1e-12)
-    values = np.mean([draw(k) for k in range(400)], 0) if random else one
-    tolerance = 0.15 if random else 1e4 * facts.tolerance
-    n = calls.subject.trials
+    values, tolerance, n = one, 1e4 * facts.tolerance, calls.subject.trials
+    if random:
+        drawn = np.array([draw(k) for k in range(400)])
+        values, error = drawn.mean(0), float(drawn.std(0).max()) / 20
+        tolerance = max(0.15, (SIGMAS + 1) * error / n)  # the greatest of many deviations
     pixels = facts.output == "logits"
     hypotheses = {"right": n * sigmoid(first) if pixels else first}
     if facts.output == "probabilities":

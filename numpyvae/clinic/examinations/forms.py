@@ -21,6 +21,7 @@ from ..hypotheses import gaussian_kl_terms, laws, reconstruction_forms
 from ..names import wrong
 from ..statistics import SIGMAS, fit, two_stages
 from ..subject import log_variance
+from .formulas import identified
 from .log_p import estimates, importance_terms, spread_rows
 
 __all__ = ["examine", "log_evidence"]
@@ -132,7 +133,10 @@ def _evidence(facts: Facts) -> Iterator[Finding]:
 
 
 def log_evidence(facts: Facts, x: np.ndarray, order: int) -> np.ndarray:
-    """Return log ∫ p(x|z) p(z) dz over a grid on [−6, 6]^J, without a Gaussian's constant."""
+    """Return log ∫ p(x|z) p(z) dz by the trapezoidal rule on [−6, 6]^J.
+
+    The constant of a Gaussian is left out.
+    """
     points = np.linspace(-6, 6, order)
     z = np.stack(np.meshgrid(*[points] * facts.latent_dim, indexing="ij"), -1)
     z = z.reshape(-1, facts.latent_dim)
@@ -146,6 +150,9 @@ def log_evidence(facts: Facts, x: np.ndarray, order: int) -> np.ndarray:
 def _samples(facts: Facts) -> Iterator[Finding]:
     """Yield whether the loss of K samples is −L_K up to a factor, or another function of w."""
     k = facts.calls.subject.n_importance
+    if not identified(facts):
+        yield skipped(_SAMPLES, "σ of the decoder is not declared")
+        return
     x = spread_rows(facts, 8)
     held: list[str] = []
     for stage in range(2):

@@ -17,7 +17,16 @@ from ..facts import Facts
 from ..hypotheses import kl_forms, laws, reconstruction_forms
 from ..statistics import SIGMAS, Fit, fit
 
-__all__ = ["Hypothesis", "candidates", "explain", "free_fit", "identified", "weights_of"]
+__all__ = [
+    "Hypothesis",
+    "candidates",
+    "explain",
+    "fit_of",
+    "free_fit",
+    "holds",
+    "identified",
+    "weights_of",
+]
 
 _FLOOR = 0.02  # of the size of a term: what a deviation must exceed
 _CHI = 2.2  # of 20 normal residuals the root mean square exceeds this with a chance of 1e-11
@@ -113,6 +122,11 @@ def _fit(facts: Facts, m: Measured, columns: np.ndarray) -> Fit | None:
     return fit(columns, m.values, errors)
 
 
+def fit_of(facts: Facts, m: Measured, h: Hypothesis) -> Fit | None:
+    """Return the fit of the loss as a hypothesis has it: its first coefficient is the factor."""
+    return _fit(facts, m, _columns(facts, m, h, free=False))
+
+
 def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None, Fit | None]:
     """Return the hypothesis with the fewest bugs that fits, and the free fit of its terms."""
     best: tuple[float, Hypothesis] | None = None
@@ -125,8 +139,8 @@ def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None
             continue
         if not identified(facts) and h.weight != "right":
             continue
-        result = _fit(facts, m, _columns(facts, m, h, free=False))
-        if result is None or not _holds(facts, m, result):
+        result = fit_of(facts, m, h)
+        if result is None or not holds(facts, m, result):
             continue
         if best is None or (changed, result.worst) < (level, best[0]):
             best, level = (result.worst, h), changed
@@ -151,8 +165,8 @@ def free_fit(facts: Facts, m: Measured, h: Hypothesis) -> Fit | None:
     return _fit(facts, m, _columns(facts, m, h, free=True))
 
 
-def _holds(facts: Facts, m: Measured, result: Fit) -> bool:
-    """Whether the residuals are within their errors, or too small to matter."""
+def holds(facts: Facts, m: Measured, result: Fit) -> bool:
+    """Return whether the residuals are within their errors, or too small to matter."""
     if result.worst <= SIGMAS and result.chi <= _CHI:
         return True
     exact = facts.calls.subject.noise == "eps"

@@ -10,10 +10,10 @@ from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
-from ..statistics import two_stages
-from .formulas import Hypothesis, candidates, free_fit
+from ..statistics import SIGMAS, Fit, two_stages
+from .formulas import Hypothesis, candidates, fit_of, free_fit, identified
 
-__all__ = ["black_box", "one_noise", "reduction"]
+__all__ = ["black_box", "one_noise", "reduction", "whole_reduction"]
 
 _TITLE = "assembly: rows of a batch"
 _PARTIAL = "assembly: batch of different rows"
@@ -29,6 +29,13 @@ def _kind(ratio: float) -> str:
         if 0.6 < ratio / value < 1.6:
             return kind
     return ""
+
+
+def whole_reduction(ratio: float) -> Finding:
+    """Return how a loss that is not a sum of two terms goes over the rows."""
+    verdict = RIGHT if _kind(ratio) in ("mean", "sum") else UNDECIDED
+    text = f"c({COPIES})/c(1) = {ratio:.3g}"
+    return Finding(_TITLE, verdict, "", "", "mean or sum", text, _EQUATION)
 
 
 def reduction(
@@ -56,6 +63,10 @@ def reduction(
     if kinds in uneven and uneven_weight:
         yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
         return
+    if "" in kinds and found is not None and not uneven_weight:
+        # the factors of the terms are not known apart, but the losses have one factor
+        whole = [fit_of(facts, m, found) for m in (many, one)]
+        kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
     kind = kinds[0] or kinds[1]
     if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
         yield Finding(_TITLE, UNDECIDED, found=figures, probe=probe)
@@ -63,7 +74,7 @@ def reduction(
     per_row = facts.factor = float(abs(fits[1].coefficients[0]))
     facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
     nominal = facts.calls.subject.batch_size
-    if kind == "sum" and nominal and nominal > 1 and 0.85 < per_row * nominal < 1.15:
+    if kind == "sum" and nominal and nominal > 1 and _divides(facts, fits[0], nominal):
         name = "nominal batch size in the divisor"
         yield wrong(_TITLE, name, f"1/{COPIES}", f"1/{nominal}", probe)
         return
@@ -123,6 +134,14 @@ def _different(
     return verdict, f"{f.mean():.4g}", ", ".join(f"{v:.4g}" for v in means)
 
 
+def _divides(facts: Facts, many: Fit, nominal: int) -> bool:
+    """Whether a sum over rows is divided by the nominal batch size, and not by D or J."""
+    factor, error = abs(many.coefficients[0]) / COPIES, many.errors[0] / COPIES
+    others = {1, facts.data_dim, facts.latent_dim}
+    known = identified(facts) and nominal not in others
+    return known and abs(factor * nominal - 1) <= max(0.02, SIGMAS * error * nominal)
+
+
 def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
     """Yield whether the noise of a batch averages out over its rows, as independent noise does."""
     if facts.calls.subject.noise == "eps" or not one.spread or not facts.varies:
@@ -133,7 +152,10 @@ def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
     found = f"variance for {COPIES} copies of a row: {ratio:.3g} of that for one"
     expected = f"1/{COPIES} = {1 / COPIES:.2g}"
     title = "draws: independence"
-    if 0.4 < ratio < 2.5:
+    if 0.4 < ratio < 2.5 and many.heavy().any():
+        advice = "the loss has heavy tails: the variance of few draws says nothing"
+        yield Finding(title, UNDECIDED, "", "", expected, found, advice=advice)
+    elif 0.4 < ratio < 2.5:
         name = "one ε for the whole batch"
         yield wrong(title, name, expected, found, facts.probe(f"B = 1 and {COPIES}"))
     elif ratio < 6 / COPIES:
