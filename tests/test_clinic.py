@@ -213,6 +213,30 @@ def test_a_bug_is_named_beside_free_bits(bug, pieces):
     assert report.names == (VALUE_BUGS.get(bug, "declared free bits ignored"),), str(report)
 
 
+@pytest.mark.parametrize("bug", ["", "sigma detached", "noise redrawn", "only mu sent back"])
+def test_a_bug_of_a_gradient_in_float32_is_named(bug):
+    # Kills: a tolerance of float32 so wide that every gradient is a multiple of the right one.
+    noise = None if bug == "noise redrawn" else "eps"
+    report = examine(Patient(3, bug, dtype="float32").graded(noise=noise, pieces=noise is None))
+    assert report.names == ((GRADIENT_BUGS[bug],) if bug else ()), str(report)
+
+
+@pytest.mark.parametrize("bug", ["", "KL without half", "one term"])
+def test_rows_may_be_pictures(bug):
+    # Kills: a probe that is flat, for a function that takes (B, 1, H, W).
+    model, shape = Patient(2, bug), (-1, 1, 2, 3)
+    flat = lambda a: a.reshape(len(a), -1)  # noqa: E731
+    fields = {
+        "x": model.data().reshape(shape),
+        "encode": lambda x: model.encode(flat(x)),
+        "decode": lambda z: model.decode(z).reshape(shape),
+        "reconstruction": lambda x, out: model.rec_rows(flat(x), flat(out)),
+        "loss": lambda x, eps: model.loss(flat(x), eps),
+    }
+    report = examine(model.subject(noise="eps", **fields))
+    assert report.names == ((VALUE_BUGS[bug],) if bug else ()), str(report)
+
+
 def test_sticking_the_landing_is_acquitted():
     # Kills: a comparison with finite differences alone, which accuses an unbiased estimator.
     report = examine(Patient(3, "stl").graded(form="sampled"))
