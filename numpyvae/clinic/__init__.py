@@ -5,6 +5,7 @@ from .findings import ClinicError, Finding, Report
 from .foreign import ForeignVAE
 from .foreign_jax import foreign_from_jax
 from .foreign_torch import foreign_from_torch
+from .from_torch import from_torch
 from .gradcheck import (
     Check,
     central_difference,
@@ -33,6 +34,7 @@ __all__ = [
     "examine",
     "foreign_from_jax",
     "foreign_from_torch",
+    "from_torch",
     "parametrize",
     "relative_error",
 ]

@@ -75,6 +75,8 @@ class Subject:
         ``reconstruct(x)`` returns the reconstructed data.
     train, eval : callable, optional
         Switch to training and to evaluation.
+    train_fully : callable, optional
+        Switch on what `train` leaves off: layers whose output depends on the other rows.
     seed : callable, optional
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
@@ -108,6 +110,8 @@ class Subject:
         The type of the arrays that go in.
     name : str
         Shown in the report.
+    guesses : tuple of str
+        What an adapter found out; the first lines of the report.
 
     Examples
     --------
@@ -129,6 +133,7 @@ class Subject:
     reconstruct: Callable | None = None
     train: Callable | None = None
     eval: Callable | None = None
+    train_fully: Callable | None = None
     seed: Callable | None = None
     noise: str | None = None
     scale: str | None = None
@@ -147,6 +152,7 @@ class Subject:
     x: Any = None
     dtype: str = "float64"
     name: str = "subject"
+    guesses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not {"loss", "encode", "decode", "kl"} & set(self.given):
