@@ -118,9 +118,7 @@ def from_torch(
     own.setdefault("scale", parts.scale)
     own.setdefault("name", type(module).__name__)
     guesses = tuple(parts.guesses)
-    return Subject(
-        **own, x=data, dtype=session.dtype, likelihood=likelihood, guesses=guesses
-    )
+    return Subject(**own, x=data, dtype=session.dtype, likelihood=likelihood, guesses=guesses)
 
 
 def _check_declared(declared: dict[str, Any]) -> None:
@@ -274,4 +272,3 @@ class _Maker:
 
 
 _MODES = {"train": STILL, "eval": EVAL, "train_fully": TRAIN}
-

@@ -31,8 +31,8 @@ def draws_of(torch: Any) -> type:
     Returns
     -------
     Draws : type
-        ``Draws(noise=None, no_dropout=False)``: with `noise`, a tensor, its numbers replace the
-        normal draws, in their order. After use ``normal`` has the shapes of the normal draws,
+        ``Draws(noise=None, no_dropout=False)``: with `noise`, the numbers of a tensor replace the
+        normal draws in their order, or 0.0 all of them. After use ``normal`` has the shapes of the normal draws,
         ``other`` the names of other random operations, ``seen`` those of all operations, and
         ``left`` how many numbers of the noise were not used.
 
@@ -50,7 +50,7 @@ def draws_of(torch: Any) -> type:
     class Draws(TorchDispatchMode):
         def __init__(self, noise: Any = None, no_dropout: bool = False) -> None:
             super().__init__()
-            self.noise = None if noise is None else noise.reshape(-1)
+            self.noise = noise.reshape(-1) if hasattr(noise, "reshape") else noise
             self.no_dropout = no_dropout
             self.normal: list[tuple[int, ...]] = []
             self.other: set[str] = set()
@@ -58,7 +58,11 @@ def draws_of(torch: Any) -> type:
 
         @property
         def left(self) -> int:
-            return 0 if self.noise is None else self.noise.numel()
+            return self.noise.numel() if hasattr(self.noise, "numel") else 0
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # else the compiler is imported, which takes seconds
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             kwargs = kwargs or {}
@@ -79,6 +83,8 @@ def draws_of(torch: Any) -> type:
             return out
 
         def _next(self, out: Any) -> Any:
+            if isinstance(self.noise, float):
+                return self.noise
             n = out.numel()
             if n > self.noise.numel():
                 raise ValueError(

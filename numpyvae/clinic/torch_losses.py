@@ -37,9 +37,7 @@ class Loss:
     True
     """
 
-    def __init__(
-        self, of_x: Callable, text: str, of_outputs: Callable | None = None
-    ) -> None:
+    def __init__(self, of_x: Callable, text: str, of_outputs: Callable | None = None) -> None:
         self.of_x, self.text, self.of_outputs = of_x, text, of_outputs
 
 
@@ -67,22 +65,22 @@ def find_loss(parts: Parts, given: Callable | None) -> tuple[Loss | None, str]:
     >>> find_loss(parts, lambda x: model(x).sum())[0].text
     'loss(x)'
     """
-    reason = "the module has no method of a loss; pass loss="
+    reason = ""  # the first one: later readings are less usual
     candidates = [("loss", given)] if given is not None else list(_methods(parts.module))
     for name, function in candidates:
         for text, of_x, of_outputs in _readings(parts, function):
             value, failure = _value(parts, of_x)
             if value is None:
-                reason = f"{name}{text} raised {failure}"
+                reason = reason or f"{name}{text} raised {failure}"
                 continue
             terms = _are_terms(parts, of_outputs)
             try:
                 _, taken = total(value, terms=terms)
             except TypeError as error:
-                reason = f"{name}{text}: {error}"
+                reason = reason or f"{name}{text}: {error}"
                 continue
             return _loss(of_x, of_outputs, terms, f"{name}{text}" + (taken and f", {taken}")), ""
-    return None, reason
+    return None, reason or "no function of a loss is known; pass loss="
 
 
 def _loss(of_x: Callable, of_outputs: Callable | None, terms: bool | None, text: str) -> Loss:
@@ -199,7 +197,9 @@ def _places(parts: Parts, outputs: list[Any]) -> list[tuple[str, int | None]]:
         first, again = (parts.forward(parts.x.clone()) for _ in range(2))
         mu, second = parts.encode(parts.x.clone())
     tensors = [hasattr(v, "reshape") for v in first]
-    same = [t and a.shape == b.shape and bool((a == b).all()) for t, a, b in zip(tensors, first, again)]
+    same = [
+        t and a.shape == b.shape and bool((a == b).all()) for t, a, b in zip(tensors, first, again)
+    ]
 
     def find(test: Callable) -> int | None:
         return next((i for i in range(len(first)) if test(i)), None)
@@ -215,14 +215,16 @@ def _places(parts: Parts, outputs: list[Any]) -> list[tuple[str, int | None]]:
         at_mu, at_second = (*steady, None, None)[:2]
     size = parts.x.numel()
     recon = find(
-        lambda i: i not in (at_mu, at_second)
-        and (not tensors[i] or first[i].numel() == size)
-        and not (tensors[i] and first[i].numel() == size and equal(i, parts.x))
+        lambda i: (
+            i not in (at_mu, at_second)
+            and (not tensors[i] or first[i].numel() == size)
+            and not (tensors[i] and first[i].numel() == size and equal(i, parts.x))
+        )
     )
-    z = find(lambda i: tensors[i] and not same[i] and i != recon and first[i].numel() == mu.numel())
-    cached.extend(
-        [("recon", recon), ("x", None), ("mu", at_mu), ("second", at_second), ("z", z)]
+    z = find(
+        lambda i: tensors[i] and not same[i] and i != recon and first[i].numel() == mu.numel()
     )
+    cached.extend([("recon", recon), ("x", None), ("mu", at_mu), ("second", at_second), ("z", z)])
     return cached
 
 

@@ -49,7 +49,7 @@ def noise_of(
         return None, "by a seed (declared)"
     reason = _why_not(parts, loss, n_samples)
     if reason and wanted == "eps":
-        raise ValueError(f'noise: expected a loss whose noise can be replaced by ε, but {reason}')
+        raise ValueError(f"noise: expected a loss whose noise can be replaced by ε, but {reason}")
     if reason:
         return None, f"by a seed, since {reason}"
     return "eps", "the normal draws of the loss are replaced by ε"

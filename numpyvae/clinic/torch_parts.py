@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .foreign_calls import first_line
 from .torch_draws import draws_of
 from .torch_results import flattened, normal_pair, output
 from .torch_state import Session
@@ -52,8 +51,6 @@ class Parts:
         or "" if it is not known.
     scale : str or None
         What the second output of the encoder is, if this is certain.
-    still : bool
-        Whether the noise of z could be replaced.
     guesses : list of str
 
     Examples
@@ -73,7 +70,6 @@ class Parts:
     recon: Any = None
     link: str = ""
     scale: str | None = None
-    still: bool = False
     guesses: list[str] = field(default_factory=list)
 
 
@@ -166,8 +162,7 @@ def _tried(parts: Parts, function: Callable, *args: Any, noise: Any = None) -> A
 def _forward(parts: Parts) -> list[Any]:
     """Set `forward`, if it returns several tensors; return its outputs without noise."""
     call = parts.module
-    zero = parts.session.torch.zeros(1 << 22)
-    value = _tried(parts, call, parts.x, noise=zero)
+    value = _tried(parts, call, parts.x, noise=0.0)
     if value is None:
         value = _tried(parts, call, parts.x)
     outputs = flattened(value)
@@ -207,6 +202,9 @@ def _encoder(parts: Parts, given: Callable | None, outputs: list[Any]) -> None:
         candidates.append(("forward", parts.module))
     for name, function in candidates:
         found = _pair(parts, function)
+        if found is None and parts.x.dim() > 2 and name != "forward":  # flattened by forward
+            function = _of_rows(function)
+            found = _pair(parts, function)
         if found is None:
             continue
         (mu, _), take, parts.scale = found
@@ -216,6 +214,11 @@ def _encoder(parts: Parts, given: Callable | None, outputs: list[Any]) -> None:
         return
     if given is None:
         _halves(parts)
+
+
+def _of_rows(function: Callable) -> Callable:
+    """A function of the rows of x as vectors."""
+    return lambda x: function(x.reshape(len(x), -1))
 
 
 def _encoding(function: Callable, take: Callable) -> Callable:
@@ -280,9 +283,8 @@ def _sampler(parts: Parts, given: Callable | None) -> None:
 def _order(parts: Parts, outputs: list[Any]) -> None:
     """Exchange the outputs of the encoder, if the second is what is decoded without noise."""
     mu, second = _tried(parts, parts.encode, parts.x)
-    zero = parts.session.torch.zeros(mu.numel())
     if parts.sample is not None:
-        z = _tried(parts, parts.sample, mu, second, noise=zero)
+        z = _tried(parts, parts.sample, mu, second, noise=0.0)
         swapped = z is not None and _close(z, second) and not _close(z, mu)
     else:
         decoded = [None, None] if parts.decode is None else [
@@ -330,18 +332,10 @@ def _link(decoded: Any, out: Any) -> str:
 def _check_decoder(parts: Parts, named: bool) -> None:
     """Find the reconstruction in `forward`; a layer that does not give it is not the decoder."""
     mu, second = _tried(parts, parts.encode, parts.x)
-    draws = draws_of(parts.session.torch)(parts.session.torch.zeros(mu.numel()))
-    outputs: list[Any] = []
-    try:
-        with parts.session.calling(draws=draws):
-            outputs = [] if parts.forward is None else parts.forward(parts.x.clone())
-            parts.still = bool(outputs) and draws.left == 0
-    except Exception as error:
-        parts.guesses.append(f"forward: not without noise, {first_line(error)}")
-    if parts.decode is None:
+    outputs = [] if parts.forward is None else _tried(parts, parts.forward, parts.x, noise=0.0)
+    if parts.decode is None or not outputs:
         return
-    zero = parts.session.torch.zeros(mu.numel())
-    z = None if parts.sample is None else _tried(parts, parts.sample, mu, second, noise=zero)
+    z = None if parts.sample is None else _tried(parts, parts.sample, mu, second, noise=0.0)
     for start in (mu, mu if z is None else z):
         decoded = _tried(parts, parts.decode, start)
         for out in outputs:
@@ -349,6 +343,6 @@ def _check_decoder(parts: Parts, named: bool) -> None:
             if parts.link:
                 parts.recon = out
                 return
-    if parts.still and not named and outputs:
+    if not named:
         parts.decode = None
         parts.guesses.append("decoder: not used, since forward decodes mu to another output")

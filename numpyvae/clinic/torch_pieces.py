@@ -148,7 +148,9 @@ def pieces(parts: Parts, loss: Loss | None, likelihood: str) -> dict[str, Callab
 class _Terms:
     """The two terms of a function of a loss."""
 
-    def __init__(self, parts: Parts, of_outputs: Callable, arguments: tuple[Any, Any, Any]) -> None:
+    def __init__(
+        self, parts: Parts, of_outputs: Callable, arguments: tuple[Any, Any, Any]
+    ) -> None:
         self.parts, self.session, self.of_outputs = parts, parts.session, of_outputs
         self.recon, mu, second = arguments
         self.at = 0.5 + 0 * mu, 1 + 0 * second
@@ -186,7 +188,9 @@ class _Terms:
         width = self.at[0].numel()
         shape = (-1, *self.at[0].shape[1:]) if mu.shape[1] == width else mu.shape
         with s.calling():
-            return s.to_numpy(self._kl(s.tensor(mu).reshape(shape), s.tensor(second).reshape(shape)))
+            return s.to_numpy(
+                self._kl(s.tensor(mu).reshape(shape), s.tensor(second).reshape(shape))
+            )
 
     def reconstruction(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         """The reconstruction of one row, for an output of `decode`."""

@@ -49,8 +49,7 @@ def load_torch(caller: str) -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"{caller}: expected PyTorch, which is not installed; "
-            'pip install "numpyvae[torch]"'
+            f'{caller}: expected PyTorch, which is not installed; pip install "numpyvae[torch]"'
         ) from error
     return torch
 
