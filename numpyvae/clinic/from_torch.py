@@ -51,8 +51,8 @@ def from_torch(
     Parameters
     ----------
     module : torch.nn.Module or sequence of them
-        An encoder is looked for as `encode` or `encoder`, or in the outputs of `forward`; a decoder
-        as `decode` or `decoder`; the draw as `reparameterize` and similar names.
+        An encoder is looked for as `encode` or `encoder`, or in the outputs of `forward`; a
+        decoder as `decode` or `decoder`; the draw as `reparameterize` and similar names.
     loss : callable, optional
         ``loss(x)``, ``loss(module, x)``, or a function of what `forward` returns and x, in any
         order, as ``loss(recon, x, mu, logvar)``. By default methods of the module are tried:
@@ -126,9 +126,8 @@ def _check_declared(declared: dict[str, Any]) -> None:
     allowed = {f.name for f in fields(Subject)} - _OWN
     for name in declared:
         if name not in allowed:
-            raise TypeError(
-                f"from_torch: expected fields of Subject ({', '.join(sorted(allowed))}), got {name!r}"
-            )
+            names = ", ".join(sorted(allowed))
+            raise TypeError(f"from_torch: expected fields of Subject ({names}), got {name!r}")
 
 
 def _modules(torch: Any, module: Any) -> list[Any]:

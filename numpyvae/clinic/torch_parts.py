@@ -16,8 +16,12 @@ from .torch_state import Session
 
 __all__ = ["Parts", "find_parts"]
 
-_ENCODE = ("encode", "encoder", "inference", "inference_net", "recognition", "q_net", "enc")
-_DECODE = ("decode", "decoder", "generative", "generative_net", "generator", "p_net", "dec")
+_ENCODE = (
+    "encode", "encoder", "Encoder", "inference", "inference_net", "recognition", "q_net", "enc",
+)  # fmt: skip
+_DECODE = (
+    "decode", "decoder", "Decoder", "generative", "generative_net", "generator", "p_net", "dec",
+)  # fmt: skip
 _SAMPLE = (
     "reparameterize", "reparametrize", "reparameterization", "reparametrization", "reparam",
     "reparameterise", "sample_z", "sampling", "sample_latent", "sample",
@@ -47,8 +51,8 @@ class Parts:
     recon : object
         What `forward` returns as the reconstruction, without noise.
     link : str
-        What is between `decode` and the reconstruction of `forward`: "identity", "sigmoid", "logit"
-        or "" if it is not known.
+        What is between `decode` and the reconstruction of `forward`: "identity", "sigmoid",
+        "logit", or "" if it is not known.
     scale : str or None
         What the second output of the encoder is, if this is certain.
     guesses : list of str
@@ -119,6 +123,8 @@ def find_parts(
     _sampler(parts, sample)
     _order(parts, outputs)
     _check_decoder(parts, named=decode is not None or _is_method(module, "decode"))
+    if sample is None:
+        _check_sampler(parts)
     return parts
 
 
@@ -179,7 +185,7 @@ def _pair(parts: Parts, function: Callable) -> tuple | None:
         pair = normal_pair(items[0])
         if pair is not None and len(pair[0]) == rows:
             index = next(i for i, v in enumerate(calls[0]) if v is items[0])
-            return pair, lambda value: normal_pair(flattened(value)[index]), "sigma"
+            return pair, lambda v, index=index: normal_pair(flattened(v)[index]), "sigma"
     # z, which differs between two calls, is left out
     steady = [i for i, (a, b) in enumerate(zip(*calls)) if hasattr(a, "shape") and _same(a, b)]
     for k, i in enumerate(steady):
@@ -346,3 +352,20 @@ def _check_decoder(parts: Parts, named: bool) -> None:
     if not named:
         parts.decode = None
         parts.guesses.append("decoder: not used, since forward decodes mu to another output")
+
+
+def _check_sampler(parts: Parts) -> None:
+    """A draw that does not give the z of `forward` for its arguments (mu, second) is not used.
+
+    Its second argument may be σ = exp(½ log σ²), which `forward` computes before.
+    """
+    if parts.sample is None or parts.forward is None or not parts.link:
+        return
+    torch = parts.session.torch
+    mu, second = _tried(parts, parts.encode, parts.x)
+    noise = torch.linspace(-1.5, 1.5, mu.numel(), dtype=mu.dtype, device=mu.device)
+    z = _tried(parts, parts.sample, mu, second, noise=noise)
+    decoded = _tried(parts, parts.decode, z)
+    if not _match(decoded, flattened(_tried(parts, parts.module, parts.x, noise=noise))):
+        parts.sample = None
+        parts.guesses.append("draw: not used, since forward does not call it with (mu, second)")

@@ -88,7 +88,7 @@ def _arguments(parts: Parts) -> tuple[Any, Any, Any] | None:
 
 
 def _curvature(parts: Parts, of_outputs: Callable) -> str:
-    """ "bernoulli" for a loss that is linear in x, "gaussian" for a quadratic one, else nothing."""
+    """Return "bernoulli" for a loss linear in x, "gaussian" for a quadratic one, else nothing."""
     arguments = _arguments(parts)
     if arguments is None:
         return ""
