@@ -23,6 +23,7 @@ SHAPES = {
     "W3": (H, D),
     "b3": (D,),
 }
+SIZES = {k: int(np.prod(shape)) for k, shape in SHAPES.items()}
 
 
 def sig(a):
@@ -53,6 +54,8 @@ class Patient:
         constants=True,
         maximized=False,
         batch_size=16,
+        free_bits=0.0,
+        floor="latent",
     ):
         self.rng = np.random.default_rng([seed, 99])
         weights = np.random.default_rng([seed, 98])
@@ -61,6 +64,7 @@ class Patient:
         self.total, self.scale, self.out, self.sigma = total, scale, out, sigma
         self.draws, self.dtype, self.constants = draws, dtype, constants
         self.maximized, self.batch_size = maximized, batch_size
+        self.free_bits, self.floor = free_bits, floor
         self.fixed = np.random.default_rng(5)
 
     # The pieces
@@ -157,6 +161,11 @@ class Patient:
 
     def kl_rows(self, mu, second):
         kl = self.kl_elements(mu, second)
+        if self.free_bits and self.bug != "free bits ignored":
+            if self.floor == "total":
+                return np.maximum(kl.sum(-1), self.free_bits)
+            kl = np.maximum(kl, self.free_bits) if self.bug != "KL sign" else kl
+            kl = np.minimum(kl, -self.free_bits) if self.bug == "KL sign" else kl
         return kl.mean(-1) if self.bug == "KL mean over latents" else kl.sum(-1)
 
     def rec_elements(self, x, out):
@@ -169,7 +178,9 @@ class Patient:
             sd = self.sigma or 1.0
             value = 0.5 * (x - out) ** 2 / sd**2
             tau = 2 * 3.14 if bug == "pi = 3.14" else 2 * np.pi
-            return value + (0.5 * np.log(tau * sd**2) if self.constants else 0)
+            pixels = D if bug == "constant x D" else 1
+            kept = self.constants and bug != "no constant"
+            return value + (0.5 * pixels * np.log(tau * sd**2) if kept else 0)
         if self.likelihood == "squared":
             return (x - out) ** 2
         if self.likelihood.startswith("binomial"):
@@ -231,8 +242,14 @@ class Patient:
         mu, s = self.encode(x)
         many = np.random.default_rng(self.rng.integers(1 << 30)).standard_normal((k, n, J))
         z = mu + np.exp(0.5 * s) * many
-        l = self.decode(z.reshape(-1, J)).reshape(k, n, D)
-        log_x = (x * l - softplus(l)).sum(-1)
+        if bug == "K ignored":
+            z = z[:1]
+        if bug == "chunks of 4":  # ⌈k/4⌉ passes of 4 draws
+            many = self.rng.standard_normal((-(-k // 4) * 4, n, J))
+            z = mu + np.exp(0.5 * s) * many
+        many = (z - mu) / np.exp(0.5 * s)
+        l = self.decode(z.reshape(-1, J)).reshape(*z.shape[:2], D)
+        log_x = -self.rec_rows(x, l)
         log_z = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
         log_q = -0.5 * (many**2 + s + np.log(2 * np.pi)).sum(-1)
         w = log_x + log_z - log_q
@@ -251,6 +268,7 @@ class Patient:
             "mean of logs": w.mean(0),
             "log K": mean + np.log(k),
             "max weight": top,
+            "chunks of 4": mean + np.log(len(z)) - np.log(k),
             "other K": mean + np.log(k) - np.log(k + 1),
             "normalized": (np.exp(w - mean) / k * w).sum(0),
             "sign in weights": -mean,
@@ -268,7 +286,8 @@ class Patient:
             if bug == "first batch":
                 return total / len(batch)
         divisor = {"batch_idx B": b * (len(batches) - 1), "batch means": len(batches), "sum": 1}
-        return total / divisor.get(bug, len(x))
+        sign = -1 if bug == "figure sign" else 1
+        return sign * total / divisor.get(bug, len(x))
 
     def generate(self, z):
         l = self.decode(z)
@@ -279,8 +298,7 @@ class Patient:
     def reporting(self, **declared):
         """A subject that reports figures."""
         more = {"log_p": self.log_p, "evaluate": self.evaluate, "generate": self.generate}
-        more["loss"] = None
-        return self.subject(pieces=False, batch_size=4, **more, **declared)
+        return self.subject(**{"pieces": False, "batch_size": 4, "loss": None, **more, **declared})
 
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
 
@@ -348,9 +366,9 @@ class Patient:
     def set(self, flat):
         start = 0
         for k, shape in SHAPES.items():
-            size = int(np.prod(shape))
-            self.p[k] = np.asarray(flat[start : start + size], self.dtype).reshape(shape)
-            start += size
+            end = start + SIZES[k]
+            self.p[k] = np.asarray(flat[start:end], self.dtype).reshape(shape)
+            start = end
 
     def graded(self, *, form="analytic", **declared):
         """A subject with its gradient; with form="sampled" the KL is that of Eq. (7)."""
@@ -360,7 +378,7 @@ class Patient:
         return self.subject(**{**more, **declared})
 
     def reseed(self, seed):
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.Generator(np.random.PCG64(seed))
 
     def data(self, n=40):
         rng = np.random.default_rng(7)
@@ -383,6 +401,7 @@ class Patient:
             "sign": "elbo" if self.maximized else "loss",
             "dtype": self.dtype,
             "beta": self.beta,
+            "free_bits": self.free_bits,
             "name": self.bug or "right",
         }
         if self.bug == "sign undeclared":

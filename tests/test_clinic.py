@@ -22,6 +22,8 @@ STYLES = {
     "softplus": {"head": "softplus"},
     "β = 4, declared": {"beta": 4.0},
     "L = 3": {"draws": 3},
+    "free bits": {"free_bits": 0.2},
+    "free bits of the whole KL": {"free_bits": 0.6, "floor": "total"},
     "float32": {"dtype": "float32"},
     "probabilities": {"out": "probabilities"},
     "squared error without σ": {"likelihood": "squared"},
@@ -75,6 +77,9 @@ NEED_PIECES = {  # the loss alone does not show them, or not with the draws that
     "std = exp(s/4)",
     "one noise for latents",
 }
+NOISES = {"small noise", "uniform noise", "one noise per batch", "one noise for latents"} | {
+    "fixed noise"  # the noise of these is drawn by the model, not handed to it
+}
 CHOICES = {"batch statistics", "softplus on s", "relu on mu"}
 
 GRADIENT_BUGS = {
@@ -114,6 +119,9 @@ EVALUATION_BUGS = {
     "q missing": "q missing in the weights",
     "prior missing": "prior missing in the weights",
     "underflow": "weights underflow",
+    "K ignored": "K ignored",
+    "chunks of 4": "draws are not the n of log n",
+    "figure sign": "sign of the reported figure",
     "evaluation of the mean": "evaluation without noise",
     "first batch": "first batch only",
     "sum": "sum over rows reported",
@@ -124,9 +132,15 @@ EVALUATION_BUGS = {
 }
 
 
-def patient(bug, seed=1, *, pieces=True):
+DATA_SET = {  # the bugs of `evaluate` and `generate`, for which log_p is not asked
+    *("evaluation of the mean", "first batch", "sum", "batch_idx B", "batch means"),
+    *("softplus", "logits", "figure sign"),
+}
+
+
+def patient(bug, seed=1, *, pieces=True, **declared):
     """A subject with a bug of its value."""
-    declared = {"batch_size": 16} if bug == "nominal batch" else {}
+    declared |= {"batch_size": 16} if bug == "nominal batch" else {}
     model = Patient(seed, bug, beta=4.0 if bug == "beta ignored" else 1.0)
     return model.subject(pieces=pieces, **declared)
 
@@ -144,7 +158,7 @@ def test_a_legitimate_style_raises_no_alarm(style, pieces):
 @pytest.mark.parametrize("bug", VALUE_BUGS)
 def test_a_bug_of_the_value_is_named_from_the_pieces(bug):
     # Kills: an examination that does not see this bug, or gives it another name.
-    report = examine(patient(bug))
+    report = examine(patient(bug, noise=None if bug in NOISES else "eps"))
     assert report.names == (VALUE_BUGS[bug],), str(report)
     assert report.ok == (bug in CHOICES)
 
@@ -178,6 +192,17 @@ def test_a_bug_of_the_gradient_is_named(bug):
     assert report.names == (GRADIENT_BUGS[bug],), str(report)
 
 
+@pytest.mark.parametrize("pieces", [True, False], ids=["pieces", "loss alone"])
+@pytest.mark.parametrize(
+    "bug", ["KL sign", "KL reads log sigma", "prior e^2", "free bits ignored"]
+)
+def test_a_bug_is_named_beside_free_bits(bug, pieces):
+    # Kills: a floor that excuses everything, and a declared floor that nobody looks for.
+    model = Patient(3, bug, free_bits=1.5 if bug == "free bits ignored" else 0.5)
+    report = examine(model.subject(pieces=pieces, noise="eps"))
+    assert report.names == (VALUE_BUGS.get(bug, "declared free bits ignored"),), str(report)
+
+
 def test_sticking_the_landing_is_acquitted():
     # Kills: a comparison with finite differences alone, which accuses an unbiased estimator.
     report = examine(Patient(3, "stl").graded(form="sampled"))
@@ -200,8 +225,39 @@ def test_a_bug_of_a_reported_figure_is_named(bug):
     model = Patient(3, bug)
     if bug == "underflow":
         model.p["W3"] *= 100
-    report = examine(model.reporting())
+    declared = {"log_p": None} if bug in DATA_SET else {"evaluate": None, "generate": None}
+    report = examine(model.reporting(figure="loss", **declared))
     assert report.names == (EVALUATION_BUGS[bug],), str(report)
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"),
+    [
+        ("", ()),
+        ("no constant", ("Gaussian constant missing",)),
+        ("constant x D", ("Gaussian constant counted D times",)),
+    ],
+)
+def test_the_constant_of_a_gaussian_counts_in_a_reported_figure(bug, name):
+    # Kills: a constant that is judged in a loss, or that is not judged in log p(x).
+    model = Patient(3, bug, likelihood="gaussian", sigma=0.7)
+    declared = {"likelihood": "gaussian:0.7", "generate": None}
+    assert examine(model.subject(pieces=True, **declared)).ok
+    assert examine(model.reporting(evaluate=None, **declared)).names == name
+    report = examine(model.reporting(log_p=None, constants=True, **declared))
+    assert report.names == name, str(report)
+
+
+@pytest.mark.parametrize(("bug", "constants"), [("pi = 3.14", True), ("no constant", True)])
+def test_a_wrong_constant_is_a_bug_only_where_constants_are_declared(bug, constants):
+    # Kills: a constant that is taken for right because it is near.
+    model = Patient(3, bug, likelihood="gaussian", sigma=0.7)
+    told = {}
+    for declared in (None, True):
+        report = examine(model.subject(likelihood="gaussian:0.7", constants=declared, loss=None))
+        told[declared] = [f.verdict for f in report.findings if "onstant" in f.name]
+    assert told[True] == ["wrong"]
+    assert told[None] == (["unusual but legitimate"] if bug == "pi = 3.14" else [])
 
 
 def test_a_model_whose_noise_is_off_in_evaluation_is_reported():
@@ -217,6 +273,43 @@ def test_a_model_whose_noise_is_off_in_evaluation_is_reported():
     assert report.names == ("evaluation without noise",), str(report)
     assert report.ok
     assert modes[-1] == "train"
+
+
+@pytest.mark.parametrize("other", [1.0, 0.1])
+def test_weights_that_differ_in_evaluation_are_reported(other):
+    # Kills: an evaluation whose loss is not compared, and one whose scale is compared.
+    model = Patient(3)
+
+    def switch(beta, total):
+        model.beta, model.total = beta, total
+
+    modes = {"train": lambda: switch(1.0, "mean"), "eval": lambda: switch(other, "sum")}
+    report = examine(model.subject(pieces=False, **modes))
+    name = "weights of the terms differ between training and evaluation"
+    assert report.names == (() if other == 1 else (name,)), str(report)
+    told = [
+        f.verdict for f in report.findings if f.examination == "evaluation: weights of the terms"
+    ]
+    assert told == ["right" if other == 1 else "wrong"]
+
+
+def test_an_evaluation_that_draws_from_the_training_generator_is_told():
+    # Kills: a comparison in which the evaluation never ran, and a bug where there is a choice.
+    model = Patient(3)
+    shared = examine(model.subject(pieces=False, evaluate=model.evaluate, batch_size=4))
+    assert shared.names == ("evaluation draws from the training generator",), str(shared)
+    assert shared.ok
+
+    def alone(x):
+        kept, model.rng = (
+            model.rng,
+            np.random.default_rng(model.rng.bit_generator.state["state"]["state"] % 2**32),
+        )
+        value = model.evaluate(x)
+        model.rng = kept
+        return value
+
+    assert examine(model.subject(pieces=False, evaluate=alone, batch_size=4)).names == ()
 
 
 @pytest.mark.parametrize("pieces", [True, False], ids=["pieces", "loss alone"])

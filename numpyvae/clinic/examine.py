@@ -30,10 +30,10 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "draws": draws.examine,
     "kl": kl.examine,
     "reconstruction": reconstruction.examine,
+    "numbers": numbers.examine,
     "assembly": assembly.examine,
     "evaluation": evaluation.examine,
     "gradient": gradient.examine,
-    "numbers": numbers.examine,
 }
 
 

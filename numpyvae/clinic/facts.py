@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,18 @@ class Facts:
         Their factors against −log p(x|z) and the KL.
     kl_mean, reconstruction_mean : bool or None
         Whether they are means over latents and pixels; None if this is not known.
+    clipped : bool
+        Whether the reconstruction of saturated pixels is cut off.
     factor : float or None
         The factor of the loss of one row against −ELBO.
+    formula : Hypothesis or None
+        The formula that the loss follows, if there is one.
+    weights : pair of (3,) arrays, or None
+        c_rec, c_KL and b of the loss of many copies of a row, and their errors.
+    floor : {"latent", "total"}
+        What the floor of free bits is of.
+    own_scale : bool
+        Whether σ is a function of the second output that has no name here.
     guesses : list of str
         What was assumed, for the report.
 
@@ -74,7 +85,12 @@ class Facts:
     reconstruction_factor: float | None = None
     kl_mean: bool | None = None
     reconstruction_mean: bool | None = None
+    clipped: bool = False
     factor: float | None = None
+    formula: Any = None
+    weights: tuple[np.ndarray, np.ndarray] | None = None
+    floor: str = "latent"
+    own_scale: bool = False
     guesses: list[str] = field(default_factory=list)
 
     def rng(self, *number: int) -> np.random.Generator:
@@ -137,9 +153,9 @@ def establish(calls: Calls, seed: int) -> Facts:
         try:
             mu, second = calls.encode(x)
             facts.latent_dim = mu.shape[1]
-            facts.tolerance = max(facts.tolerance, _precision(calls, x))
         except SubjectError:
             second = None  # the examinations report it
+    facts.tolerance = max(facts.tolerance, _precision(facts))
     _guess_scale(facts, second)
     _guess_output(facts)
     return facts
@@ -160,10 +176,29 @@ def _rows(calls: Calls, rng: np.random.Generator) -> np.ndarray | None:
     return rng.integers(0, subject.trials + 1, shape).astype(float)
 
 
-def _precision(calls: Calls, x: np.ndarray) -> float:
-    """1e-4 if the subject computes in float32, whatever goes in; else 1e-9."""
-    raw = calls.call("encode", x[:1])[0]
-    return 1e-4 if "float32" in str(getattr(raw, "dtype", "")) else 1e-9
+def _precision(facts: Facts) -> float:
+    """1e-4 if a function computes in float32, whatever it returns; else 1e-9.
+
+    An adapter may convert what it returns. So the numbers are looked at, and not their type: a
+    number that was computed in float64 is equal to one of float32 with a chance of 2⁻²⁹.
+    """
+    calls, x = facts.calls, facts.x
+    results = []
+    for name, run in {
+        "encode": lambda: np.concatenate(calls.encode(x[:2])),
+        "decode": lambda: calls.decode(np.full((2, facts.latent_dim), np.pi / 3))[0],
+        "loss": lambda: np.array(calls.loss(x[:2], 1, facts.latent_dim)),
+    }.items():
+        if calls.has(name) and (x is not None or name == "decode"):
+            try:
+                results.append(run())
+            except SubjectError:
+                continue  # the examinations report it
+    for value in results:
+        fractional = value != np.round(8 * value) / 8
+        if fractional.any() and (value == value.astype("float32")).all():
+            return 1e-4
+    return 1e-9
 
 
 def _guess_scale(facts: Facts, second: np.ndarray | None) -> None:

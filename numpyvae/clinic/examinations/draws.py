@@ -27,7 +27,7 @@ _TITLE, _NOISE, _SHARED = (
     "draws: independence",
 )
 _EQUATION = bug("mean decoded").equation
-_CALLS, _ROWS = 32, 256
+_CALLS, _ROWS, _MANY = 32, 256, 8192
 
 
 def examine(facts: Facts) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def _repeats(facts: Facts) -> bool:
 
 def _at(facts: Facts, mu: float, second: float, frozen: bool) -> np.ndarray:
     """z at constant (mu, second): the same noise each time if frozen, else many rows."""
-    rows = 8 if frozen else 4096
+    rows = 8 if frozen else _MANY
     shape = rows, facts.latent_dim
     return facts.calls.sample_z(np.full(shape, mu), np.full(shape, second), 5)
 
@@ -81,7 +81,7 @@ def sampler_law(facts: Facts, frozen: bool) -> tuple[str, str]:
     tolerance = 100 * facts.tolerance if frozen else 0.06
     base = _at(facts, 0.0, 1.0, frozen)
     shift = _at(facts, 1.0, 1.0, frozen) - base
-    slope = float(shift.mean())
+    slope, error = float(shift.mean()), float(shift.std() / np.sqrt(shift.size))
     if frozen and np.ptp(shift) > tolerance * (1 + abs(slope)):
         return "", "z − μ depends on μ"
 
@@ -102,7 +102,7 @@ def sampler_law(facts: Facts, frozen: bool) -> tuple[str, str]:
     held = [n for n in fits if fits[n] <= tolerance]
     if not held:
         return "standard deviation is another function", found
-    if abs(slope - 1) > max(tolerance, 0.02 if frozen else 0.1):
+    if abs(slope - 1) > (max(tolerance, 0.02) if frozen else max(0.1, SIGMAS * error)):
         return "z scaled after the draw", found
     one_sigma = laws(facts.scale)["right"](0 * one, one, one).item()
     if frozen and held[0] == "right" and misfit(base, np.full_like(base, one_sigma)) < tolerance:

@@ -69,7 +69,8 @@ def _saturated(facts: Facts) -> Iterator[Finding]:
     name, known = "clipped cross-entropy", bug("clipped cross-entropy")
     if least > 0.97 * points[-1]:
         yield Finding(_CLIP, RIGHT, "", "", expected, found, known.equation)
-    elif least < _HARMFUL and least < 0.97 * points[-1]:
+    elif least < _HARMFUL:
+        facts.clipped = True
         yield wrong(_CLIP, name, expected, f"{found}: ε = {np.exp(-least):.1g}", probe)
     else:
         advice = "a clip this small costs likelihood only at saturated pixels"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from ..facts import Facts, skipped
-from ..findings import RIGHT, UNUSUAL, Finding
-from ..hypotheses import reconstruction_forms, sigmoid
-from ..names import bug, wrong
+from ..findings import RIGHT, Finding
+from ..hypotheses import reconstruction_forms, sigmoid, wrong_constants
+from ..names import bug, unusual, wrong
 from ..statistics import misfit
 from ..subject import SubjectError
 
@@ -113,24 +114,24 @@ def _constant(facts, factor: float, constant: float, found: str, probe: str) -> 
     scaled = constant / factor if sigma or facts.output != "mean" else constant
     known = [0.0, 0.5 * d * _LOG_TAU, 0.5 * d * np.log(variance)]
     known += [known[1] + known[2]]
-    if min(abs(scaled - k) for k in known) <= 1000 * facts.tolerance * (1 + abs(scaled)):
+    tolerance = 100 * facts.tolerance
+    allowed = known[3:] if subject.constants else known
+    if min(abs(scaled - k) for k in allowed) <= tolerance * (1 + abs(scaled)):
         yield plain
-    elif subject.constants:
-        expected = f"{known[3]:.6g}"
-        yield wrong("reconstruction: constant", "Gaussian constant", expected, found, probe)
-    else:
-        advice = "a constant does not change the gradient, but the reported value is not log p"
-        yield Finding(
-            "reconstruction: constant",
-            UNUSUAL,
-            "choice",
-            "Gaussian constant",
-            f"{known[3]:.6g}",
-            f"{scaled:.6g}",
-            equation,
-            advice,
-            probe,
-        )
+        return
+    others = _other_constants(facts, variance)
+    near = [n for n, v in others if abs(scaled - v) <= tolerance * (1 + abs(v))]
+    name, title = (near or ["Gaussian constant"])[0], "reconstruction: constant"
+    kind = wrong if subject.constants else unusual  # it does not change the gradient
+    yield kind(title, name, f"{known[3]:.6g}", f"{scaled:.6g}", probe)
+
+
+def _other_constants(facts: Facts, variance: float) -> Iterator[tuple[str, float]]:
+    """Yield the constants that are wrong, for a σ² that is declared or found."""
+    subject = facts.calls.subject
+    if facts.output == "mean":
+        subject = replace(subject, likelihood="gaussian", sigma=float(np.sqrt(variance)))
+    yield from wrong_constants(subject, facts.output, facts.data_dim)
 
 
 def _doubled_pixels(facts: Facts, x, first, second) -> None:
