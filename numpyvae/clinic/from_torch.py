@@ -228,7 +228,7 @@ class _Maker:
             del own["train_fully"]
         if self.found is None:
             return own
-        kind, why = noise_of(parts, self.found, self.declared.get("n_samples", 1), noise)
+        kind, why = noise_of(parts, self.found, self._draws_per_row(), noise)
         parts.guesses.append(f"noise: {why}")
         own["noise"] = kind
         own["loss"] = self._loss if kind is None else self._loss_eps
@@ -236,6 +236,9 @@ class _Maker:
             own["gradient"] = self._gradient if kind is None else self._gradient_eps
             own["parameters"] = (s.get, s.set)
         return own
+
+    def _draws_per_row(self) -> int:
+        return max(self.declared.get(n, 1) for n in ("n_samples", "n_importance"))
 
     def _switch(self, mode: str) -> None:
         self.session.mode = mode

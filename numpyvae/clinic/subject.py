@@ -25,7 +25,15 @@ SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "variance": "σ²",
     "softplus": "softplus⁻¹ σ",
 }
-OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
+OUTPUTS = (
+    "logits",
+    "probabilities",
+    "mean",
+    "mean_logvar",
+    "mean_sigma",
+    "mean_variance",
+    "mean_log_sigma",
+)
 
 
 class SubjectError(Exception):
@@ -84,8 +92,8 @@ class Subject:
         (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
-    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
-        What `decode` returns.
+    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma", ...}, optional
+        What `decode` returns; the second of a pair may also be "variance" and "log_sigma".
     likelihood : str
         "bernoulli", "binomial:n", "gaussian" or "gaussian:σ".
     sign : {"loss", "elbo"}, optional
@@ -350,9 +358,13 @@ class Calls:
 
     def loss(self, x: np.ndarray, seed: int, latent_dim: int = 1) -> float:
         """Return the loss of a batch as one number; one number for each row is averaged."""
-        value = self.array("loss", self.noisy("loss", x, seed, latent_dim))
-        if value.size not in (1, len(x)):
-            raise SubjectError(f"loss: expected a number or {len(x)} numbers, got {value.shape}")
+        return self.one_loss(self.noisy("loss", x, seed, latent_dim), len(x))
+
+    def one_loss(self, result: Any, rows: int) -> float:
+        """Return the loss of some rows as one number."""
+        value = self.array("loss", result)
+        if value.size not in (1, rows):
+            raise SubjectError(f"loss: expected a number or {rows} numbers, got {value.shape}")
         return float(value.mean())
 
     def gradient(self, x: np.ndarray, seed: int, latent_dim: int) -> dict[str, np.ndarray]:

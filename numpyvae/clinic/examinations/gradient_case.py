@@ -25,6 +25,7 @@ class Case(NamedTuple):
     found: np.ndarray
     expected: np.ndarray
     tolerance: float
+    rounding: float = 0.0  # of a derivative, from that of the loss
 
     def of(self, name: str) -> np.ndarray:
         """Where the coordinates of a block are."""
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     def error(self, where: np.ndarray) -> float:
         """The relative error of the coordinates, against the size that such a part has."""
         difference = np.linalg.norm((self.found - self.expected)[where])
+        difference = max(0.0, difference - self.rounding * np.sqrt(where.sum()))
         size = np.sqrt(where.sum() / len(where)) * np.linalg.norm(self.expected)
         return float(difference / max(np.linalg.norm(self.expected[where]), 1e-3 * size, 1e-300))
 
@@ -85,7 +87,8 @@ def compare(facts: Facts) -> Case:
     smooth = np.abs(first - second) <= tolerance * (np.abs(first) + 0.1 * scale)
     blocks = blocks._replace(index=blocks.index[smooth], block=blocks.block[smooth])
     found = np.concatenate(list(gradient.values()))[blocks.index]
-    return Case(facts, x, blocks, found, second[smooth], tolerance)
+    rounding = 10 * np.finfo(float).eps * abs(value()) / h
+    return Case(facts, x, blocks, found, second[smooth], tolerance, rounding)
 
 
 def factor_of(case: Case) -> tuple[float, str] | None:

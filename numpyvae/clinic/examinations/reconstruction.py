@@ -37,7 +37,7 @@ def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.
     shape = _PROBES, facts.data_dim
     logits, second = 1.5 * rng.standard_normal(shape), None
     if subject.family == "gaussian":
-        if facts.output in ("mean_logvar", "mean_sigma"):
+        if facts.output.startswith("mean_"):
             second = rng.uniform(0.3, 1.8, shape)
         return rng.standard_normal(shape), logits, second
     x = rng.uniform(0.1, 0.9, shape)

@@ -56,8 +56,7 @@ def reduction(
         ("sum", "twice"): "reconstruction summed over the batch, KL averaged",
         ("twice", "sum"): "reconstruction divided by the batch twice",
     }
-    uneven_weight = found is not None and found.weight in ("many times", "few times")
-    if kinds in uneven and uneven_weight:
+    if kinds in uneven and found is not None and found.uneven:
         yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
         return
     kind = kinds[0] or kinds[1]
