@@ -85,6 +85,8 @@ def loss_function(bug=""):
         kl = kl.detach() if bug == "KL detached" else kl
         if bug == "KL sum, BCE mean":
             return rec.sum() / len(x) + kl.sum()
+        if bug == "BCE mean, KL sum":
+            return rec.mean() + kl.sum()
         if bug == "BCE mean":
             return rec.mean() + kl.mean()
         if bug == "rec /B twice":
@@ -196,6 +198,44 @@ class Gaussian(Dense):
         mean, s = self.decode(self.reparameterize(mu, logvar))
         rec = 0.5 * ((x - mean) ** 2 / s.exp() + s + 1.8378770664093453).sum(1)
         return (rec + kl_rows(mu, logvar)).mean()
+
+
+class Variance(Gaussian):
+    """The second output of the decoder is a variance."""
+
+    def decode(self, z):
+        mean, s = super().decode(z)
+        return mean, torch.sigmoid(s) + 0.1
+
+    def loss(self, x):
+        mu, logvar = self.encode(x)
+        mean, v = self.decode(self.reparameterize(mu, logvar))
+        rec = 0.5 * ((x - mean) ** 2 / v + torch.log(2 * 3.14 * v)).sum(1)
+        return (rec + kl_rows(mu, logvar)).mean()
+
+
+class OfSigma(Dense):
+    """`reparameterize` takes σ, which `forward` computes."""
+
+    def reparameterize(self, mean, var):
+        return mean + var * torch.randn_like(var)
+
+    def forward(self, x):
+        mean, log_var = self.encode(x)
+        return self.decode(self.reparameterize(mean, torch.exp(0.5 * log_var))), mean, log_var
+
+
+class Squeezed(Dense):
+    """Code that needs two rows at least."""
+
+    def forward(self, x):
+        mu, logvar = (part.squeeze() for part in self.encode(x))
+        return self.decode(self.reparameterize(mu, logvar)), mu, logvar
+
+
+def two_terms(recon, x, mu, logvar):
+    rec = F.binary_cross_entropy(recon, x, reduction="sum")
+    return rec, kl_rows(mu, logvar).sum()
 
 
 def squared_loss(recon, x, mu, logvar):

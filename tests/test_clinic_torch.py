@@ -55,6 +55,11 @@ RIGHT = {
     ),
     "float32 alone": lambda x: from_torch(made(vaes.Single), vaes.loss_function(), x=x),
     "float64 module": lambda x: from_torch(made(vaes.Dense).double(), vaes.loss_function(), x=x),
+    "draw of sigma": lambda x: from_torch(made(vaes.OfSigma), vaes.loss_function(), x=x),
+    "two terms": lambda x: from_torch(made(vaes.Dense), vaes.two_terms, x=x),
+    "variance of the decoder": lambda x: from_torch(
+        made(vaes.Variance), x=np.random.default_rng(1).normal(size=(24, vaes.D))
+    ),
     "gaussian with two outputs": lambda x: from_torch(
         made(vaes.Gaussian), x=np.random.default_rng(1).normal(size=(24, vaes.D))
     ),
@@ -69,6 +74,15 @@ def test_a_right_vae_raises_no_alarm(style):
     told = {f.examination: f.verdict for f in report.findings}
     assert told["assembly: loss = −ELBO"] == "right", str(report)
     assert told["assembly: rows of a batch"] == "right", str(report)
+
+
+def test_a_loss_that_needs_two_rows_costs_only_the_reduction():
+    # Kills: an examination of the whole loss that ends with its failure on one row.
+    report = value_report(from_torch(made(vaes.Squeezed), vaes.loss_function(), x=binary(vaes.D)))
+    assert report.names == (), str(report)
+    told = {f.examination: f.verdict for f in report.findings}
+    assert told["assembly: loss = −ELBO"] == "right", str(report)
+    assert told["assembly: rows of a batch"] == "not examined", str(report)
 
 
 def test_batch_normalization_and_dropout_are_told_and_are_no_bug():
@@ -138,6 +152,17 @@ def test_a_bug_of_the_loss_is_named(bug):
     )  # fmt: skip
     report = value_report(subject)
     assert report.names[:1] == (BUGS_OF_THE_LOSS[bug],), str(report)
+
+
+def test_two_bugs_of_the_weight_are_both_named():
+    # Kills: an unnamed weight, β = D B, where the mean is over pixels and rows in one term alone.
+    subject = from_torch(
+        made(vaes.Dense), vaes.loss_function("BCE mean, KL sum"), x=binary(vaes.D)
+    )
+    assert value_report(subject).names == (
+        "reconstruction averaged over pixels",
+        "KL summed over the batch, reconstruction averaged",
+    )
 
 
 @pytest.mark.parametrize("bug", BUGS_OF_THE_GRADIENT)
