@@ -17,6 +17,7 @@ _OTHER = (
     "exponential_", "randint", "randint_like", "random_", "randperm", "geometric_", "cauchy_",
     "log_normal_", "_standard_gamma", "_sample_dirichlet", "_fused_dropout", "rrelu_with_noise",
 )  # fmt: skip
+_UNIFORM = ("rand", "rand_like", "uniform_")
 _DROPOUT = ("bernoulli_", "native_dropout")
 
 
@@ -32,7 +33,7 @@ def draws_of(torch: Any) -> type:
     -------
     Draws : type
         ``Draws(noise=None, no_dropout=False)``: with `noise`, the numbers of a tensor replace the
-        normal draws in their order, or 0.0 all of them. After use ``normal`` has the shapes of
+        normal draws in their order, or 0.0 all of them and uniform ones. After use ``normal`` has the shapes of
         the normal draws, ``other`` the names of other random operations, ``seen`` those of all
         operations, and ``left`` how many numbers of the noise were not used.
 
@@ -75,6 +76,8 @@ def draws_of(torch: Any) -> type:
             elif name in _OTHER:
                 self.other.add(name)
             out = func(*args, **kwargs)
+            if name in _UNIFORM and isinstance(self.noise, float):
+                return out.zero_()
             if name in _NORMAL:
                 self.normal.append(tuple(out.shape))
                 if self.noise is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..support.streams import Purpose, stream
 from .torch_draws import draws_of
 from .torch_losses import Loss
 from .torch_parts import Parts
@@ -76,7 +77,7 @@ def _why_not(parts: Parts, loss: Loss, n_samples: int) -> str:
         return "two calls with the same seed differ"
     if _equal(first, _called(parts, loss.of_x, seed=2)):
         return "the loss is the same for all seeds"
-    return _misuse(parts, loss, (n_samples, rows, width), mu)
+    return _misuse(parts, loss, (n_samples, rows, width))
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -98,12 +99,10 @@ def _equal(a: Any, b: Any) -> bool:
     return bool((a - b).abs().max() <= 1e-6 * (1 + b.abs().max()))
 
 
-def _misuse(parts: Parts, loss: Loss, shape: tuple[int, int, int], mu: Any) -> str:
+def _misuse(parts: Parts, loss: Loss, shape: tuple[int, int, int]) -> str:
     """Why a loss is not a function of all of ε, or nothing."""
-    torch, draws = parts.session.torch, draws_of(parts.session.torch)
-    off = parts.session.no_dropout
-    generator = torch.Generator().manual_seed(3)
-    eps = torch.randn(shape, generator=generator, dtype=mu.dtype).to(mu.device)
+    draws, off = draws_of(parts.session.torch), parts.session.no_dropout
+    eps = parts.session.tensor(stream(0, Purpose.CLINIC, 81).standard_normal(shape))
 
     def value(noise: Any) -> Any:
         return _called(parts, loss.of_x, draws(noise, no_dropout=off))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..support.streams import Purpose, stream
 from .torch_draws import draws_of
 from .torch_losses import Loss
 from .torch_parts import Parts
@@ -161,7 +162,7 @@ class _Terms:
         parts = self.parts
         if parts.link == "sigmoid":
             return False
-        z = 3 * np.random.Generator(np.random.PCG64(0)).standard_normal((64, self.at[0].numel()))
+        z = 3 * stream(0, Purpose.CLINIC, 80).standard_normal((64, self.at[0].numel()))
         with self.session.calling():
             out = parts.decode(self.session.tensor(z))
         inside = bool((out >= 0).all() and (out <= 1).all())

@@ -53,9 +53,10 @@ def normal_pair(value: Any) -> tuple[Any, Any] | None:
 
     Examples
     --------
+    >>> import torch
     >>> from torch.distributions import Independent, Normal
-    >>> normal_pair(Independent(Normal([1.0], [2.0]), 1))
-    (tensor([1.]), tensor([2.]))
+    >>> normal_pair(Independent(Normal(torch.zeros(1), torch.ones(1)), 1))
+    (tensor([0.]), tensor([1.]))
     """
     value = getattr(value, "base_dist", value)
     return (value.loc, value.scale) if type(value).__name__ == "Normal" else None
