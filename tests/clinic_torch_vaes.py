@@ -182,6 +182,26 @@ class Sampled(Distributions):
         return self.decode(z).log_prob(x) + prior.log_prob(z) - q.log_prob(z)
 
 
+class Positive(Dense):
+    """log σ² is positive, and the KL is at the draw."""
+
+    def encode(self, x):
+        mu, s = super().encode(x)
+        return mu, F.softplus(s)
+
+    def loss(self, x):
+        mu, logvar = self.encode(x)
+        z = self.draw(mu, logvar)
+        rec = F.binary_cross_entropy(self.decode(z), x, reduction="none").sum(1)
+        log_q = -0.5 * (logvar + (z - mu) ** 2 / logvar.exp()).sum(1)
+        return (rec + log_q + 0.5 * z.pow(2).sum(1)).mean()
+
+    def draw(self, mu, logvar):
+        return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+
+    reparameterize = None
+
+
 class Gaussian(Dense):
     """A decoder with two outputs, mean and log σ², or the squared error alone."""
 

@@ -56,6 +56,7 @@ RIGHT = {
     "float32 alone": lambda x: from_torch(made(vaes.Single), vaes.loss_function(), x=x),
     "float64 module": lambda x: from_torch(made(vaes.Dense).double(), vaes.loss_function(), x=x),
     "draw of sigma": lambda x: from_torch(made(vaes.OfSigma), vaes.loss_function(), x=x),
+    "positive log variance": lambda x: from_torch(made(vaes.Positive), x=x),
     "two terms": lambda x: from_torch(made(vaes.Dense), vaes.two_terms, x=x),
     "variance of the decoder": lambda x: from_torch(
         made(vaes.Variance), x=np.random.default_rng(1).normal(size=(24, vaes.D))

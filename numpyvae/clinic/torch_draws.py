@@ -33,9 +33,10 @@ def draws_of(torch: Any) -> type:
     -------
     Draws : type
         ``Draws(noise=None, no_dropout=False)``: with `noise`, the numbers of a tensor replace the
-        normal draws in their order, or 0.0 all of them and uniform ones. After use ``normal`` has the shapes of
-        the normal draws, ``other`` the names of other random operations, ``seen`` those of all
-        operations, and ``left`` how many numbers of the noise were not used.
+        normal draws in their order; with 0.0 all normal and uniform draws are 0. After use
+        ``normal`` has the shapes of the normal draws, ``other`` the names of other random
+        operations, ``seen`` those of all operations, and ``left`` how many numbers of the noise
+        were not used.
 
     Examples
     --------

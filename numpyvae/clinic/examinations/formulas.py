@@ -145,8 +145,10 @@ def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None
     level = -1
     for h in candidates(facts):
         changed = len(h.names)
-        if changed > most or (best is not None and changed > level):
+        if best is not None and changed > level:
             break
+        if changed > most:  # a later one may have none: the KL at the draw is no bug
+            continue
         if _excluded(facts, h):
             continue
         if not identified(facts) and h.weight != "right":
