@@ -35,7 +35,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
     reason = _why_not(facts)
     if reason:
         yield skipped(_TITLE, reason)
-        yield from _pieces(facts)
+        if not calls.has("loss"):
+            yield from _pieces(facts)
         if calls.has("loss") and facts.x is not None and not facts.batch_statistics:
             yield from black_box(facts)
         return
@@ -170,6 +171,8 @@ def _verdict(
     if free is not None and free.condition > most and (found is None or found.names):
         advice = "the two terms vary together over the rows: give rows x that differ more"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        if facts.reconstruction_factor:
+            yield from _pieces(facts)
         return
     if found is None and facts.clipped:
         advice = "the reconstruction is clipped: mend this first"
@@ -247,9 +250,9 @@ def _sign(facts: Facts, whole: Fit, text: str) -> Iterator[Finding]:
 
 
 def _pieces(facts: Facts) -> Iterator[Finding]:
-    """Yield whether `kl` and `reconstruction` are of one scale, where there is no loss."""
+    """Yield whether `kl` and `reconstruction` are of one scale, where the loss does not say it."""
     a, k = facts.reconstruction_factor, facts.kl_factor
-    if facts.calls.has("loss") or k is None or not k:
+    if k is None or not k:
         return
     title, beta = "pieces: scale", facts.calls.subject.beta
     if a is None:
