@@ -66,7 +66,7 @@ def from_torch(
     noise : {"eps", "seed"}, optional
         With "eps" the normal draws of the loss are replaced by ε, which makes its examination
         exact. It is the default where a loss draws ε once, in the shape of z.
-    **declared
+    **declared : object
         Other fields of `Subject`, as `beta` or `scale`. Functions get tensors.
 
     Returns
