@@ -267,6 +267,8 @@ def test_noise_that_cannot_be_replaced_is_refused_or_left_to_the_seed():
     with pytest.raises(ValueError, match="draws other numbers \\(rand_like\\)"):
         from_torch(*given, x=binary(vaes.D), noise="eps")
     assert from_torch(*given, x=binary(vaes.D)).noise is None
+    shared = made(vaes.Dense, "first eps for all"), vaes.loss_function()
+    assert from_torch(*shared, x=binary(vaes.D)).noise is None
 
 
 def test_a_random_state_that_is_not_seeded_is_no_bug():
