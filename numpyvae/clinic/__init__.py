@@ -8,6 +8,7 @@ from .foreign_jax import foreign_from_jax
 from .foreign_torch import foreign_from_torch
 from .from_jax import from_jax
 from .from_keras import from_keras
+from .from_torch import from_torch
 from .gradcheck import (
     Check,
     central_difference,
@@ -39,6 +40,7 @@ __all__ = [
     "foreign_from_torch",
     "from_jax",
     "from_keras",
+    "from_torch",
     "model_of",
     "own_subjects",
     "parametrize",

@@ -24,6 +24,8 @@ _LEAST, _MOST, _TARGET = 6, 64, 0.003  # calls for each row, and the standard er
 SAMPLED = "right, at the draws as in Eq. (7)"
 IGNORED = "declared free bits ignored"
 WHOLE = "right, with a floor of the whole KL"
+_DISTINCT = 29  # draws for each row where the noise is an argument
+_NUMBERS = 10_000_000  # in the outputs of a decoder at once
 _SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
 
@@ -127,15 +129,20 @@ class Measured:
             self._cache["encoded"] = self.facts.calls.encode(self.x)
         return self._cache["encoded"]
 
-    def _decoded(self, law: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The outputs (N·Q, D) at the nodes of a law, or NaN where z is not finite."""
-        if law not in self._cache:
-            mu, second = self.encoded()
-            z = laws(self.facts.scale)[law](mu[:, None], second[:, None], self.eps)
-            z = np.broadcast_to(z, (len(mu), self.eps.shape[1], mu.shape[1]))
-            bad = not np.isfinite(z).all()
-            self._cache[law] = None if bad else self.facts.calls.decode(z.reshape(-1, mu.shape[1]))
-        return self._cache[law]
+    def _decoded(self, law: str, rows: slice) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """The outputs (n·Q, D) of some rows at the nodes of a law, or None if z is not finite."""
+        key = law, rows.start
+        if key in self._cache:
+            return self._cache[key]
+        mu, second = (a[rows] for a in self.encoded())
+        eps = self.eps if len(self.eps) == 1 else self.eps[rows]
+        z = laws(self.facts.scale)[law](mu[:, None], second[:, None], eps)
+        z = np.broadcast_to(z, (len(mu), self.eps.shape[1], mu.shape[1]))
+        finite = np.isfinite(z).all()
+        out = self.facts.calls.decode(z.reshape(-1, mu.shape[1])) if finite else None
+        if len(mu) == len(self.x):  # else it is too large to be kept
+            self._cache[key] = out
+        return out
 
     def reconstruction(self, law: str, form: str) -> np.ndarray:
         """Return the expected −log p(x|z) (N,) under a law of z and a form of the density."""
@@ -145,14 +152,21 @@ class Measured:
         return self._cache[key]
 
     def _values(self, law: str, form: str) -> np.ndarray:
-        """−log p(x|z) at the nodes (N, Q)."""
-        out = self._decoded(law)
+        """−log p(x|z) at the nodes (N, Q), in blocks of rows."""
         rows, draws = len(self.x), self.eps.shape[1]
-        flat = self.x.reshape(rows, -1)
+        size = self.x[0].size * draws
+        block = max(1, min(rows, _NUMBERS // size))
+        parts = [self._block(law, form, slice(i, i + block)) for i in range(0, rows, block)]
+        return np.concatenate(parts)
+
+    def _block(self, law: str, form: str, rows: slice) -> np.ndarray:
+        """−log p(x|z) of some rows at the nodes (n, Q)."""
+        flat, draws = self.x[rows].reshape(len(self.x[rows]), -1), self.eps.shape[1]
+        out = self._decoded(law, rows)
         if out is None or out[0].shape[1] != flat.shape[1]:
-            return np.full((rows, draws), np.nan)
+            return np.full((len(flat), draws), np.nan)
         tables = reconstruction_forms(self.facts.calls.subject, self.facts.output)
-        return tables[form](np.repeat(flat, draws, 0), *out).reshape(rows, draws)
+        return tables[form](np.repeat(flat, draws, 0), *out).reshape(len(flat), draws)
 
     def kl(self, form: str) -> np.ndarray:
         """Return the KL (N,) in one of its forms, or log q(z|x) − log p(z) at the nodes."""
@@ -295,13 +309,19 @@ def _repeated(
 
 
 def _exact(facts: Facts, x: np.ndarray, copies: int, base: int) -> Measured:
-    """One call for each row; the nodes are the draws that the loss was given."""
-    j = facts.latent_dim
+    """One call for each row; the nodes are the draws that the loss was given.
+
+    Few different draws are given to many copies: what they cost grows with their number.
+    """
+    calls, j = facts.calls, facts.latent_dim
+    index = np.arange(copies) % _DISTINCT if calls.draws == 1 else np.arange(copies)
+    weights = np.tile(np.bincount(index) / copies, calls.draws) / calls.draws
     values = np.empty(len(x))
-    eps = []
+    given = []
     for i, row in enumerate(x):
-        values[i] = facts.calls.loss(np.repeat(row[None], copies, 0), base + i, j)
-        eps.append(facts.calls.eps(copies, j, base + i).reshape(-1, j))
-    draws = len(eps[0])
+        eps = calls.eps(copies, j, base + i)[..., : index.max() + 1, :]
+        batch = np.repeat(row[None], copies, 0)
+        values[i] = calls.one_loss(calls.call("loss", batch, eps[..., index, :]), copies)
+        given.append(eps.reshape(-1, j))
     errors = 100 * facts.tolerance * (1 + np.abs(values))
-    return Measured(facts, x, values, errors, 0.0, np.array(eps), np.full(draws, 1 / draws))
+    return Measured(facts, x, values, errors, 0.0, np.array(given), weights)

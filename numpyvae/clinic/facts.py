@@ -164,6 +164,7 @@ def establish(calls: Calls, seed: int) -> Facts:
     facts = Facts(calls, seed, x, subject.data_dim or 6, subject.latent_dim or 2)
     if subject.dtype != "float64":
         facts.tolerance = 1e-4
+    facts.guesses.extend(subject.guesses)
     if x is not None:
         facts.data_dim = int(np.prod(x.shape[1:]))
     second = None

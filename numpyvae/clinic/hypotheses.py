@@ -258,7 +258,7 @@ def _gaussian(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
         with np.errstate(all="ignore"):
             return 0.5 * ((x - f) ** 2 / np.exp(logvar) + weight * logvar).sum(-1)
 
-    if output not in ("mean_logvar", "mean_sigma"):
+    if not output.startswith("mean_"):
         yield "right", lambda x, f, s: 0.5 * ((x - f) ** 2).sum(-1) / sigma**2
         if subject.family == "gaussian":
             yield (
@@ -266,7 +266,7 @@ def _gaussian(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
                 lambda x, f, s: np.abs(x - f).sum(-1),
             )
         return
-    declared = "logvar" if output == "mean_logvar" else "sigma"
+    declared = output.removeprefix("mean_")
     yield "right", partial(density, read=declared)
     for read in _READ:
         if read != declared:
@@ -302,7 +302,7 @@ def gaussian_constant(subject: Subject, output: str, data_dim: int) -> float | N
         return None
     if subject.family != "gaussian":
         return 0.0
-    if output in ("mean_logvar", "mean_sigma"):
+    if output.startswith("mean_"):
         return 0.5 * data_dim * np.log(2 * np.pi)
     sigma = subject.declared_sigma
     return None if sigma is None else 0.5 * data_dim * np.log(2 * np.pi * sigma**2)

@@ -30,7 +30,15 @@ FUNCTIONS = (
     *("log_p", "generate", "evaluate", "reconstruct", "train", "eval", "seed"),
 )
 _FIGURES = ("log_p", "evaluate", "generate")  # whose precision says nothing of the others
-OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
+OUTPUTS = (
+    "logits",
+    "probabilities",
+    "mean",
+    "mean_logvar",
+    "mean_sigma",
+    "mean_variance",
+    "mean_log_sigma",
+)
 
 
 class SubjectError(Exception):
@@ -86,6 +94,8 @@ class Subject:
         ``reconstruct(x)`` returns the reconstructed data.
     train, eval : callable, optional
         Switch to training and to evaluation.
+    train_fully : callable, optional
+        Switch on what `train` leaves off: layers whose output depends on the other rows.
     seed : callable, optional
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
@@ -93,8 +103,8 @@ class Subject:
         `n_samples` > 1 (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
-    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
-        What `decode` returns.
+    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma", ...}, optional
+        What `decode` returns; the second of a pair may also be "variance" and "log_sigma".
     likelihood : str or callable
         "bernoulli", "binomial:n", "gaussian", "gaussian:σ", or for any other distribution a
         function ``likelihood(x, out)`` that returns log p(x|z), (B,) or (B, D). It takes x (B, D)
@@ -125,6 +135,8 @@ class Subject:
         The type of the arrays that go in.
     name : str
         Shown in the report.
+    guesses : tuple of str
+        What an adapter found out; the first lines of the report.
 
     Examples
     --------
@@ -148,6 +160,7 @@ class Subject:
     reconstruct: Callable | None = None
     train: Callable | None = None
     eval: Callable | None = None
+    train_fully: Callable | None = None
     seed: Callable | None = None
     noise: str | None = None
     scale: str | None = None
@@ -168,6 +181,7 @@ class Subject:
     x: Any = None
     dtype: str = "float64"
     name: str = "subject"
+    guesses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choices = {
@@ -404,9 +418,13 @@ class Calls:
 
     def loss(self, x: np.ndarray, seed: int, latent_dim: int = 1, name: str = "loss") -> float:
         """Return the loss of a batch as one number; one number for each row is averaged."""
-        value = self.array(name, self.noisy(name, x, seed, latent_dim))
-        if value.size not in (1, len(x)):
-            raise SubjectError(f"{name}: expected a number or {len(x)} numbers, got {value.shape}")
+        return self.one_loss(self.noisy(name, x, seed, latent_dim), len(x), name)
+
+    def one_loss(self, result: Any, rows: int, name: str = "loss") -> float:
+        """Return the loss of some rows as one number."""
+        value = self.array(name, result)
+        if value.size not in (1, rows):
+            raise SubjectError(f"{name}: expected a number or {rows} numbers, got {value.shape}")
         return float(value.mean())
 
     def gradient(self, x: np.ndarray, seed: int, latent_dim: int) -> dict[str, np.ndarray]:

@@ -192,18 +192,20 @@ def _moments(facts: Facts, noise: np.ndarray) -> Iterator[Finding]:
 
 
 def _guess_scale(facts: Facts, frozen: bool) -> None:
-    """Take the scale under which the KL is right, or else the one under which the sampler is."""
+    """Take the scale under which both the KL and the sampler are right, or else one of them.
+
+    If they disagree, that with the assumed scale is taken as right, then the KL.
+    """
     kept = facts.scale
-    tests = [lambda: sampler_law(facts, frozen)[0] == "right"]
-    if facts.calls.has("kl"):
-        tests.insert(0, lambda: kl_fits(*probe, facts.scale)["right"][1] <= facts.tolerance)
-        probe = kl_probe(facts)
-    for test in tests:
-        for facts.scale in (kept, *SCALES):
-            if test():
-                how = (
-                    "explains the KL" if len(tests) == 2 and test is tests[0] else "fits the draws"
-                )
-                facts.guesses.append(f"second output of encode: {SCALES[facts.scale]} ({how})")
-                return
-    facts.scale = kept
+    right: dict[str, set[str]] = {}
+    probe = kl_probe(facts) if facts.calls.has("kl") else None
+    for facts.scale in dict.fromkeys((kept, *SCALES)):
+        of_kl = probe and kl_fits(*probe, facts.scale)["right"][1] <= facts.tolerance
+        of_draws = sampler_law(facts, frozen)[0] == "right"
+        right[facts.scale] = {"the KL"} if of_kl else set()
+        right[facts.scale] |= {"the draws"} if of_draws else set()
+    best = max(right, key=lambda s: (len(right[s]), s == kept, "the KL" in right[s]))
+    facts.scale = best if right[best] else kept
+    if right[best]:
+        how = f"explains {' and '.join(sorted(right[best], reverse=True))}"
+        facts.guesses.append(f"second output of encode: {SCALES[best]} ({how})")

@@ -28,6 +28,7 @@ __all__ = [
     "weights_of",
 ]
 
+_AND = " and "  # between two bugs of the weight
 _FLOOR = 0.02  # of the size of a term: what a deviation must exceed
 _CHI = 2.2  # of 20 normal residuals the root mean square exceeds this with a chance of 1e-11
 _NEUTRAL = ("right", "right, without its coefficient", SAMPLED, WHOLE)
@@ -45,7 +46,13 @@ class Hypothesis(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The bugs in it."""
-        return [n for n in self[:4] if n not in _NEUTRAL]
+        parts = [*self[:3], *self.weight.split(_AND)]
+        return [n for n in parts if n not in _NEUTRAL]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the two terms go over the rows in different ways."""
+        return bool({"many times", "few times"} & set(self.names))
 
 
 def weights_of(facts: Facts) -> dict[str, float]:
@@ -65,6 +72,11 @@ def weights_of(facts: Facts) -> dict[str, float]:
         del table["KL averaged over latents"]
     if beta != 1:
         table["declared β ignored"] = 1.0
+    both = ["reconstruction averaged over pixels", "KL averaged over latents"]
+    pairs = [*((n, t) for n in both for t in ("many times", "few times")), tuple(both)]
+    for pair in pairs:
+        if all(n in table for n in pair):
+            table[_AND.join(pair)] = beta * np.prod([table[n] / beta for n in pair])
     return table
 
 
@@ -96,7 +108,7 @@ def candidates(facts: Facts) -> Iterator[Hypothesis]:
 def identified(facts: Facts) -> bool:
     """Return whether the ratio of the terms is known: not for a squared error without σ."""
     subject = facts.calls.subject
-    declared = subject.declared_sigma or facts.output in ("mean_logvar", "mean_sigma")
+    declared = subject.declared_sigma or facts.output.startswith("mean_")
     return subject.family != "gaussian" or bool(declared)
 
 
@@ -133,8 +145,10 @@ def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None
     level = -1
     for h in candidates(facts):
         changed = len(h.names)
-        if changed > most or (best is not None and changed > level):
+        if best is not None and changed > level:
             break
+        if changed > most:  # a later one may have none: the KL at the draw is no bug
+            continue
         if _excluded(facts, h):
             continue
         if not identified(facts) and h.weight != "right":

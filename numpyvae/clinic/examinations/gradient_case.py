@@ -25,7 +25,7 @@ class Case(NamedTuple):
     found: np.ndarray
     expected: np.ndarray
     tolerance: float
-    rounding: float = 0.0
+    rounding: float = 0.0  # of a derivative, from that of the loss
 
     def of(self, name: str) -> np.ndarray:
         """Where the coordinates of a block are."""

@@ -42,7 +42,7 @@ def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.
         x = np.repeat(rows, _PROBES // _OWN_ROWS, 0)
         return x, *facts.calls.decode(2 * rng.standard_normal((len(x), facts.latent_dim)))
     if subject.family == "gaussian":
-        if facts.output in ("mean_logvar", "mean_sigma"):
+        if facts.output.startswith("mean_"):
             second = rng.uniform(0.3, 1.8, shape)
         return rng.standard_normal(shape), logits, second
     x = rng.uniform(0.1, 0.9, shape)

@@ -59,11 +59,10 @@ def reduction(
         ("sum", "twice"): "reconstruction summed over the batch, KL averaged",
         ("twice", "sum"): "reconstruction divided by the batch twice",
     }
-    uneven_weight = found is not None and found.weight in ("many times", "few times")
-    if kinds in uneven and uneven_weight:
+    if kinds in uneven and found is not None and found.uneven:
         yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
         return
-    if "" in kinds and found is not None and not uneven_weight:
+    if "" in kinds and found is not None and not found.uneven:
         # the factors of the terms are not known apart, but the losses have one factor
         whole = [fit_of(facts, m, found) for m in (many, one)]
         kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
