@@ -184,11 +184,17 @@ class Patient:
             pixels = D if bug == "constant x D" else 1
             kept = self.constants and bug != "no constant"
             return value + (0.5 * pixels * np.log(tau * sd**2) if kept else 0)
+        if self.likelihood == "cauchy":
+            return np.log1p((x - out) ** 2)
         if self.likelihood == "squared":
             return (x - out) ** 2
         if self.likelihood.startswith("binomial"):
             return 16 * softplus(out) - x * out
         p = out if self.out == "probabilities" else None
+        if self.out == "arctan":  # a density, but not that of logits
+            p = 0.5 + np.arctan(out) / np.pi
+        if bug == "weighted":
+            return 2 * x * softplus(-out) + (1 - x) * softplus(out)
         if bug == "sigmoid twice":
             out = p if p is not None else sig(out)
             return softplus(out) - x * out
@@ -214,11 +220,15 @@ class Patient:
 
     def loss(self, x, eps=None):
         x = np.asarray(x, self.dtype)
+        if self.bug == "last row dropped":
+            x = x[:-1] if len(x) > 1 else x
         mu, second = self.encode(x)
         rec = 0.0
         for k in range(self.draws):
             e = None if eps is None else (eps if eps.ndim == 2 else eps[k])
-            rec = rec + self.rec_rows(x, self.decode(self.sample(mu, second, e))) / self.draws
+            out = self.decode(self.sample(mu, second, e))
+            out = out[::-1] if self.bug == "rows reversed" else out
+            rec = rec + self.rec_rows(x, out) / self.draws
         return self.combine(rec, self.kl_rows(mu, second))
 
     def combine(self, rec, kl):
@@ -442,7 +452,7 @@ class Patient:
         return rng.normal(0, 1, (n, D))
 
     def subject(self, *, pieces=True, **declared):
-        gaussian = self.likelihood in ("gaussian", "gaussian2", "squared")
+        gaussian = self.likelihood in ("gaussian", "gaussian2", "squared", "cauchy")
         fields = {
             "encode": self.encode,
             "decode": self.decode,

@@ -435,6 +435,72 @@ def test_a_sigma_of_a_form_of_its_own_is_legitimate_if_the_kl_is_that_of_the_dra
     assert not examine(other).ok
 
 
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (Patient(4, out="arctan"), ("another density of x",)),
+        (Patient(4, "weighted"), ("reconstruction of another distribution",)),
+        (Patient(4, likelihood="cauchy"), ("another density of x",)),
+    ],
+    ids=["Bernoulli", "weighted", "Cauchy"],
+)
+def test_a_density_of_another_form_is_legitimate_if_its_sum_over_x_is_1(model, names):
+    # Kills: a table of the meanings of the decoder's output that is taken for complete.
+    report = examine(model.subject())
+    assert report.names[:1] == names, str(report)
+    assert report.ok == (model.bug != "weighted")
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"),
+    [
+        ("last row dropped", "rows of a batch left out"),
+        ("rows reversed", "rows of a batch are mixed"),
+    ],
+)
+@pytest.mark.parametrize("total", ["mean", "sum"])
+def test_a_batch_of_different_rows_counts_each_row_with_its_own_reconstruction(bug, name, total):
+    # Kills: copies of one row alone, which hide who is compared with whom.
+    model = Patient(2, bug, total=total)
+    model.p["W2"] *= 2  # the reconstruction depends on z
+    report = examine(model.subject(pieces=False))
+    assert report.names == (name,), str(report)
+
+
+@pytest.mark.parametrize(
+    ("bug", "name"), [("sigma detached", "path through σ detached"), ("z detached", "z detached")]
+)
+def test_a_detached_path_is_named_where_the_draws_are_not_known(bug, name):
+    # Kills: a variance of the gradient that is never looked at.
+    report = examine(Patient(3, bug).graded(pieces=False))
+    assert report.names == (name,), str(report)
+
+
+def test_a_gradient_of_another_value_is_told_from_no_gradient_at_all():
+    # Kills: a comparison at one point, which cannot tell which of the two is wrong.
+    model = Patient(3)
+
+    def loss(x, eps):
+        return model.loss(x, eps) + 0.1 * sum((v**3).sum() for v in model.p.values())
+
+    report = examine(model.graded(noise="eps", pieces=False, encode=None, loss=loss))
+    assert report.names == ("gradient is that of another value",), str(report)
+
+
+def test_a_gradient_that_is_right_at_one_point_only_is_a_bug():
+    # Kills: a derivative that is taken at the given parameters and nowhere else.
+    model = Patient(3)
+    kept = model.get()
+
+    def gradient(x, eps):
+        distance = ((model.get() - kept) ** 2).mean()
+        return {k: v * (1 + distance) for k, v in model.gradient(x, eps).items()}
+
+    report = examine(model.graded(noise="eps", pieces=False, gradient=gradient))
+    assert report.names == ("gradient is right at some parameters only",), str(report)
+    np.testing.assert_array_equal(model.get(), kept)
+
+
 def test_a_wrong_declaration_is_not_a_bug_of_the_vae():
     # Kills: a name that is believed: the sampler and the KL both take it for log σ.
     report = examine(Patient(4, head="log_sigma").subject(scale="logvar"))

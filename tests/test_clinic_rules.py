@@ -314,3 +314,23 @@ def test_a_fit_has_the_errors_of_least_squares():
     assert result.residual == pytest.approx(np.sqrt(((y - a @ c) ** 2).mean()))
     unit = a / errors[:, None] / np.linalg.norm(a / errors[:, None], axis=0)
     assert result.condition == pytest.approx(np.linalg.cond(unit))
+
+
+@pytest.mark.parametrize("figure", ["log_p", "evaluate"])
+def test_a_figure_is_wrong_only_if_two_sets_of_draws_say_so(figure):
+    # Kills: one set of draws, which by chance or by its tails may be far off.
+    model = Patient(3)
+    seeds = [0]
+    late = {"log_p": 100_000, "evaluate": 10_000}[figure]
+
+    def reseed(seed):
+        seeds[0] = seed
+        model.reseed(seed)
+
+    def off(*args):
+        return getattr(model, figure)(*args) + 3.0 * (seeds[0] < late)
+
+    fields = {"log_p": None, "evaluate": None, "generate": None, figure: off, "seed": reseed}
+    report = examine(model.reporting(**fields))
+    title = {"log_p": "evaluation: log p(x)", "evaluate": "evaluation: data set"}[figure]
+    assert verdicts(report, title) == ["undecided"], str(report)

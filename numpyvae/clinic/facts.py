@@ -11,9 +11,8 @@ from ..support.streams import Purpose, stream
 from .findings import SKIPPED, Finding
 from .subject import SCALES, Calls, SubjectError
 
-__all__ = ["OWN_SCALE", "Facts", "establish", "skipped"]
+__all__ = ["Facts", "establish", "skipped"]
 
-OWN_SCALE = "σ is a function of the second output that is not known"
 _ROWS = 24
 
 
@@ -60,6 +59,8 @@ class Facts:
         What the floor of free bits is of.
     own_scale : bool
         Whether σ is a function of the second output that has no name here.
+    own_density : bool
+        Whether p(x|z) is a function of the output that has no name here.
     guesses : list of str
         What was assumed, for the report.
 
@@ -95,7 +96,15 @@ class Facts:
     weights: tuple[np.ndarray, np.ndarray] | None = None
     floor: str = "latent"
     own_scale: bool = False
+    own_density: bool = False
     guesses: list[str] = field(default_factory=list)
+
+    @property
+    def unknown(self) -> str:
+        """What is legitimate, but of no known form, so that −ELBO cannot be computed; else ""."""
+        if self.own_scale:
+            return "σ is a function of the second output that is not known"
+        return "p(x|z) is a function of the output that is not known" if self.own_density else ""
 
     def rng(self, *number: int) -> np.random.Generator:
         """Return the generator of one kind of probe."""

@@ -204,6 +204,11 @@ _PIXEL_BUGS = {
     "log variance missing in the decoder": Bug(
         "log N(x; m, v) = −½ (x − m)²/v − ½ log 2πv.", _PIXELS
     ),
+    "another density of x": Bug(
+        "None needed: Σ_x exp(−reconstruction) = 1; declare `output` if it is a known one.",
+        _PIXELS,
+        severity="choice",
+    ),
     "reconstruction of another distribution": Bug(
         "Compare the function with −log p(x|z).", _PIXELS
     ),
@@ -233,6 +238,12 @@ _ASSEMBLY_BUGS = {
     ),
     "nominal batch size in the divisor": Bug(
         "Divide by the number of rows of this batch.", _BOUND, "pytorch/examples before 2018"
+    ),
+    "rows of a batch left out": Bug("Every row of a batch counts, also in the last one.", _BOUND),
+    "rows of a batch are mixed": Bug(
+        "Compare each row of x with its own reconstruction.",
+        _BOUND,
+        "arahuja/generative-tf",
     ),
     "batch statistics": Bug(
         "The bound of a row depends on its company; evaluate with fixed statistics.",
@@ -302,6 +313,14 @@ _GRADIENT_BUGS = {
         "None needed: it differs from the derivative of the value, and agrees in its mean.",
         _BOUND,
         severity="choice",
+    ),
+    "gradient is that of another value": Bug(
+        "It is the gradient of a function, but not of the loss: one of both is not the bound.",
+        _BOUND,
+        "xqding/Importance_Weighted_Autoencoders",
+    ),
+    "gradient is right at some parameters only": Bug(
+        "Look for what depends on the parameters in steps: a clip, a cache, a switch.", _BOUND
     ),
     "gradient is not that of the value": Bug("Compare it with finite differences.", _BOUND),
 }

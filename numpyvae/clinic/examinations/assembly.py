@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..expected import COPIES, Measured, measure, probe_rows
-from ..facts import OWN_SCALE, Facts, skipped
+from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..names import wrong
 from ..statistics import SIGMAS, Fit
@@ -123,8 +123,8 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
-    if facts.own_scale:
-        return OWN_SCALE
+    if facts.unknown:
+        return facts.unknown
     return "the loss is an importance-weighted bound" if calls.subject.n_importance > 1 else ""
 
 

@@ -44,7 +44,9 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_FORMS, "the loss is not −ELBO, or this is not known")
     else:
         yield from _two_forms(facts)
-    if calls.subject.n_importance > 1 and calls.has("loss", "encode", "decode"):
+    if facts.unknown:
+        yield skipped(_EVIDENCE, facts.unknown)
+    elif calls.subject.n_importance > 1 and calls.has("loss", "encode", "decode"):
         yield from _samples(facts)
     elif right and facts.measured is not None and facts.latent_dim <= 2:
         yield from _evidence(facts)
@@ -79,7 +81,7 @@ def _difference(facts: Facts, x: np.ndarray) -> str:
     """The name of what is wrong in Eq. (7), where the noise is known."""
     default = "Eq. (7) and Eq. (11) differ in their mean"
     calls, j = facts.calls, facts.latent_dim
-    if not calls.has("encode") or calls.draws > 1 or facts.own_scale:
+    if not calls.has("encode") or calls.draws > 1 or facts.unknown:
         return default
     mu, second = calls.encode(x)
     logvar = log_variance(second, facts.scale)
@@ -131,10 +133,7 @@ def _evidence(facts: Facts) -> Iterator[Finding]:
 
 
 def log_evidence(facts: Facts, x: np.ndarray, order: int) -> np.ndarray:
-    """Return log ∫ p(x|z) p(z) dz by the trapezoidal rule on [−6, 6]^J.
-
-    The constant of a Gaussian is left out.
-    """
+    """Return log ∫ p(x|z) p(z) dz over a grid on [−6, 6]^J, without a Gaussian's constant."""
     points = np.linspace(-6, 6, order)
     z = np.stack(np.meshgrid(*[points] * facts.latent_dim, indexing="ij"), -1)
     z = z.reshape(-1, facts.latent_dim)

@@ -103,7 +103,7 @@ def factor_of(case: Case) -> tuple[float, str] | None:
     one of its forms, is proportional to the loss for several seeds.
     """
     facts, calls = case.facts, case.facts.calls
-    if not calls.has("encode", "decode") or calls.draws > 1 or facts.own_scale:
+    if not calls.has("encode", "decode") or calls.draws > 1 or facts.unknown:
         return None
     none = np.empty(0, int)
     losses, values = [], {"analytic": [], "sampled": []}

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..differences import Parts, differences, step
+from ..differences import Parts, differences, encoder_parts, step
 from ..hypotheses import reconstruction_forms, sigmoid
 from .gradient_case import SEED, Case, parts_of, z_of
 from .unbiased import unbiased
 
-__all__ = ["UNBIASED", "name_of"]
+__all__ = ["NOT", "UNBIASED", "name_of"]
 
 UNBIASED = "another unbiased estimator"
-_NOT = "gradient is not that of the value"
+NOT = "gradient is not that of the value"
 
 
 def name_of(case: Case) -> str:
@@ -37,8 +37,30 @@ def name_of(case: Case) -> str:
         return "bias averaged over the batch"
     p = parts_of(case)
     if p is None:
-        return {"right": UNBIASED, "wrong": _NOT}.get(unbiased(case, None), "")
+        detached = _detached(case)
+        if detached:
+            return detached
+        return {"right": UNBIASED, "wrong": NOT}.get(unbiased(case, None), "")
     return _decoder(case, p) or _encoder(case, p)
+
+
+def _detached(case: Case) -> str:
+    """The path of z that is missing, from heads whose gradient is the same for all seeds."""
+    facts, calls = case.facts, case.facts.calls
+    if not calls.has("encode") or not facts.varies:
+        return ""
+    *_, d_mu, d_second = encoder_parts(facts, case.x, case.blocks.index)
+    of_mu, of_sigma = (_active(case, [np.abs(d).max((1, 2))]) for d in (d_mu, d_second))
+    draws = [calls.gradient(case.x, seed, facts.latent_dim) for seed in range(8)]
+    flat = np.array([np.concatenate(list(g.values()))[case.blocks.index] for g in draws])
+    still = np.ptp(flat, axis=0) <= facts.tolerance * np.abs(flat).max()
+    heads = {"mu": of_mu & ~of_sigma, "sigma": of_sigma & ~of_mu}
+    detached = {n: bool(still[w].all()) for n, w in heads.items() if w.any()}
+    if still[of_mu | of_sigma].all():
+        return "z detached"
+    if detached == {"mu": False, "sigma": True}:
+        return "path through σ detached"
+    return "path through μ detached" if detached == {"mu": True, "sigma": False} else ""
 
 
 def _decoder(case: Case, known: tuple[Parts, float, str]) -> str:
@@ -153,12 +175,12 @@ def _encoder(case: Case, known: tuple[Parts, float, str]) -> str:
             return UNBIASED if verdict == "right" else ""
         if mu is not None and case.near(mu, 1) and sigma is None:
             return "noise drawn again in the backward pass"
-        return "updated weights in the backward pass" if mu is None and sigma is None else _NOT
+        return "updated weights in the backward pass" if mu is None and sigma is None else NOT
     if case.near(mu, 1) and case.near(sigma, 1):
         return _trunk(case, of_mu, of_sigma, has_mu & has_sigma)
     if form == "sampled":
         detached = case.near(mu[1], 0) and case.near(sigma[1], 0) and case.near(sigma[2], 1)
-        return "path of log p(z) missing" if detached else _NOT
+        return "path of log p(z) missing" if detached else NOT
     return _heads(case, (*mu, *sigma))
 
 
@@ -188,7 +210,7 @@ def _heads(case: Case, factors: tuple[float, ...]) -> str:
         if case.near(factors, target):
             return name
     paths = case.near(factors[::2], (1, 1))
-    return "gradient of the KL off by a factor" if paths else _NOT
+    return "gradient of the KL off by a factor" if paths else NOT
 
 
 def _trunk(case: Case, of_mu: list, of_sigma: list, where: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from ..hypotheses import reconstruction_forms, sigmoid, wrong_constants
 from ..names import bug, unusual, wrong
 from ..statistics import misfit
 from ..subject import SubjectError
+from .normalization import normalized
 
 __all__ = ["as_decoded", "designed", "examine"]
 
@@ -68,7 +69,14 @@ def examine(facts: Facts) -> Iterator[Finding]:
     probe = facts.probe(f"x, out {x.shape}")
     if right:
         yield from _constant(facts, factor, constant, found, probe)
+        return
+    density = normalized(facts)
+    if not name and density is not None and density[0]:
+        facts.own_density = True
+        yield unusual(_TITLE, "another density of x", "Σ_x p(x) = 1", density[1], probe)
     elif fits["right"][2] > 1000 * facts.tolerance:
+        if density is not None:
+            found = f"{found}, {density[1]}"
         residual = f"{found}, misfit {fits['right'][2]:.2g}"
         yield wrong(_TITLE, facts.reconstruction_form, "c × (−log p)", residual, probe)
 

@@ -10,13 +10,16 @@ from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
-from ..statistics import SIGMAS, Fit
+from ..statistics import SIGMAS, Fit, two_stages
 from .formulas import Hypothesis, candidates, fit_of, free_fit, identified
 
 __all__ = ["black_box", "one_noise", "reduction", "whole_reduction"]
 
 _TITLE = "assembly: rows of a batch"
+_PARTIAL = "assembly: batch of different rows"
 _EQUATION = "Eq. (11)"
+# copies of the rows, calls, and the least effect, of the differences between the rows
+_BATCHES = (1, 60, 0.03), (50, 16, 0.01)
 _KINDS = {1: "mean", COPIES: "sum", 1 / COPIES: "twice"}
 
 
@@ -80,6 +83,55 @@ def reduction(
         yield Finding(_TITLE, UNUSUAL, "choice", "", declared, f"{kind}, {figures}")
     else:
         yield Finding(_TITLE, RIGHT, "", "", "mean or sum", figures, _EQUATION, "", probe)
+    # a floor of the KL may be of its mean over the batch
+    whole = found is not None and not found.names and not facts.calls.subject.free_bits
+    if whole and len(many.x) >= 5:
+        yield from _partial(facts, many, kind)
+
+
+def _partial(facts: Facts, m: Measured, kind: str) -> Iterator[Finding]:
+    """Yield whether a batch of different rows has the mean or the sum of their values.
+
+    The value of each row is that of its copies: no formula is needed. A row that is left out is
+    missed in a small batch only; rows that are mixed are so in a large batch too.
+    """
+    order = np.argsort(m.values)
+    order = order[[0, -2, 1, -3, -1]]  # far apart, the least first and the greatest last
+    tests = [_different(facts, m, order, kind, batch) for batch in _BATCHES]
+    verdicts = [t[0] for t in tests]
+    expected, probe = tests[0][1], facts.probe(f"{len(order)} different rows")
+    text = "; ".join(f"{_BATCHES[i][0]} copies: {t[2]}" for i, t in enumerate(tests))
+    if "wrong" in verdicts:
+        mixed = verdicts[1] == "wrong"
+        name = "rows of a batch are mixed" if mixed else "rows of a batch left out"
+        yield wrong(_PARTIAL, name, expected, text, probe)
+    elif "undecided" not in verdicts:
+        yield Finding(_PARTIAL, RIGHT, "", "", expected, text, _EQUATION, "", probe)
+
+
+def _different(
+    facts: Facts, m: Measured, order: np.ndarray, kind: str, batch: tuple[int, int, float]
+) -> tuple[str, str, str]:
+    """The verdict on a batch of copies of different rows, and the figures for one row."""
+    tiles, calls, floor = batch
+    x = np.concatenate([m.x[order]] * tiles)
+    one = COPIES if kind == "sum" else 1
+    f = m.values[order] / one
+    size = max(float(np.ptp(f)), 1e-12)
+    means = []
+
+    def stage(number: int) -> tuple[float, float]:
+        first = 50_000 * (number + 1)
+        values = [facts.calls.loss(x, first + s, facts.latent_dim) for s in range(calls)]
+        values = np.array(values) / (len(x) if kind == "sum" else 1)
+        means.append(float(values.mean()))
+        # the copies have noise too: it is known, or that of one call of as many rows
+        own = m.errors[order].mean() / one if m.draws else values.std() * np.sqrt(len(x) / COPIES)
+        error = np.hypot(values.std() / np.sqrt(calls), own / np.sqrt(len(f)))
+        return (means[-1] - float(f.mean())) / size, float(error / size)
+
+    verdict = two_stages(stage, floor)
+    return verdict, f"{f.mean():.4g}", ", ".join(f"{v:.4g}" for v in means)
 
 
 def _divides(facts: Facts, many: Fit, nominal: int) -> bool:
