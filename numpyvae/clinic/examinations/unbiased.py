@@ -63,12 +63,12 @@ def _exact_differences(case: Case, c: float) -> Callable:
 
 
 def _directions(case: Case) -> Callable:
-    """The differences along four directions in the wrong blocks, by central differences."""
+    """The differences along three directions in the wrong blocks, by central differences."""
     flat = case.facts.calls.vector()
     where = np.isin(case.blocks.block, [case.blocks.names.index(n) for n in case.wrong])
     index, rng = case.blocks.index[where], case.facts.rng(61)
-    directions = np.zeros((4, len(flat)))
-    directions[:, index] = rng.standard_normal((4, len(index)))
+    directions = np.zeros((3, len(flat)))
+    directions[:, index] = rng.standard_normal((3, len(index)))
     directions[0, index] = case.expected[where]
     directions[1, index] = (case.found - case.expected)[where]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
