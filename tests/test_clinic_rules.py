@@ -7,10 +7,10 @@ import pytest
 from clinic_subjects import D, Patient
 
 from numpyvae.clinic import Subject, examine
-from numpyvae.clinic.examinations import assembly, draws, evaluation, numbers, rows
+from numpyvae.clinic.examinations import assembly, draws, evaluation, freeze, numbers, rows
 from numpyvae.clinic.examinations.gradient_case import compare
 from numpyvae.clinic.examinations.unbiased import unbiased
-from numpyvae.clinic.expected import Measured, measure, nodes
+from numpyvae.clinic.expected import Measured, measure, nodes, probe_rows
 from numpyvae.clinic.facts import establish
 from numpyvae.clinic.statistics import Fit, decide, fit, misfit, two_stages
 from numpyvae.clinic.subject import Calls
@@ -334,3 +334,41 @@ def test_a_figure_is_wrong_only_if_two_sets_of_draws_say_so(figure):
     report = examine(model.reporting(**fields))
     title = {"log_p": "evaluation: log p(x)", "evaluate": "evaluation: data set"}[figure]
     assert verdicts(report, title) == ["undecided"], str(report)
+
+
+# What is not known is not judged
+
+
+def test_a_seed_that_does_not_reach_the_noise_is_told():
+    # Kills: a loss that is called frozen whatever it returns.
+    model = Patient(1)
+    free = {"loss": Patient(1).loss, "pieces": False}
+    for seed, verdict in ((model.reseed, "undecided"), (None, "not examined")):
+        facts = facts_of(model.subject(seed=seed, **free))
+        (finding,) = freeze.examine(facts)
+        assert finding.verdict == verdict
+        assert not facts.frozen
+        assert facts.varies
+
+
+def test_a_reduction_over_rows_that_is_not_known_is_not_judged():
+    # Kills: factors that fit neither a mean nor a sum, taken for one of them.
+    facts = facts_of(Patient(1).subject())
+    x = facts.x[:12]
+    rng = np.random.default_rng(0)
+    many, one = measure(facts, x, 3, 0), measure(facts, x, 1, 0)
+    many.values, one.values = rng.normal(0, 1, 12), rng.normal(0, 1, 12)
+    told = [f.verdict for f in rows.reduction(facts, many, one, None)]
+    assert told == ["undecided"]
+
+
+def test_the_probes_of_a_gaussian_are_scaled_and_those_of_pixels_are_not():
+    # Kills: probes of one kind, whose KL does not vary, or pixels beyond 0 and 1.
+    x = np.random.default_rng(0).standard_normal((20, 3))
+    gaussian = facts_of(Subject(loss=len, x=x, likelihood="gaussian"))
+    assert np.array_equal(probe_rows(gaussian), np.concatenate([x[:12], 1.5 * x[:6], 0.4 * x[:6]]))
+    pixels = facts_of(Subject(loss=len, x=(x > 0).astype(float)))
+    rows_of_pixels = probe_rows(pixels)
+    assert set(np.unique(rows_of_pixels)) == {0.0, 1.0}
+    assert rows_of_pixels.sum(1).min() == 0
+    assert rows_of_pixels.sum(1).max() == 3
