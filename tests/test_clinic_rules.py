@@ -157,7 +157,7 @@ def with_tails(power):
     )
 
 
-@pytest.mark.parametrize(("power", "heavy"), [(0.3, False), (3.0, True)])
+@pytest.mark.parametrize(("power", "heavy"), [(0.3, False), (1.2, True), (3.0, True)])
 def test_heavy_tails_are_seen(power, heavy):
     # Kills: a test that takes the variance of few draws of exp(3 z) for that of all.
     assert with_tails(power)[1].heavy().tolist() == [heavy]
@@ -271,6 +271,22 @@ def test_the_error_of_differences_is_no_bias_of_an_estimator(bias, verdict):
     assert unbiased(case, None) == verdict
 
 
+def test_whole_numbers_are_no_sign_of_float32():
+    # Kills: a loss that counts pixels, whose numbers are equal in both types.
+    subject = Subject(encode=lambda x: (x, x), loss=lambda x: float(x.sum()), x=np.eye(3))
+    assert facts_of(subject).tolerance == 1e-9
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_the_nodes_have_the_moments_of_a_normal_distribution(latent_dim):
+    # Kills: weights that do not add up to 1, whose factor no fit shows.
+    eps, weights = nodes(latent_dim, np.random.default_rng(0))
+    assert weights.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weights @ eps, 0, atol=1e-12)
+    tolerance = 1e-9 if latent_dim < 3 else 0.3
+    np.testing.assert_allclose(weights @ eps**2, 1, atol=tolerance)
+
+
 # Decisions
 
 
@@ -372,3 +388,13 @@ def test_the_probes_of_a_gaussian_are_scaled_and_those_of_pixels_are_not():
     assert set(np.unique(rows_of_pixels)) == {0.0, 1.0}
     assert rows_of_pixels.sum(1).min() == 0
     assert rows_of_pixels.sum(1).max() == 3
+
+
+def test_columns_that_are_nearly_alike_are_told_apart_and_equal_ones_do_no_harm():
+    # Kills: a rank that is cut at 10⁻², and an inverse of 0.
+    x = np.linspace(0, 1, 9)
+    near = np.stack([np.ones(9), 1 + 1e-4 * x], 1)
+    np.testing.assert_allclose(fit(near, near @ [2.0, 3.0], np.ones(9)).coefficients, [2, 3])
+    equal = fit(np.ones((9, 2)), np.full(9, 4.0), np.ones(9))
+    np.testing.assert_allclose(equal.coefficients, [2, 2])
+    assert equal.condition > 1e9
