@@ -293,7 +293,7 @@ def gaussian_constant(subject: Subject, output: str, data_dim: int) -> float | N
     Examples
     --------
     >>> subject = Subject(kl=len, likelihood="gaussian:1")
-    >>> round(gaussian_constant(subject, "mean", 2), 4)
+    >>> float(round(gaussian_constant(subject, "mean", 2), 4))
     1.8379
     """
     if subject.family != "gaussian":

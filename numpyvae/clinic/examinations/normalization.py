@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
-from scipy.optimize import brentq
 
 from ...support.special import log_mean_exp
 from ..facts import Facts
@@ -46,9 +46,7 @@ def normalized(facts: Facts) -> tuple[bool, str] | None:
     sides = np.linspace(-6, 6, 49)
     values = [off(t) for t in sides]
     roots = [
-        brentq(off, a, b, xtol=1e-14)
-        for a, b, u, v in zip(sides, sides[1:], values, values[1:])
-        if u * v < 0
+        _root(off, a, b) for a, b, u, v in zip(sides, sides[1:], values, values[1:]) if u * v < 0
     ]
     tolerance = max(1e-6, 10 * facts.tolerance)
     for c in np.exp([0.0, *roots]):
@@ -88,3 +86,12 @@ def _values(facts: Facts, x: np.ndarray, out: object) -> np.ndarray:
     """r of each row; a function that returns one number for a batch gets batches of one row."""
     values = facts.calls.term("reconstruction", x, out)
     return values if values.ndim else facts.calls.row_terms("reconstruction", x, out)
+
+
+def _root(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f, of another sign at each end, is 0, by bisection to rounding errors."""
+    sign = np.sign(f(low))
+    for _ in range(52):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if np.sign(f(middle)) == sign else (low, middle)
+    return 0.5 * (low + high)
