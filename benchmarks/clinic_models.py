@@ -437,7 +437,7 @@ def planted(n: int, seed: int) -> Iterator[Planted]:
                 model = _sized(np.random.default_rng(at), bug, dims=(6, 2, 5))
                 if bug == "underflow":
                     model.p["W3"] *= 100
-                return model.reporting()
+                return model.reporting(figure="loss")
 
             yield f"figure {bug} {i}", (name,), reporting
 

@@ -138,10 +138,7 @@ def _evidence(facts: Facts) -> Iterator[Finding]:
 
 
 def log_evidence(facts: Facts, x: np.ndarray, order: int) -> np.ndarray:
-    """Return log ∫ p(x|z) p(z) dz by the trapezoidal rule on [−6, 6]^J.
-
-    The constant of a Gaussian is left out.
-    """
+    """Return log ∫ p(x|z) p(z) dz over a grid on [−6, 6]^J, without a Gaussian's constant."""
     points = np.linspace(-6, 6, order)
     z = np.stack(np.meshgrid(*[points] * facts.latent_dim, indexing="ij"), -1)
     z = z.reshape(-1, facts.latent_dim)

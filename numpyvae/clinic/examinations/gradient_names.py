@@ -41,7 +41,10 @@ def name_of(case: Case) -> str:
         if detached:
             return detached
         return {"right": UNBIASED, "wrong": NOT}.get(unbiased(case, None), "")
-    return _decoder(case, p) or _encoder(case, p)
+    name = _decoder(case, p) or _encoder(case, p)
+    if name == NOT:  # no known bug: the mean decides
+        return {"right": UNBIASED, "undecided": ""}.get(unbiased(case, p), NOT)
+    return name
 
 
 def _detached(case: Case) -> str:
