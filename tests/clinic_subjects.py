@@ -23,6 +23,7 @@ SHAPES = {
     "W3": (H, D),
     "b3": (D,),
 }
+SIZES = {k: int(np.prod(shape)) for k, shape in SHAPES.items()}
 
 
 def sig(a):
@@ -279,8 +280,7 @@ class Patient:
     def reporting(self, **declared):
         """A subject that reports figures."""
         more = {"log_p": self.log_p, "evaluate": self.evaluate, "generate": self.generate}
-        more["loss"] = None
-        return self.subject(pieces=False, batch_size=4, **more, **declared)
+        return self.subject(**{"pieces": False, "batch_size": 4, "loss": None, **more, **declared})
 
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
 
@@ -348,9 +348,9 @@ class Patient:
     def set(self, flat):
         start = 0
         for k, shape in SHAPES.items():
-            size = int(np.prod(shape))
-            self.p[k] = np.asarray(flat[start : start + size], self.dtype).reshape(shape)
-            start += size
+            end = start + SIZES[k]
+            self.p[k] = np.asarray(flat[start:end], self.dtype).reshape(shape)
+            start = end
 
     def graded(self, *, form="analytic", **declared):
         """A subject with its gradient; with form="sampled" the KL is that of Eq. (7)."""
@@ -360,7 +360,7 @@ class Patient:
         return self.subject(**{**more, **declared})
 
     def reseed(self, seed):
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.Generator(np.random.PCG64(seed))
 
     def data(self, n=40):
         rng = np.random.default_rng(7)

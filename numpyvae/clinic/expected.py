@@ -20,7 +20,7 @@ from .subject import log_variance
 __all__ = ["COPIES", "SAMPLED", "Measured", "measure", "nodes", "probe_rows"]
 
 COPIES = 251  # copies of one row in a batch: a prime is not taken for D or J
-_LEAST, _MOST, _TARGET = 4, 64, 0.003  # calls for each row, and the standard error to reach
+_LEAST, _MOST, _TARGET = 6, 64, 0.003  # calls for each row, and the standard error to reach
 SAMPLED = "right, at the draws as in Eq. (7)"
 _SINGLE = 12  # calls for each row without copies, whose factors need no more than 10 %
 
@@ -155,7 +155,7 @@ class Measured:
         if form == SAMPLED:
             mu, second = self.encoded()
             logvar = log_variance(second, self.facts.scale)
-            z = mu[:, None] + np.exp(0.5 * logvar)[:, None] * self.eps
+            z = laws(self.facts.scale)["right"](mu[:, None], second[:, None], self.eps)
             terms = 0.5 * (z**2 - logvar[:, None] - self.eps**2).sum(-1)
             return terms @ self.weights
         return kl_forms(self.facts.scale)[form](*self.encoded())
@@ -217,28 +217,36 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
     base = 1000 * (facts.seed + 1) * (stage + 1) + 7
     if facts.calls.subject.noise == "eps":
         return _exact(facts, x, copies, base)
-    values = np.empty((len(x), 0))
-    error, calls = np.inf, _LEAST if copies > 1 else _SINGLE
-    while calls <= _MOST:
-        fresh = np.empty((len(x), calls - values.shape[1]))
-        for i, row in enumerate(x):
-            batch = np.repeat(row[None], copies, 0)
-            for k in range(fresh.shape[1]):
-                seed = base + 100 * i + values.shape[1] + k
-                fresh[i, k] = facts.calls.loss(batch, seed, facts.latent_dim)
-        values = np.concatenate([values, fresh], 1)
+    values = _repeated(facts, x, copies, base, 0, _LEAST if copies > 1 else _SINGLE)
+    while True:
+        calls, means = values.shape[1], values.mean(1)
         # one standard deviation for all rows: that of few calls of one row is too uncertain
         spread = float(np.sqrt(values.var(1, ddof=1).mean()))
         error = spread / np.sqrt(calls)
-        if error <= _TARGET * max(np.ptp(values.mean(1)), 1e-12) or spread == 0 or copies == 1:
+        ratio = error / (_TARGET * max(np.ptp(means), 1e-12))
+        if ratio <= 1 or copies == 1 or calls >= _MOST:
             break
-        calls *= 2
-    means = values.mean(1)
+        more = min(int(np.ceil(1.05 * calls * ratio**2)), _MOST) - calls
+        fresh = _repeated(facts, x, copies, base, calls, more)
+        values = np.concatenate([values, fresh], 1)
     own = values.std(1, ddof=1) / np.sqrt(values.shape[1])
     errors = np.maximum(np.maximum(error, own), 1e-4 * (1e-3 + np.ptp(means)))
     eps, weights = nodes(facts.latent_dim, facts.rng(30, stage))
     draws = copies * values.shape[1]
     return Measured(facts, x, means, errors, spread, eps[None], weights, draws)
+
+
+def _repeated(
+    facts: Facts, x: np.ndarray, copies: int, base: int, start: int, calls: int
+) -> np.ndarray:
+    """The losses of batches of one row, (N, calls), with seeds that follow the first `start`."""
+    values = np.empty((len(x), calls))
+    for i, row in enumerate(x):
+        batch = np.repeat(row[None], copies, 0)
+        for k in range(calls):
+            seed = base + 100 * i + start + k
+            values[i, k] = facts.calls.loss(batch, seed, facts.latent_dim)
+    return values
 
 
 def _exact(facts: Facts, x: np.ndarray, copies: int, base: int) -> Measured:

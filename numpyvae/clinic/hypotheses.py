@@ -143,6 +143,8 @@ def laws(scale: str) -> dict[str, Callable]:
     """
 
     def deviation(second, read=scale):
+        if read == "sigma":  # which may be negative: z = μ − |σ| ε has the same distribution
+            return second
         with np.errstate(all="ignore"):
             return np.exp(0.5 * log_variance(second, read))
 
@@ -155,7 +157,9 @@ def laws(scale: str) -> dict[str, Callable]:
         "right": lambda mu, s, eps: mu + deviation(s) * eps,
         "mean decoded": lambda mu, s, eps: mu + 0 * eps,
         "μ + σ decoded, without noise": lambda mu, s, eps: mu + deviation(s) + 0 * eps,
-        "exp(¼ log σ²) as standard deviation": lambda mu, s, eps: mu + deviation(s) ** 0.5 * eps,
+        "exp(¼ log σ²) as standard deviation": lambda mu, s, eps: (
+            mu + np.abs(deviation(s)) ** 0.5 * eps
+        ),
         "noise of the wrong size": lambda mu, s, eps: mu + 0.01 * deviation(s) * eps,
         "uniform noise": lambda mu, s, eps: mu + deviation(s) * uniform(eps),
         "one ε for all latents": lambda mu, s, eps: mu + deviation(s) * eps[..., :1],

@@ -79,7 +79,7 @@ class Subject:
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
         What `loss` and `gradient` take beside x: ε of shape (B, J), with `n_samples` > 1
-        (L, B, J), or a seed.
+        (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
     output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
@@ -97,7 +97,9 @@ class Subject:
     sigma : float, optional
         The standard deviation of a Gaussian decoder.
     n_samples : int
-        L, the number of draws for each row.
+        L, the number of draws for each row, over which the loss is averaged.
+    n_importance : int
+        K, if the loss is the importance-weighted bound −L_K.
     free_bits : float
         The floor of the KL term for each latent, in nats.
     data_dim, latent_dim, batch_size : int, optional
@@ -140,6 +142,7 @@ class Subject:
     beta: float = 1.0
     sigma: float | None = None
     n_samples: int = 1
+    n_importance: int = 1
     free_bits: float = 0.0
     data_dim: int | None = None
     latent_dim: int | None = None
@@ -245,10 +248,15 @@ class Calls:
         """Return whether all these functions are given."""
         return all(getattr(self.subject, name) is not None for name in names)
 
+    @property
+    def draws(self) -> int:
+        """How many draws the loss takes for each row: L, or K of an importance-weighted bound."""
+        return max(self.subject.n_samples, self.subject.n_importance)
+
     def call(self, name: str, *arrays: Any) -> Any:
         """Call a function with copies of the arrays."""
         dtype = self.subject.dtype
-        copies, kept = ([_copied(a, dtype) for a in arrays] for _ in range(2))
+        copies = [_copied(a, dtype) for a in arrays]
         self.counts[name] = self.counts.get(name, 0) + 1
         try:
             with np.errstate(all="ignore"):
@@ -259,8 +267,8 @@ class Calls:
             raise SubjectError(
                 f"{name}: raised {type(error).__name__}: {text} (arguments of shape {shapes})"
             ) from error
-        for copy, before in zip(copies, kept):
-            if isinstance(copy, np.ndarray) and not np.array_equal(copy, before, equal_nan=True):
+        for copy, array in zip(copies, arrays):
+            if isinstance(copy, np.ndarray) and _differ(copy, np.asarray(array, dtype)):
                 self.changed.add(name)
         return value
 
@@ -312,7 +320,7 @@ class Calls:
 
     def eps(self, rows: int, latent_dim: int, seed: int) -> np.ndarray:
         """Return the noise that belongs to a seed, (B, J), with L > 1 (L, B, J)."""
-        draws = self.subject.n_samples
+        draws = self.draws
         shape = (rows, latent_dim) if draws == 1 else (draws, rows, latent_dim)
         return stream(seed, Purpose.CLINIC, 1).standard_normal(shape)
 
@@ -394,3 +402,10 @@ def _copied(value: Any, dtype: str) -> Any:
     if isinstance(value, tuple):
         return tuple(_copied(v, dtype) for v in value)
     return np.array(value, dtype) if isinstance(value, np.ndarray) else value
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays differ, where NaN is equal to NaN."""
+    if a.shape == b.shape and (a == b).all():
+        return False
+    return not np.array_equal(a, b, equal_nan=True)

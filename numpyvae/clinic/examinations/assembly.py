@@ -1,50 +1,30 @@
-"""The whole loss against −ELBO: weights, sign, reduction over rows, and formulas.
+"""The whole loss against −ELBO: the weights of its terms, its sign, and its formulas.
 
     E[loss](x) = c_rec E_q[−log p(x|z)] + c_KL KL(q(z|x) ‖ p(z)) + b
 
 With the user's own encoder and decoder the two terms are known, by quadrature, for each row. Only
-the ratio c_KL : c_rec is judged. Every formula with one known bug predicts the losses of all rows
-up to one factor; the bug is named whose formula fits. If none fits, pairs of bugs are tried.
+the ratio c_KL : c_rec is judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, product
-from typing import NamedTuple
 
 import numpy as np
 
-from ..expected import COPIES, SAMPLED, Measured, measure, probe_rows
+from ..expected import COPIES, Measured, measure, probe_rows
 from ..facts import Facts, skipped
-from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
-from ..hypotheses import kl_forms, laws, reconstruction_forms
-from ..names import bug, wrong
-from ..statistics import SIGMAS, Fit, fit
+from ..findings import RIGHT, UNDECIDED, Finding
+from ..names import wrong
+from ..statistics import SIGMAS, Fit
 from ..subject import SCALES, SubjectError
+from .formulas import Hypothesis, explain, identified, weights_of
+from .rows import black_box, one_noise, reduction
 
 __all__ = ["examine"]
 
-_TITLE, _ROWS_TITLE = "assembly: loss = −ELBO", "assembly: rows of a batch"
+_TITLE = "assembly: loss = −ELBO"
 _EQUATION = "Eq. (11)"
-_FLOOR = 0.02  # of the size of a term: what a deviation must exceed
-_CHI = 2.2  # of 20 normal residuals the root mean square exceeds this with a chance of 1e-11
-_NEUTRAL = ("right", "right, without its coefficient", SAMPLED)
-
-
-class Hypothesis(NamedTuple):
-    """One way in which the loss may be put together."""
-
-    law: str
-    reconstruction: str
-    kl: str
-    weight: str
-    ratio: float
-
-    @property
-    def names(self) -> list[str]:
-        """The bugs in it."""
-        return [n for n in self[:4] if n not in _NEUTRAL]
 
 
 def examine(facts: Facts) -> Iterator[Finding]:
@@ -55,23 +35,24 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_TITLE, reason)
         yield from _pieces(facts)
         if calls.has("loss") and facts.x is not None and not facts.batch_statistics:
-            yield from _black_box(facts)
+            yield from black_box(facts)
         return
     x = probe_rows(facts)
     first = measure(facts, x, COPIES, 0)
     single = measure(facts, x, 1, 0)
     _settle_scale(facts, first)
-    found, free = _explain(facts, first)
+    found, free = explain(facts, first)
     if found is None and calls.subject.family == "bernoulli":
         found, free, first, single = _with_greys(facts, x) or (found, free, first, single)
-    if (found is None or found.names) and calls.subject.noise != "eps":
-        again, fresh = _explain(facts, measure(facts, first.x, COPIES, 1))
+    named = {facts.law, facts.reconstruction_form, facts.kl_form}  # by exact tests of the pieces
+    if (found is None or set(found.names) - named) and calls.subject.noise != "eps":
+        again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
     yield from _verdict(facts, first, found, free)
-    yield from _reduction(facts, first, single, found)
+    yield from reduction(facts, first, single, found)
     if not calls.has("sample_z"):
-        yield from _one_noise(facts, first, single)
+        yield from one_noise(facts, first, single)
 
 
 def _settle_scale(facts: Facts, m: Measured) -> None:
@@ -82,7 +63,7 @@ def _settle_scale(facts: Facts, m: Measured) -> None:
     for scale in (kept, *SCALES):
         facts.scale = scale
         trial = Measured(facts, m.x, m.values, m.errors, m.spread, m.eps, m.weights, m.draws)
-        found, _ = _explain(facts, trial, most=0)
+        found, _ = explain(facts, trial, most=0)
         if found is not None:
             facts.guesses.append(f"second output of encode: {SCALES[scale]} (explains the loss)")
             break
@@ -98,7 +79,7 @@ def _with_greys(facts: Facts, x: np.ndarray) -> tuple | None:
         first, single = measure(facts, greys, COPIES, 0), measure(facts, greys, 1, 0)
     except SubjectError:
         return None
-    found, free = _explain(facts, first)
+    found, free = explain(facts, first)
     return None if found is None or not found.names else (found, free, first, single)
 
 
@@ -110,125 +91,9 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
+    if calls.subject.n_importance > 1:
+        return "the loss is an importance-weighted bound"
     return "free bits: the KL has a floor" if calls.subject.free_bits else ""
-
-
-def _weights(facts: Facts) -> dict[str, float]:
-    """The ratios c_KL : c_rec, right and with each known bug."""
-    beta = facts.calls.subject.beta
-    table = {
-        "right": beta,
-        "sign of the KL": -beta,
-        "KL without ½": 2 * beta,
-        "KL averaged over latents": beta / facts.latent_dim,
-        "reconstruction averaged over pixels": beta * facts.data_dim,
-        "KL missing": 0.0,
-        "many times": COPIES * beta,
-        "few times": beta / COPIES,
-    }
-    if facts.latent_dim == 1:
-        del table["KL averaged over latents"]
-    if beta != 1:
-        table["declared β ignored"] = 1.0
-    return table
-
-
-def _candidates(facts: Facts) -> Iterator[Hypothesis]:
-    """Yield the formulas of the pieces, then those with one more bug, then with two more."""
-    base = [facts.law, facts.reconstruction_form, facts.kl_form]
-    tables = [
-        laws(facts.scale),
-        reconstruction_forms(facts.calls.subject, facts.output),
-        kl_forms(facts.scale),
-    ]
-    base = [b if b in table else "right" for b, table in zip(base, tables)]
-    weights = _weights(facts)
-    if facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
-        tables[2] = tables[2] | {SAMPLED: None}
-    start = (*base, "right")
-    options = [[n for n in t if n != b] for b, t in zip(start, [*tables, weights])]
-    for changes in range(3):
-        for places in combinations(range(4), changes):
-            for names in product(*(options[p] for p in places)):
-                parts = list(start)
-                for place, name in zip(places, names):
-                    parts[place] = name
-                yield Hypothesis(*parts, weights[parts[3]])
-
-
-def _identified(facts: Facts) -> bool:
-    """Whether the ratio of the terms is known: not for a squared error whose σ is not declared."""
-    subject = facts.calls.subject
-    declared = subject.declared_sigma or facts.output in ("mean_logvar", "mean_sigma")
-    return subject.family != "gaussian" or bool(declared)
-
-
-def _columns(facts: Facts, m: Measured, h: Hypothesis, *, free: bool) -> np.ndarray:
-    """The columns whose combination the loss is under a hypothesis; `free`: both terms and 1."""
-    rec, kl = m.reconstruction(h.law, h.reconstruction), m.kl(h.kl)
-    one = np.ones(len(rec))
-    if free or not _identified(facts):
-        return np.stack([rec, kl, one], 1)
-    whole = rec + h.ratio * kl
-    constant = facts.calls.subject.family == "gaussian"
-    return np.stack([whole, one], 1) if constant else whole[:, None]
-
-
-def _fit(facts: Facts, m: Measured, columns: np.ndarray) -> Fit | None:
-    """The fit, or None if the hypothesis does not give finite numbers."""
-    if not np.isfinite(columns).all():
-        return None
-    errors = m.errors
-    if m.draws:  # in units of the first column, whose factor is not known yet
-        size = np.std(m.values) / max(float(np.std(columns[:, 0])), 1e-300)
-        errors = np.maximum(errors, size * m.uncertainty())
-    return fit(columns, m.values, errors)
-
-
-def _explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None, Fit | None]:
-    """The hypothesis with the fewest bugs that fits, and the free fit of its terms."""
-    best: tuple[float, Hypothesis] | None = None
-    level = -1
-    for h in _candidates(facts):
-        changed = len(h.names)
-        if changed > most or (best is not None and changed > level):
-            break
-        if _excluded(facts, h):
-            continue
-        if not _identified(facts) and h.weight != "right":
-            continue
-        result = _fit(facts, m, _columns(facts, m, h, free=False))
-        if result is None or not _holds(facts, m, result):
-            continue
-        if best is None or (changed, result.worst) < (level, best[0]):
-            best, level = (result.worst, h), changed
-        if not h.names:
-            break
-    found = best[1] if best else None
-    if found is None:
-        found_free = _free(facts, m, next(iter(_candidates(facts))))
-        return None, found_free
-    return found, _free(facts, m, found)
-
-
-def _excluded(facts: Facts, h: Hypothesis) -> bool:
-    """Whether a law without noise is proposed for a loss with noise, or the reverse."""
-    if facts.varies is None or facts.calls.subject.noise == "eps":
-        return False
-    return facts.varies == (h.law in ("mean decoded", "μ + σ decoded, without noise"))
-
-
-def _free(facts: Facts, m: Measured, h: Hypothesis) -> Fit | None:
-    return _fit(facts, m, _columns(facts, m, h, free=True))
-
-
-def _holds(facts: Facts, m: Measured, result: Fit) -> bool:
-    """Whether the residuals are within their errors, or too small to matter."""
-    if result.worst <= SIGMAS and result.chi <= _CHI:
-        return True
-    exact = facts.calls.subject.noise == "eps"
-    floor = 1e-6 if exact else 0.3 * _FLOOR
-    return result.residual <= floor * np.std(m.values)
 
 
 def _verdict(
@@ -265,7 +130,7 @@ def _figures(free: Fit | None) -> tuple[str, np.ndarray]:
 
 def _unnamed(facts: Facts, free: Fit | None) -> str:
     """The name of what no hypothesis explains: a weight, if the two terms are right."""
-    if free is not None and free.worst <= SIGMAS and _identified(facts):
+    if free is not None and free.worst <= SIGMAS and identified(facts):
         c, e = free.coefficients, free.errors
         constant = facts.calls.subject.family == "gaussian" or abs(c[2]) <= SIGMAS * e[2]
         if constant:
@@ -275,7 +140,7 @@ def _unnamed(facts: Facts, free: Fit | None) -> str:
 
 def _right(facts: Facts, c: np.ndarray, expected: str, text: str, probe: str) -> Iterator[Finding]:
     """Yield a loss that is −ELBO; of a squared error without σ, with which σ it is."""
-    if _identified(facts):
+    if identified(facts):
         yield Finding(_TITLE, RIGHT, "", "", expected, text, _EQUATION, "", probe)
         return
     beta = facts.calls.subject.beta
@@ -301,77 +166,6 @@ def _sign(facts: Facts, c: np.ndarray, text: str) -> Iterator[Finding]:
         yield wrong("assembly: sign", "sign of the loss", f"a {declared}", text)
 
 
-_KINDS = {1: "mean", COPIES: "sum", 1 / COPIES: "twice"}
-
-
-def _kind(ratio: float) -> str:
-    """How a term goes over the rows, from its factor for many copies against that for one."""
-    for value, kind in _KINDS.items():
-        if 0.6 < ratio / value < 1.6:
-            return kind
-    return ""
-
-
-def _reduction(
-    facts: Facts, many: Measured, one: Measured, found: Hypothesis | None
-) -> Iterator[Finding]:
-    """Yield how both terms go over the rows of a batch."""
-    base = found or next(iter(_candidates(facts)))
-    fits = [_free(facts, m, base) for m in (many, one)]
-    if any(f is None for f in fits):
-        return
-    with np.errstate(all="ignore"):
-        c = fits[0].coefficients / fits[1].coefficients
-    kinds = _kind(c[0]), _kind(c[1])
-    figures = f"c({COPIES})/c(1) = {c[0]:.3g} (reconstruction), {c[1]:.3g} (KL)"
-    probe = facts.probe(f"B = 1 and {COPIES}")
-    uneven = {
-        ("mean", "sum"): "KL summed over the batch, reconstruction averaged",
-        ("sum", "mean"): "reconstruction summed over the batch, KL averaged",
-        ("twice", "mean"): "reconstruction divided by the batch twice",
-        ("mean", "twice"): "KL divided by the batch twice",
-        ("sum", "twice"): "reconstruction summed over the batch, KL averaged",
-        ("twice", "sum"): "reconstruction divided by the batch twice",
-    }
-    uneven_weight = found is not None and found.weight in ("many times", "few times")
-    if kinds in uneven and uneven_weight:
-        yield wrong(_ROWS_TITLE, uneven[kinds], "the same for both", figures, probe)
-        return
-    kind = kinds[0] or kinds[1]
-    if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
-        yield Finding(_ROWS_TITLE, UNDECIDED, found=figures, probe=probe)
-        return
-    per_row = facts.factor = float(abs(fits[1].coefficients[0]))
-    facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
-    nominal = facts.calls.subject.batch_size
-    if kind == "sum" and nominal and nominal > 1 and 0.85 < per_row * nominal < 1.15:
-        name = "nominal batch size in the divisor"
-        yield wrong(_ROWS_TITLE, name, f"1/{COPIES}", f"1/{nominal}", probe)
-        return
-    declared = facts.calls.subject.reduction
-    if declared not in (None, kind):
-        yield Finding(_ROWS_TITLE, UNUSUAL, "choice", "", declared, f"{kind}, {figures}")
-    else:
-        yield Finding(_ROWS_TITLE, RIGHT, "", "", "mean or sum", figures, _EQUATION, "", probe)
-
-
-def _one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
-    """Yield whether the noise of a batch averages out over its rows, as independent noise does."""
-    if facts.calls.subject.noise == "eps" or not one.spread or not facts.varies:
-        return
-    with np.errstate(all="ignore"):
-        factor = np.std(many.values) / np.std(one.values)  # a sum over rows has a larger spread
-        ratio = (many.spread / one.spread / factor) ** 2
-    found = f"variance for {COPIES} copies of a row: {ratio:.3g} of that for one"
-    expected = f"1/{COPIES} = {1 / COPIES:.2g}"
-    title = "draws: independence"
-    if 0.4 < ratio < 2.5:
-        name = "one ε for the whole batch"
-        yield wrong(title, name, expected, found, facts.probe(f"B = 1 and {COPIES}"))
-    elif ratio < 6 / COPIES:
-        yield Finding(title, RIGHT, "", "", expected, found, bug("mean decoded").equation)
-
-
 def _pieces(facts: Facts) -> Iterator[Finding]:
     """Yield whether `kl` and `reconstruction` are of one scale, where there is no loss."""
     a, k = facts.reconstruction_factor, facts.kl_factor
@@ -385,9 +179,9 @@ def _pieces(facts: Facts) -> Iterator[Finding]:
         if facts.calls.has("reconstruction"):
             return
     else:
-        free = not _identified(facts)
+        free = not identified(facts)
         ratio = k / a / beta
-        known = {v / beta: n for n, v in _weights(facts).items() if "times" not in n}
+        known = {v / beta: n for n, v in weights_of(facts).items() if "times" not in n}
         known[1.0] = ""
         if free and ratio > 0:
             return
@@ -398,21 +192,3 @@ def _pieces(facts: Facts) -> Iterator[Finding]:
         yield wrong(title, near[0], "1", f"{ratio:.6g}")
     else:
         yield wrong(title, "weight of the KL", "1", f"{ratio:.6g}")
-
-
-def _black_box(facts: Facts) -> Iterator[Finding]:
-    """Yield how the loss alone goes over the rows: the mean loss of copies against that of one."""
-    x = facts.x[:8]
-    many, one = measure(facts, x, COPIES, 0), measure(facts, x, 1, 0)
-    ratio = float(many.values.sum() / one.values.sum())
-    error = float(one.errors.sum() / max(abs(one.values.sum()), 1e-12))
-    figures = f"loss({COPIES} copies)/loss(1) = {ratio:.3g} ± {error * abs(ratio):.1g}"
-    if _kind(ratio) in ("mean", "sum"):
-        yield Finding(_ROWS_TITLE, RIGHT, "", "", f"1 or {COPIES}", figures, _EQUATION)
-    elif error > 0.1:
-        yield Finding(_ROWS_TITLE, UNDECIDED, found=figures)
-    else:
-        advice = "the two terms do not go over the rows of a batch alike"
-        yield Finding(_ROWS_TITLE, WRONG, "bug", "", f"1 or {COPIES}", figures, _EQUATION, advice)
-    if not facts.calls.has("sample_z"):
-        yield from _one_noise(facts, many, one)
