@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -9,11 +10,16 @@ import numpy as np
 import pytest
 
 from numpyvae.clinic import Subject, examine
+from numpyvae.clinic.names import BUGS
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXERCISES = DOCS / "clinic-exercises"
 if not EXERCISES.exists():
     pytest.skip("needs the repository, which contains the pages", allow_module_level=True)
+
+from benchmarks import planted  # noqa: E402
+
+NOT_NAMED = {"logits taken for probabilities", "KL missing"}
 
 FUNCTIONS = ("encode", "decode", "sample_z", "kl", "reconstruction", "loss", "log_p", "seed", "x")
 SCALE = {2: "log_sigma", 4: "sigma"}
@@ -41,7 +47,9 @@ def solutions() -> dict[int, tuple[list[str], list[tuple[str, str]]]]:
     """The names of the bugs, and the lines to change, of each exercise on the page."""
     text = (DOCS / "clinic-exercises.md").read_text("utf-8")
     found = {}
-    for number, part in re.findall(r"^:::\{dropdown\} Solution (\d+)\n(.*?)^:::", text, re.M | re.S):
+    for number, part in re.findall(
+        r"^:::\{dropdown\} Solution (\d+)\n(.*?)^:::", text, re.M | re.S
+    ):
         names = re.findall(r"\{bug\}`([^`]+)`", part)
         changes = []
         for diff in re.findall(r"^```diff\n(.*?)^```", part, re.M | re.S):
@@ -78,3 +86,69 @@ def test_the_clinic_names_the_bug_of_an_exercise_and_acquits_the_mended_file(num
     report = examine(subject_of(source, number))
     assert report.names == (), str(report)
     assert report.counts["undecided"] == 0
+
+
+# The catalog
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    """The extension that makes the catalog."""
+    pytest.importorskip("sphinx", reason="sphinx is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS / "_ext"))
+        return importlib.import_module("catalog")
+
+
+def test_every_name_of_the_clinic_has_one_anchor_in_the_catalog(catalog):
+    # Kills: a new bug that the page leaves out, and two names with the same anchor.
+    page = (DOCS / "clinic-catalog.md").read_text("utf-8")
+    shown = re.findall(r"^```\{bug-catalog\} (\w+)$", page, re.M)
+    groups = catalog.groups()
+    assert sorted(shown) == sorted(groups)
+    names = [name for group in groups.values() for name in group]
+    assert set(BUGS) <= set(names)
+    anchors = [catalog.anchor(name) for name in names]
+    assert len(set(anchors)) == len(anchors) == len(set(names))
+    assert catalog.anchor("KL without its −1") == "kl-without-its-1"
+
+
+def test_signs_and_costs_are_of_names_that_exist(catalog):
+    # Kills: a text or a figure under a name that was changed.
+    names = {name for group in catalog.groups().values() for name in group}
+    measured = catalog.measured()
+    assert catalog.SIGNS.keys() <= names
+    assert {key.split("|")[0] for key in measured["trained"]} - {"right"} <= names
+    assert set().union(*measured["reported"].values()) <= names
+
+
+def test_the_bugs_that_were_planted_for_the_costs_have_the_names_of_the_clinic(catalog):
+    # Kills: costs under the name of a bug that the clinic does not find in the code.
+    found = catalog.measured()["found"]
+    assert {n for n in planted.BUGS if n not in found} <= NOT_NAMED
+
+
+def test_the_gradient_of_a_planted_value_is_its_derivative():
+    # Kills: a derivative of a bug that is not the derivative of its value.
+    rng = np.random.default_rng(0)
+    x, eps = rng.integers(0, 2, (5, 6)).astype(float), rng.standard_normal((5, 2))
+    for bug in ("", *planted.BUGS):
+        if bug in planted.SLIPS:
+            continue
+        vae = planted.Planted(bug, 6, 2, 5, seed=1, gain=2.0)
+        gradient = np.concatenate([g.ravel() for g in vae.gradient(x, eps).values()])
+        flat, index = vae.get(), rng.permutation(len(vae.get()))[:20]
+        assert [*vae.gradient(x, eps)] == [*vae.p]
+        slopes = []
+        for i in index:
+            sides = []
+            for sign in (1, -1):
+                moved = flat.copy()
+                moved[i] += sign * 1e-6
+                vae.set(moved)
+                sides.append(vae.loss(x, eps))
+            slopes.append((sides[0] - sides[1]) / 2e-6)
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(
+            gradient[index], slopes, atol=2e-7 * scale, rtol=1e-5, err_msg=bug
+        )

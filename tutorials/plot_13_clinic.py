@@ -282,7 +282,7 @@ right.set(xlabel="AIS: mended − broken (nats)", ylabel="number of digits")
 right.margins(y=0.25)
 right.set_title("the same digits, one by one")
 right.legend()
-assert 1 < gain and gain > 8 * error
+assert gain > 1 and gain > 8 * error
 assert all(abs(g) < 0.5 for g, _ in gap.values())
 assert importance["broken"].mean() < annealed["broken"].mean() - 2
 assert abs(importance["mended"].mean() - annealed["mended"].mean()) < 0.2
