@@ -41,6 +41,7 @@ FIRST = {  # the first bug of each group, in the order of BUGS, and the examinat
 PLACES = {"KL": "KL: value", "sampler": "draws: z as a function of μ and σ", "decoder": "assembly"}
 SIGNS = tomllib.loads((Path(__file__).parent / "signs.toml").read_text("utf-8"))
 LATENTS = (8, 2)
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def anchor(name: str) -> str:
@@ -112,7 +113,7 @@ def last_loss(name: str, latents: int) -> str:
         return "not finite"
     if abs(value) >= 1000:
         exponent = int(np.log10(abs(value)))
-        return f"{number(value / 10.0**exponent, 1)} · 10^{exponent}"
+        return f"{number(value / 10.0**exponent, 1)} · 10{str(exponent).translate(RAISED)}"
     return number(value)
 
 
@@ -250,7 +251,7 @@ class BugCosts(SphinxDirective):
         ]
         right = [[nodes.Text(t)] for t in ("right code", "0", "0", last_loss("right", 8))]
         head = ["bug", "cost, J = 8", "cost, J = 2", "its loss ends at"]
-        return [table(head, [right, *rows], "eq-table bug-costs")]
+        return [table(head, [right, *rows], "bug-costs")]
 
 
 class BugSamples(SphinxDirective):
