@@ -17,9 +17,9 @@ EXERCISES = DOCS / "clinic-exercises"
 if not EXERCISES.exists():
     pytest.skip("needs the repository, which contains the pages", allow_module_level=True)
 
-from benchmarks import planted  # noqa: E402
+from benchmarks import bug_costs, planted  # noqa: E402
 
-NOT_NAMED = {"logits taken for probabilities", "KL missing"}
+NOT_NAMED = {"logits taken for probabilities"}  # it is: of another distribution
 
 FUNCTIONS = ("encode", "decode", "sample_z", "kl", "reconstruction", "loss", "log_p", "seed", "x")
 SCALE = {2: "log_sigma", 4: "sigma"}
@@ -152,3 +152,9 @@ def test_the_gradient_of_a_planted_value_is_its_derivative():
         np.testing.assert_allclose(
             gradient[index], slopes, atol=2e-7 * scale, rtol=1e-5, err_msg=bug
         )
+
+
+@pytest.mark.parametrize("bug", ["KL missing", "KL divided by the batch twice"])
+def test_a_missing_kl_and_one_that_is_divided_by_the_batch_are_told_apart(bug):
+    # Kills: a KL that is missing, of which nothing was said at all.
+    assert examine(bug_costs.subject_of(bug)).names == (bug,)

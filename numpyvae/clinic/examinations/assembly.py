@@ -18,7 +18,7 @@ from ..findings import RIGHT, UNDECIDED, Finding
 from ..names import wrong
 from ..statistics import SIGMAS, Fit
 from ..subject import SCALES, SubjectError
-from .formulas import Hypothesis, explain, identified, weights_of
+from .formulas import Hypothesis, explain, free_fit, identified, weights_of
 from .rows import black_box, one_noise, reduction
 
 __all__ = ["examine"]
@@ -49,6 +49,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
+    if found is not None and found.weight == "few times" and not _has_kl(facts, single, found):
+        found = found._replace(weight="KL missing", ratio=0.0)
     yield from _verdict(facts, first, found, free)
     yield from reduction(facts, first, single, found)
     if not calls.has("sample_z"):
@@ -81,6 +83,15 @@ def _with_greys(facts: Facts, x: np.ndarray) -> tuple | None:
         return None
     found, free = explain(facts, first)
     return None if found is None or not found.names else (found, free, first, single)
+
+
+def _has_kl(facts: Facts, single: Measured, found: Hypothesis) -> bool:
+    """Whether single rows show a KL: among many copies none looks like one over their number."""
+    alone = free_fit(facts, single, found)
+    if alone is None:
+        return True
+    c = alone.coefficients
+    return abs(c[1]) > 0.5 * facts.calls.subject.beta * abs(c[0])
 
 
 def _why_not(facts: Facts) -> str:
