@@ -150,8 +150,8 @@ def price(name: str) -> str:
         return "not measured"
     if all(text == "diverges" for _, text in parts):
         return "everything: the training diverges"
-    unit = {8: "nats with 8 latents", 2: "with 2 latents"}
-    return ", ".join(f"{text} {unit[latents]}" for latents, text in parts)
+    told = [f"the training {text}" if text == "diverges" else f"{text} nats" for _, text in parts]
+    return ", ".join(f"{t} with {latents} latents" for t, (latents, _) in zip(told, parts))
 
 
 def curve(name: str) -> str:
@@ -159,10 +159,10 @@ def curve(name: str) -> str:
     latents = next((j for j in LATENTS if runs(name, j)), None)
     if latents is None:
         return ""
-    return (
-        f"The loss of the code ends at {last_loss(name, latents)} nats; that of the right code at "
-        f"{last_loss('right', latents)} ({latents} latents)."
-    )
+    end, right = last_loss(name, latents), last_loss("right", latents)
+    if end == "not finite":
+        return f"The loss of the code becomes infinite or NaN ({latents} latents)."
+    return f"The loss of the code ends at {end} nats, that of the right code at {right}."
 
 
 def found_by(name: str) -> str:
@@ -171,7 +171,8 @@ def found_by(name: str) -> str:
     if not planted:
         return examination(name)
     expected = f"expected {planted['expected']}, " if planted["expected"] else ""
-    return f"{planted['examination']} ({expected}found {planted['found']})"
+    text = f"{planted['examination']} ({expected}found {planted['found']})"
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def fields(name: str, known: Bug) -> list[tuple[str, list[nodes.Node]]]:
