@@ -3,7 +3,7 @@ Diagnosis of a broken VAE
 =========================
 
 A VAE that somebody wrote by hand trains without a problem: its loss decreases, its reconstructions are
-sharp, no error is raised. It has two bugs, which stood together in a public example for years. We look
+sharp, no error is raised. It has two bugs, which stood together in a well-known public example. We look
 at its training curve, let the clinic examine its code, mend two lines, and measure what the bugs cost
 in nats.
 
