@@ -9,7 +9,7 @@ in nats.
 
 :Aim: to examine a VAE that was written elsewhere, and to measure log p(x) of its decoder.
 :You need: Eq. (11) and Eq. (9); tutorials 1 and 9.
-:Time: about twenty seconds.
+:Time: about thirty seconds.
 """
 
 # %%
