@@ -18,8 +18,9 @@ from ..findings import RIGHT, UNDECIDED, Finding
 from ..names import wrong
 from ..statistics import SIGMAS, Fit
 from ..subject import SCALES, SubjectError
-from .formulas import Hypothesis, explain, free_fit, identified, weights_of
-from .rows import black_box, one_noise, reduction
+from . import importance
+from .formulas import Hypothesis, explain, fit_of, free_fit, holds, identified, weights_of
+from .rows import black_box, one_noise, reduction, whole_reduction
 
 __all__ = ["examine"]
 
@@ -41,6 +42,11 @@ def examine(facts: Facts) -> Iterator[Finding]:
     first = measure(facts, x, COPIES, 0)
     single = measure(facts, x, 1, 0)
     _settle_scale(facts, first)
+    if calls.draws > 1 and explain(facts, first, most=0)[0] is None:
+        bound = list(_weighted_bound(facts, first, single))
+        if bound:
+            yield from bound
+            return
     found, free = explain(facts, first)
     if found is None and calls.subject.family == "bernoulli":
         found, free, first, single = _with_greys(facts, x) or (found, free, first, single)
@@ -51,10 +57,36 @@ def examine(facts: Facts) -> Iterator[Finding]:
             found, free = again, fresh
     if found is not None and found.weight == "few times" and not _has_kl(facts, single, found):
         found = found._replace(weight="KL missing", ratio=0.0)
+    if calls.draws == 1 and (found is None or set(found.names) - named):
+        # bugs may fit what is −L_K of a K that is not declared
+        bound = list(_weighted_bound(facts, first, single))
+        if bound:
+            yield from bound
+            return
+    facts.formula, facts.measured = found, first
+    if free is not None:
+        facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
     yield from reduction(facts, first, single, found)
     if not calls.has("sample_z"):
         yield from one_noise(facts, first, single)
+
+
+def _weighted_bound(facts: Facts, first: Measured, single: Measured) -> Iterator[Finding]:
+    """Yield the findings of a loss that is −L_K without saying so, or nothing if it is not."""
+    known = identified(facts)
+    tried = importance.fits(facts, first) if known else ()
+    held = [(result.chi, k, result) for k, result in tried if holds(facts, first, result)]
+    if held:
+        _, k, result = min(held)
+        yield importance.finding(_TITLE, k, result)
+        yield from _sign(facts, result, f"factor {result.coefficients[0]:.4g}")
+        alone = next(f for n, f in importance.fits(facts, single) if n == k)
+        yield whole_reduction(float(result.coefficients[0] / alone.coefficients[0]))
+        return
+    if facts.calls.draws > 1 and not known:
+        advice = "L_K and −ELBO cannot be told apart while σ of the decoder is not declared"
+        yield Finding(_TITLE, UNDECIDED, advice=advice)
 
 
 def _settle_scale(facts: Facts, m: Measured) -> None:
@@ -102,20 +134,32 @@ def _why_not(facts: Facts) -> str:
         return f"{', '.join(missing) or 'x'} not given"
     if facts.batch_statistics:
         return "the rows of a batch influence each other"
-    if calls.subject.n_importance > 1:
-        return "the loss is an importance-weighted bound"
-    return "free bits: the KL has a floor" if calls.subject.free_bits else ""
+    if facts.unknown:
+        return facts.unknown
+    return "the loss is an importance-weighted bound" if calls.subject.n_importance > 1 else ""
 
 
 def _verdict(
     facts: Facts, m: Measured, found: Hypothesis | None, free: Fit | None
 ) -> Iterator[Finding]:
     """Yield what the loss is."""
-    text, c = _figures(free)
+    text = _figures(free)
     probe = facts.probe(f"{len(m.x)} batches of {COPIES} copies of a row")
     expected = f"c (1, {facts.calls.subject.beta:g}, 0)"
     if free is not None and free.condition > 300 and (found is None or found.names):
         advice = "the two terms vary together over the rows: give rows x that differ more"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
+    if found is None and facts.calls.subject.family == "custom":
+        advice = "the loss, or the likelihood, leaves out a term of x, or the loss is not −ELBO"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
+    if found is None and facts.clipped:
+        advice = "the reconstruction is clipped: mend this first"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
+        return
+    if found is None and facts.calls.subject.free_bits:
+        advice = "the floor of the KL may be of another kind than that of each latent or the whole"
         yield Finding(_TITLE, UNDECIDED, "", "", expected, text, _EQUATION, advice, probe)
         return
     if found is None:
@@ -127,50 +171,59 @@ def _verdict(
     for name in names:
         yield wrong(_TITLE, name, expected, text, probe)
     if not names and len(found.names) == 0:
-        yield from _right(facts, c, expected, text, probe)
-    yield from _sign(facts, c, text)
+        yield from _right(facts, free, expected, text, probe)
+    whole = fit_of(facts, m, found)
+    if whole is not None:
+        yield from _sign(facts, whole, text)
 
 
-def _figures(free: Fit | None) -> tuple[str, np.ndarray]:
+def _figures(free: Fit | None) -> str:
     if free is None:
-        return "not finite", np.full(3, np.nan)
-    c = free.coefficients
-    pairs = ", ".join(f"{a:.3g} ± {e:.1g}" for a, e in zip(c, free.errors))
-    return f"(c_rec, c_KL, b) = ({pairs}), residual {free.residual:.2g}", c
+        return "not finite"
+    pairs = ", ".join(f"{a:.3g} ± {e:.1g}" for a, e in zip(free.coefficients, free.errors))
+    return f"(c_rec, c_KL, b) = ({pairs}), residual {free.residual:.2g}"
 
 
 def _unnamed(facts: Facts, free: Fit | None) -> str:
     """The name of what no hypothesis explains: a weight, if the two terms are right."""
     if free is not None and free.worst <= SIGMAS and identified(facts):
         c, e = free.coefficients, free.errors
-        constant = facts.calls.subject.family == "gaussian" or abs(c[2]) <= SIGMAS * e[2]
+        free_constant = facts.calls.subject.family in ("gaussian", "custom")
+        constant = free_constant or abs(c[2]) <= SIGMAS * e[2]
         if constant:
             return "weight of the KL"
     return "reconstruction and KL are not of one ELBO"
 
 
-def _right(facts: Facts, c: np.ndarray, expected: str, text: str, probe: str) -> Iterator[Finding]:
+def _right(facts: Facts, free: Fit, expected: str, text: str, probe: str) -> Iterator[Finding]:
     """Yield a loss that is −ELBO; of a squared error without σ, with which σ it is."""
     if identified(facts):
         yield Finding(_TITLE, RIGHT, "", "", expected, text, _EQUATION, "", probe)
         return
-    beta = facts.calls.subject.beta
+    beta, size = facts.calls.subject.beta, free.coefficients[0]
     with np.errstate(all="ignore"):
-        variance = c[1] / (beta * c[0])
+        variance = free.coefficients[1] / (beta * size)
+        error = abs(free.errors[1] / (beta * size))
     said = f"equals the −ELBO with σ² = {variance:.3g}; with σ² = 1, β = {variance * beta:.3g}"
     facts.guesses.append(f"squared error: {said}")
-    if variance < 0:
+    if variance < -SIGMAS * error:
         yield wrong(_TITLE, "sign of the KL", expected, text, probe)
-    elif variance < 1e-9:
+    elif variance < SIGMAS * error and error < 1e-4:
         yield wrong(_TITLE, "KL missing", expected, text, probe)
+    elif variance < SIGMAS * error:
+        advice = "the weight of the KL is not known well enough: give rows x that differ more"
+        yield Finding(_TITLE, UNDECIDED, "", "", expected, said, _EQUATION, advice, probe)
     else:
         yield Finding(_TITLE, RIGHT, "", "", expected, said, _EQUATION, "", probe)
 
 
-def _sign(facts: Facts, c: np.ndarray, text: str) -> Iterator[Finding]:
-    """Yield the sign, if it is declared."""
+def _sign(facts: Facts, whole: Fit, text: str) -> Iterator[Finding]:
+    """Yield the sign, if it is declared and the factor of the loss is known well enough."""
     declared = facts.calls.subject.sign
-    is_loss = c[0] > 0
+    factor, error = whole.coefficients[0], whole.errors[0]
+    if abs(factor) <= SIGMAS * error:
+        return
+    is_loss = factor > 0
     if declared is None:
         facts.guesses.append(f"sign: {'a loss' if is_loss else 'an ELBO'} (found)")
     elif (declared == "loss") != is_loss:

@@ -20,8 +20,9 @@ _NAME = "batch statistics"
 def examine(facts: Facts) -> Iterator[Finding]:
     """Yield whether the outputs for a row stay when the other rows change."""
     calls, x = facts.calls, facts.x
-    if not calls.has("encode") or x is None or len(x) < 4:
-        yield skipped(_TITLE, "encode or x is not given")
+    missing = facts.missing("encode")
+    if missing or len(x) < 4:
+        yield skipped(_TITLE, missing or "x has fewer than 4 different rows")
         return
     effect = _effect(facts)
     facts.batch_statistics = effect > 1000 * facts.tolerance

@@ -12,16 +12,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..expected import COPIES, SAMPLED, Measured
+from ..expected import COPIES, IGNORED, SAMPLED, WHOLE, Measured
 from ..facts import Facts
 from ..hypotheses import kl_forms, laws, reconstruction_forms
 from ..statistics import SIGMAS, Fit, fit
 
-__all__ = ["Hypothesis", "candidates", "explain", "free_fit", "identified", "weights_of"]
+__all__ = [
+    "Hypothesis",
+    "candidates",
+    "explain",
+    "fit_of",
+    "free_fit",
+    "holds",
+    "identified",
+    "weights_of",
+]
 
 _FLOOR = 0.02  # of the size of a term: what a deviation must exceed
 _CHI = 2.2  # of 20 normal residuals the root mean square exceeds this with a chance of 1e-11
-_NEUTRAL = ("right", "right, without its coefficient", SAMPLED)
+_NEUTRAL = ("right", "right, without its coefficient", SAMPLED, WHOLE)
 
 
 class Hypothesis(NamedTuple):
@@ -69,7 +78,9 @@ def candidates(facts: Facts) -> Iterator[Hypothesis]:
     ]
     base = [b if b in table else "right" for b, table in zip(base, tables)]
     weights = weights_of(facts)
-    if facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
+    if facts.calls.subject.free_bits:
+        tables[2] = tables[2] | {IGNORED: None, WHOLE: None}
+    elif facts.calls.subject.noise == "eps":  # with the mean over ε both forms are the same
         tables[2] = tables[2] | {SAMPLED: None}
     start = (*base, "right")
     options = [[n for n in t if n != b] for b, t in zip(start, [*tables, weights])]
@@ -96,7 +107,7 @@ def _columns(facts: Facts, m: Measured, h: Hypothesis, *, free: bool) -> np.ndar
     if free or not identified(facts):
         return np.stack([rec, kl, one], 1)
     whole = rec + h.ratio * kl
-    constant = facts.calls.subject.family == "gaussian"
+    constant = facts.calls.subject.family in ("gaussian", "custom")
     return np.stack([whole, one], 1) if constant else whole[:, None]
 
 
@@ -111,6 +122,11 @@ def _fit(facts: Facts, m: Measured, columns: np.ndarray) -> Fit | None:
     return fit(columns, m.values, errors)
 
 
+def fit_of(facts: Facts, m: Measured, h: Hypothesis) -> Fit | None:
+    """Return the fit of the loss as a hypothesis has it: its first coefficient is the factor."""
+    return _fit(facts, m, _columns(facts, m, h, free=False))
+
+
 def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None, Fit | None]:
     """Return the hypothesis with the fewest bugs that fits, and the free fit of its terms."""
     best: tuple[float, Hypothesis] | None = None
@@ -123,8 +139,8 @@ def explain(facts: Facts, m: Measured, most: int = 4) -> tuple[Hypothesis | None
             continue
         if not identified(facts) and h.weight != "right":
             continue
-        result = _fit(facts, m, _columns(facts, m, h, free=False))
-        if result is None or not _holds(facts, m, result):
+        result = fit_of(facts, m, h)
+        if result is None or not holds(facts, m, result):
             continue
         if best is None or (changed, result.worst) < (level, best[0]):
             best, level = (result.worst, h), changed
@@ -149,8 +165,8 @@ def free_fit(facts: Facts, m: Measured, h: Hypothesis) -> Fit | None:
     return _fit(facts, m, _columns(facts, m, h, free=True))
 
 
-def _holds(facts: Facts, m: Measured, result: Fit) -> bool:
-    """Whether the residuals are within their errors, or too small to matter."""
+def holds(facts: Facts, m: Measured, result: Fit) -> bool:
+    """Return whether the residuals are within their errors, or too small to matter."""
     if result.worst <= SIGMAS and result.chi <= _CHI:
         return True
     exact = facts.calls.subject.noise == "eps"

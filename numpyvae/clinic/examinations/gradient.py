@@ -13,12 +13,14 @@ from ..differences import step
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, Finding
 from ..names import bug, wrong
-from .gradient_case import compare
-from .gradient_names import UNBIASED, name_of
+from .gradient_case import Case, compare
+from .gradient_names import NOT, UNBIASED, name_of
+from .paths import along, is_a_gradient
 
 __all__ = ["examine"]
 
 _TITLE = "gradient: derivative of the loss"
+_PATH = "gradient: integral along a path"
 _EQUATION = "Eq. (11)"
 
 
@@ -38,9 +40,16 @@ def examine(facts: Facts) -> Iterator[Finding]:
     probe = facts.probe(f"x {case.x.shape}, {len(case.blocks.index)} coordinates, h {step(facts)}")
     if not case.wrong:
         found = f"greatest relative error {max(worst.values()):.2g}"
-        yield Finding(_TITLE, RIGHT, "", "", "0", found, _EQUATION, "", probe)
+        unseen = ", ".join(case.unseen)
+        hidden = f"rounding errors of the loss hide the gradient of {unseen}" if unseen else ""
+        verdict = UNDECIDED if len(case.unseen) == len(worst) else RIGHT
+        yield Finding(_TITLE, verdict, "", "", "0", found, _EQUATION, hidden, probe)
+        if verdict == RIGHT:
+            yield from _along_a_path(case)
         return
     name = name_of(case)
+    if name == NOT and is_a_gradient(case):
+        name = "gradient is that of another value"
     if not name:
         advice = "it is not the derivative of the loss; its mean is not known well enough"
         yield Finding(_TITLE, UNDECIDED, "", "", "0", text, _EQUATION, advice, probe)
@@ -51,3 +60,13 @@ def examine(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield wrong(_TITLE, name, "relative errors 0", text, probe)
+
+
+def _along_a_path(case: Case) -> Iterator[Finding]:
+    """Yield whether a gradient that is right at the given parameters is so along a path."""
+    integral, change, error = along(case)
+    text, expected = f"{integral:.6g}", f"{change:.6g}"
+    if abs(integral - change) <= error:
+        yield Finding(_PATH, RIGHT, "", "", expected, text, _EQUATION)
+    else:
+        yield wrong(_PATH, "gradient is right at some parameters only", expected, text)

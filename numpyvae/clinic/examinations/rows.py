@@ -10,12 +10,16 @@ from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
 from ..names import bug, wrong
-from .formulas import Hypothesis, candidates, free_fit
+from ..statistics import SIGMAS, Fit, two_stages
+from .formulas import Hypothesis, candidates, fit_of, free_fit, identified
 
-__all__ = ["black_box", "one_noise", "reduction"]
+__all__ = ["black_box", "one_noise", "reduction", "whole_reduction"]
 
 _TITLE = "assembly: rows of a batch"
+_PARTIAL = "assembly: batch of different rows"
 _EQUATION = "Eq. (11)"
+# copies of the rows, calls, and the least effect, of the differences between the rows
+_BATCHES = (1, 60, 0.03), (50, 16, 0.01)
 _KINDS = {1: "mean", COPIES: "sum", 1 / COPIES: "twice"}
 
 
@@ -25,6 +29,13 @@ def _kind(ratio: float) -> str:
         if 0.6 < ratio / value < 1.6:
             return kind
     return ""
+
+
+def whole_reduction(ratio: float) -> Finding:
+    """Return how a loss that is not a sum of two terms goes over the rows."""
+    verdict = RIGHT if _kind(ratio) in ("mean", "sum") else UNDECIDED
+    text = f"c({COPIES})/c(1) = {ratio:.3g}"
+    return Finding(_TITLE, verdict, "", "", "mean or sum", text, _EQUATION)
 
 
 def reduction(
@@ -52,6 +63,10 @@ def reduction(
     if kinds in uneven and uneven_weight:
         yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
         return
+    if "" in kinds and found is not None and not uneven_weight:
+        # the factors of the terms are not known apart, but the losses have one factor
+        whole = [fit_of(facts, m, found) for m in (many, one)]
+        kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
     kind = kinds[0] or kinds[1]
     if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
         yield Finding(_TITLE, UNDECIDED, found=figures, probe=probe)
@@ -59,7 +74,7 @@ def reduction(
     per_row = facts.factor = float(abs(fits[1].coefficients[0]))
     facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
     nominal = facts.calls.subject.batch_size
-    if kind == "sum" and nominal and nominal > 1 and 0.85 < per_row * nominal < 1.15:
+    if kind == "sum" and nominal and nominal > 1 and _divides(facts, fits[0], nominal):
         name = "nominal batch size in the divisor"
         yield wrong(_TITLE, name, f"1/{COPIES}", f"1/{nominal}", probe)
         return
@@ -68,6 +83,63 @@ def reduction(
         yield Finding(_TITLE, UNUSUAL, "choice", "", declared, f"{kind}, {figures}")
     else:
         yield Finding(_TITLE, RIGHT, "", "", "mean or sum", figures, _EQUATION, "", probe)
+    # a floor of the KL may be of its mean over the batch
+    whole = found is not None and not found.names and not facts.calls.subject.free_bits
+    if whole and len(many.x) >= 5:
+        yield from _partial(facts, many, kind)
+
+
+def _partial(facts: Facts, m: Measured, kind: str) -> Iterator[Finding]:
+    """Yield whether a batch of different rows has the mean or the sum of their values.
+
+    The value of each row is that of its copies: no formula is needed. A row that is left out is
+    missed in a small batch only; rows that are mixed are so in a large batch too.
+    """
+    order = np.argsort(m.values)
+    order = order[[0, -2, 1, -3, -1]]  # far apart, the least first and the greatest last
+    tests = [_different(facts, m, order, kind, batch) for batch in _BATCHES]
+    verdicts = [t[0] for t in tests]
+    expected, probe = tests[0][1], facts.probe(f"{len(order)} different rows")
+    text = "; ".join(f"{_BATCHES[i][0]} copies: {t[2]}" for i, t in enumerate(tests))
+    if "wrong" in verdicts:
+        mixed = verdicts[1] == "wrong"
+        name = "rows of a batch are mixed" if mixed else "rows of a batch left out"
+        yield wrong(_PARTIAL, name, expected, text, probe)
+    elif "undecided" not in verdicts:
+        yield Finding(_PARTIAL, RIGHT, "", "", expected, text, _EQUATION, "", probe)
+
+
+def _different(
+    facts: Facts, m: Measured, order: np.ndarray, kind: str, batch: tuple[int, int, float]
+) -> tuple[str, str, str]:
+    """The verdict on a batch of copies of different rows, and the figures for one row."""
+    tiles, calls, floor = batch
+    x = np.concatenate([m.x[order]] * tiles)
+    one = COPIES if kind == "sum" else 1
+    f = m.values[order] / one
+    size = max(float(np.ptp(f)), 1e-12)
+    means = []
+
+    def stage(number: int) -> tuple[float, float]:
+        first = 50_000 * (number + 1)
+        values = [facts.calls.loss(x, first + s, facts.latent_dim) for s in range(calls)]
+        values = np.array(values) / (len(x) if kind == "sum" else 1)
+        means.append(float(values.mean()))
+        # the copies have noise too: it is known, or that of one call of as many rows
+        own = m.errors[order].mean() / one if m.draws else values.std() * np.sqrt(len(x) / COPIES)
+        error = np.hypot(values.std() / np.sqrt(calls), own / np.sqrt(len(f)))
+        return (means[-1] - float(f.mean())) / size, float(error / size)
+
+    verdict = two_stages(stage, floor)
+    return verdict, f"{f.mean():.4g}", ", ".join(f"{v:.4g}" for v in means)
+
+
+def _divides(facts: Facts, many: Fit, nominal: int) -> bool:
+    """Whether a sum over rows is divided by the nominal batch size, and not by D or J."""
+    factor, error = abs(many.coefficients[0]) / COPIES, many.errors[0] / COPIES
+    others = {1, facts.data_dim, facts.latent_dim}
+    known = identified(facts) and nominal not in others
+    return known and abs(factor * nominal - 1) <= max(0.02, SIGMAS * error * nominal)
 
 
 def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
@@ -80,7 +152,10 @@ def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
     found = f"variance for {COPIES} copies of a row: {ratio:.3g} of that for one"
     expected = f"1/{COPIES} = {1 / COPIES:.2g}"
     title = "draws: independence"
-    if 0.4 < ratio < 2.5:
+    if 0.4 < ratio < 2.5 and many.heavy().any():
+        advice = "the loss has heavy tails: the variance of few draws says nothing"
+        yield Finding(title, UNDECIDED, "", "", expected, found, advice=advice)
+    elif 0.4 < ratio < 2.5:
         name = "one ε for the whole batch"
         yield wrong(title, name, expected, found, facts.probe(f"B = 1 and {COPIES}"))
     elif ratio < 6 / COPIES:
