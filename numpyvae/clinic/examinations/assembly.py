@@ -20,7 +20,7 @@ from ..names import wrong
 from ..statistics import SIGMAS, Fit
 from ..subject import SCALES, SubjectError
 from . import importance
-from .formulas import Hypothesis, explain, fit_of, holds, identified, weights_of
+from .formulas import Hypothesis, explain, fit_of, free_fit, holds, identified, weights_of
 from .rows import black_box, one_noise, reduction, whole_reduction
 
 __all__ = ["examine"]
@@ -58,6 +58,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
         if again is not None and (found is None or not again.names):
             found, free = again, fresh
+    if found is not None and found.weight == "few times" and not _has_kl(facts, single, found):
+        found = found._replace(weight="KL missing", ratio=0.0)
     if calls.draws == 1 and (found is None or set(found.names) - named):
         # bugs may fit what is −L_K of a K that is not declared
         bound = list(_weighted_bound(facts, first, single))
@@ -147,6 +149,15 @@ def _with_greys(facts: Facts, x: np.ndarray) -> tuple | None:
         return None
     found, free = explain(facts, first)
     return None if found is None or not found.names else (found, free, first, single)
+
+
+def _has_kl(facts: Facts, single: Measured, found: Hypothesis) -> bool:
+    """Whether single rows show a KL: among many copies none looks like one over their number."""
+    alone = free_fit(facts, single, found)
+    if alone is None:
+        return True
+    c = alone.coefficients
+    return abs(c[1]) > 0.5 * facts.calls.subject.beta * abs(c[0])
 
 
 def _why_not(facts: Facts) -> str:
