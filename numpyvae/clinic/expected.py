@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..support.statistics import means_and_errors
 from .facts import Facts
 from .hypotheses import kl_forms, laws, reconstruction_forms
 from .subject import log_variance
@@ -229,7 +230,7 @@ class Measured:
             if self.facts.latent_dim > 2:
                 half = value.shape[1] // 2
                 pairs = 0.5 * (value[:, :half] + value[:, half:])
-                error = np.hypot(error, pairs.std(1) / np.sqrt(half))
+                error = np.hypot(error, means_and_errors(pairs.T)[1])
             else:
                 eps, weights = nodes(self.facts.latent_dim, self.facts.rng(31), 17)
                 f, x = self.facts, self.x
@@ -278,7 +279,7 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
         more = min(int(np.ceil(1.05 * calls * ratio**2)), _MOST) - calls
         fresh = _repeated(facts, x, copies, base, calls, more)
         values = np.concatenate([values, fresh], 1)
-    own = values.std(1, ddof=1) / np.sqrt(values.shape[1])
+    own = means_and_errors(values.T)[1]
     errors = np.maximum(np.maximum(error, own), 1e-4 * (1e-3 + np.ptp(means)))
     draws = copies * values.shape[1]
     return Measured(facts, x, means, errors, spread, *_nodes_of_rows(facts, len(x), stage), draws)

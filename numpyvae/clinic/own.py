@@ -89,6 +89,27 @@ def _poisson(x: np.ndarray, log_rate: np.ndarray) -> np.ndarray:
     return (x * log_rate - np.exp(log_rate) - log_factorial(x)).sum(-1)
 
 
+def _gaussian(name: str) -> tuple[str, str]:
+    """A σ in the name is one for all dimensions; "learned" and "head" have one for each."""
+    setting = name.partition(":")[2]
+    return ("gaussian", "mean_logvar") if setting in ("learned", "head") else (name, "mean")
+
+
+_DECLARED = {  # by the first part of the name: what the clinic has formulas of its own for
+    "bernoulli": lambda name: (name, "logits"),
+    "binomial": lambda name: (name, "logits"),
+    "poisson": lambda name: (_poisson, None),
+    "gaussian": _gaussian,
+}
+
+
+def _declared(vae: VAE) -> tuple[str | Callable | None, str | None]:
+    """The likelihood and the output as a subject declares them, None for one that is not known."""
+    name = vae.likelihood.name
+    declare = _DECLARED.get(name.partition(":")[0])
+    return declare(name) if declare else (None, None)
+
+
 class _Model:
     """The functions of a VAE in the form in which a subject has them.
 
@@ -98,20 +119,8 @@ class _Model:
 
     def __init__(self, vae: VAE) -> None:
         self.vae = vae.with_flat(vae.parameters.flat.astype(float))
-        self.known, self.output = self._declared()
+        self.known, self.output = _declared(self.vae)
         self.seed(0)
-
-    def _declared(self) -> tuple[str | Callable | None, str | None]:
-        name = self.vae.likelihood.name
-        if name == "bernoulli" or name.startswith("binomial:"):
-            return name, "logits"
-        if name == "poisson":
-            return _poisson, None
-        if name.startswith("gaussian:"):
-            fixed = np.ndim(self.vae.likelihood.noise_variance(self.vae.parameters)) == 0
-            number = name.partition(":")[2] not in ("learned", "head")
-            return (name, "mean") if fixed and number else ("gaussian", "mean_logvar")
-        return None, None
 
     def get(self) -> np.ndarray:
         return self.vae.parameters.flat

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from ...support.statistics import mean_and_error
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import laws
@@ -111,7 +112,7 @@ def sampler_law(facts: Facts, frozen: bool) -> tuple[str, str]:
     tolerance = 100 * facts.tolerance if frozen else 0.06
     base = _at(facts, 0.0, 1.0, frozen)
     shift = _at(facts, 1.0, 1.0, frozen) - base
-    slope, error = float(shift.mean()), float(shift.std() / np.sqrt(shift.size))
+    slope, error = mean_and_error(shift.ravel())
     if frozen and np.ptp(shift) > tolerance * (1 + abs(slope)):
         return "", "z − μ depends on μ"
 

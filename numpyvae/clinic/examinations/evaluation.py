@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...support.statistics import mean_and_error
 from ..expected import Measured, nodes
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, WRONG, Finding
@@ -89,7 +90,7 @@ def _data_set(facts: Facts) -> Iterator[Finding]:
 def _figure(facts: Facts, x: np.ndarray, b: int, stage: int) -> Finding:
     """The finding from the evaluations of one stage."""
     subject, values = facts.calls.subject, _evaluations(facts, x, 10_000 * stage)
-    found, error = float(np.mean(values)), np.std(values, ddof=1) / np.sqrt(len(values))
+    found, error = mean_and_error(values)
     random, still = (_row_values(facts, x, law) for law in ("right", "mean decoded"))
     hypotheses = _divisors(random, b)
     if np.ptp(values) <= 1e-6 * abs(values[0]):  # the same draws each time, or none
@@ -128,8 +129,8 @@ def _evaluations(facts: Facts, x: np.ndarray, start: int) -> list[float]:
         if value.size != 1:
             raise SubjectError(f"evaluate: expected one number, got shape {value.shape}")
         values.append(value.item())
-        error = np.std(values) / np.sqrt(len(values))
-        if len(values) >= 30 and error <= 0.002 * abs(np.mean(values)):
+        mean, error = mean_and_error(values)
+        if len(values) >= 30 and error <= 0.002 * abs(mean):
             break
     return values
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...support.special import log_mean_exp
+from ...support.statistics import mean_and_error, means_and_errors
 from ..expected import COPIES, Measured, measure
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
@@ -69,8 +70,9 @@ def _two_forms(facts: Facts) -> Iterator[Finding]:
     def stage(number: int) -> tuple[float, float]:
         seeds = range(40_000 * (number + 1), 40_000 * (number + 1) + _SEEDS)
         d = np.array([calls.loss(x, s, j) - calls.loss(x, s, j, "loss_sampled") for s in seeds])
-        found.append(f"{d.mean():.3g} ± {d.std() / np.sqrt(len(d)):.1g}")
-        return float(d.mean() / max(d.std(ddof=1), facts.tolerance * size)), len(d) ** -0.5
+        mean, error = mean_and_error(d)
+        found.append(f"{mean:.3g} ± {error:.1g}")
+        return mean / max(d.std(ddof=1), facts.tolerance * size), len(d) ** -0.5
 
     verdict = two_stages(stage, 0.1)
     probe = facts.probe(f"x {x.shape}, {_SEEDS} seeds")
@@ -180,10 +182,10 @@ def _samples(facts: Facts) -> Iterator[Finding]:
 
 def _fit(facts: Facts, m: Measured, table: np.ndarray) -> float:
     """The misfit of values = c · mean of the table (+ b for a Gaussian), 1 where it is allowed."""
-    mean, size = table.mean(0), np.std(m.values) / max(float(np.std(table.mean(0))), 1e-300)
+    mean, own = means_and_errors(table)
+    size = np.std(m.values) / max(float(np.std(mean)), 1e-300)
     columns = [mean, *([np.ones(len(mean))] if _constant(facts) else [])]
     if m.draws:
-        own = table.std(0, ddof=1) / np.sqrt(len(table))
         error = np.hypot(np.maximum(m.errors, 1e-3 * np.std(m.values)), size * own)
     else:  # the table is of the very draws that the loss was given
         error = np.maximum(m.errors, 1e-6 * np.std(m.values))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...support.special import log_mean_exp
+from ...support.statistics import means_and_errors
 from ..expected import probe_rows
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, WRONG, Finding
@@ -70,8 +71,7 @@ def _stage(facts: Facts, x: np.ndarray, stage: int) -> Finding:
             return wrong(_TITLE, "weights underflow", "finite", f"{values.min()}", facts.probe())
         eps = facts.rng(70 + 5 * stage, k).standard_normal((draws, k, len(x), facts.latent_dim))
         tables[k] = estimates(facts, importance_terms(facts, x, k, draws, eps))
-        users.mean[k] = values.mean(0)
-        users.error[k] = values.std(0, ddof=1) / np.sqrt(len(values))
+        users.mean[k], users.error[k] = means_and_errors(values)
         users.spread[k] = float(np.sqrt(values.var(0, ddof=1).mean() * _TILES[k]))
     text = ", ".join(f"K = {k}: {v.mean():.3f}" for k, v in users.mean.items())
     expected = ", ".join(f"{tables[k]['right'].mean():.3f}" for k in users.mean)
@@ -206,7 +206,7 @@ def _users(facts: Facts, x: np.ndarray, k: int, stage: int) -> np.ndarray:
 def _means(table: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean over draws and its error, for each row or for the mean of the rows."""
     values = table if len(like) > 1 else table.mean(1, keepdims=True)
-    return values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
+    return means_and_errors(values)
 
 
 def _distance(users: _Users, values: dict[int, np.ndarray], sign: int) -> float:

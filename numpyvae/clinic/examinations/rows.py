@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...support.statistics import mean_and_error
 from ..expected import COPIES, Measured, measure
 from ..facts import Facts
 from ..findings import RIGHT, UNDECIDED, UNUSUAL, WRONG, Finding
@@ -123,11 +124,13 @@ def _different(
         first = 50_000 * (number + 1)
         values = [facts.calls.loss(x, first + s, facts.latent_dim) for s in range(calls)]
         values = np.array(values) / (len(x) if kind == "sum" else 1)
-        means.append(float(values.mean()))
+        mean, error = mean_and_error(values)
+        means.append(mean)
         # the copies have noise too: it is known, or that of one call of as many rows
-        own = m.errors[order].mean() / one if m.draws else values.std() * np.sqrt(len(x) / COPIES)
-        error = np.hypot(values.std() / np.sqrt(calls), own / np.sqrt(len(f)))
-        return (means[-1] - float(f.mean())) / size, float(error / size)
+        one_call = error * np.sqrt(calls * len(x) / COPIES)
+        own = m.errors[order].mean() / one if m.draws else one_call
+        error = np.hypot(error, own / np.sqrt(len(f)))
+        return (mean - float(f.mean())) / size, float(error / size)
 
     verdict = two_stages(stage, floor)
     return verdict, f"{f.mean():.4g}", ", ".join(f"{v:.4g}" for v in means)
