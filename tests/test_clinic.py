@@ -10,9 +10,9 @@ import pytest
 from clinic_subjects import Patient
 
 from numpyvae.clinic import ClinicError, Subject, check, examine, parametrize
+from numpyvae.clinic.calls import Calls
 from numpyvae.clinic.examinations.forms import log_evidence
 from numpyvae.clinic.facts import establish
-from numpyvae.clinic.subject import Calls
 
 STYLES = {
     "mean over rows": {},

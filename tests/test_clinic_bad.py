@@ -10,7 +10,7 @@ import pytest
 from clinic_subjects import Patient
 
 from numpyvae.clinic import Subject, examine
-from numpyvae.clinic.subject import Calls
+from numpyvae.clinic.calls import Calls
 
 RNG = np.random.Generator(np.random.PCG64(1))
 # Each function, an examination that needs it, and one that does not.

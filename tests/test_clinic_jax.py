@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from numpyvae.clinic import examine, from_jax
+from numpyvae.clinic.calls import Calls
 from numpyvae.clinic.examine import EXAMINATIONS
 from numpyvae.clinic.facts import establish
 from numpyvae.clinic.jax_arguments import orders
-from numpyvae.clinic.subject import Calls
 
 jax = pytest.importorskip("jax", reason='needs JAX: pip install "numpyvae[jax]"')
 jnp = jax.numpy

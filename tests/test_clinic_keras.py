@@ -23,9 +23,9 @@ from keras import layers, ops  # noqa: E402
 
 from numpyvae import bounds  # noqa: E402
 from numpyvae.clinic import examine, from_keras, model_of  # noqa: E402
+from numpyvae.clinic.calls import Calls  # noqa: E402
 from numpyvae.clinic.examine import EXAMINATIONS  # noqa: E402
 from numpyvae.clinic.facts import establish  # noqa: E402
-from numpyvae.clinic.subject import Calls  # noqa: E402
 
 D, J, H = 6, 2, 5
 BACKEND = keras.backend.backend()

@@ -8,7 +8,7 @@ import pytest
 from numpyvae import VAE, bounds, importance_log_likelihood
 from numpyvae.clinic import Subject, model_of
 from numpyvae.clinic.as_model import DecoderOf
-from numpyvae.clinic.subject import Calls
+from numpyvae.clinic.calls import Calls
 from numpyvae.exact import LinearGaussian
 
 D, J = 5, 2

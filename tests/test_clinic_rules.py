@@ -7,6 +7,7 @@ import pytest
 from clinic_subjects import D, Patient
 
 from numpyvae.clinic import Subject, examine
+from numpyvae.clinic.calls import Calls
 from numpyvae.clinic.examinations import (
     assembly,
     draws,
@@ -21,7 +22,6 @@ from numpyvae.clinic.examinations.unbiased import unbiased
 from numpyvae.clinic.expected import Measured, measure, nodes, probe_rows
 from numpyvae.clinic.facts import establish
 from numpyvae.clinic.statistics import Fit, decide, fit, misfit, two_stages
-from numpyvae.clinic.subject import Calls
 
 
 def facts_of(subject):

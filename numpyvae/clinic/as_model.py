@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..support.checks import check_kind
+from .calls import Calls
 from .facts import establish
 from .foreign import ForeignVAE
-from .subject import Calls, Subject, log_variance
+from .subject import Subject, log_variance
 
 __all__ = ["DecoderOf", "model_of"]
 

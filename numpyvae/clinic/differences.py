@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .calls import Calls
 from .facts import Facts
 from .hypotheses import gaussian_kl_terms, reconstruction_forms
-from .subject import Calls, log_variance
+from .subject import log_variance
 
 __all__ = [
     "Blocks",

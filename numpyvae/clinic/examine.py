@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..support.checks import check_choice, check_kind, check_seed
+from .calls import Calls
 from .examinations import (
     assembly,
     company,
@@ -22,7 +23,7 @@ from .examinations import (
 from .facts import Facts, establish, skipped
 from .findings import WRONG, ClinicError, Finding, Report
 from .names import wrong
-from .subject import Calls, Subject, SubjectError
+from .subject import Subject, SubjectError
 
 __all__ = ["EXAMINATIONS", "check", "examine", "parametrize"]
 

@@ -78,7 +78,8 @@ def probe_rows(facts: Facts) -> np.ndarray:
     Examples
     --------
     >>> from .facts import establish
-    >>> from .subject import Calls, Subject
+    >>> from .calls import Calls
+    >>> from .subject import Subject
     >>> probe_rows(establish(Calls(Subject(kl=len, x=np.eye(4))), 0)).shape
     (8, 4)
     """
@@ -258,7 +259,8 @@ def measure(facts: Facts, x: np.ndarray, copies: int, stage: int) -> Measured:
     Examples
     --------
     >>> from .facts import establish
-    >>> from .subject import Calls, Subject
+    >>> from .calls import Calls
+    >>> from .subject import Subject
     >>> subject = Subject(loss=lambda x: 2.0, x=np.eye(4))
     >>> measure(establish(Calls(subject), 0), np.eye(4), 3, 0).values
     array([2., 2., 2., 2.])

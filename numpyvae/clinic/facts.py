@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..support.streams import Purpose, stream
+from .calls import Calls
 from .findings import SKIPPED, Finding
-from .subject import SCALES, Calls, SubjectError
+from .subject import SCALES, SubjectError
 
 __all__ = ["Facts", "establish", "skipped"]
 

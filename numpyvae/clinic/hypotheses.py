@@ -12,8 +12,9 @@ from functools import partial
 import numpy as np
 
 from ..support.special import log_binomial_coefficient
+from .calls import log_density
 from .names import misreading
-from .subject import SCALES, Subject, log_density, log_variance
+from .subject import SCALES, Subject, log_variance
 
 __all__ = [
     "KL_READINGS",
