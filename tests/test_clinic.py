@@ -213,6 +213,13 @@ def test_a_bug_is_named_beside_free_bits(bug, pieces):
     assert report.names == (VALUE_BUGS.get(bug, "declared free bits ignored"),), str(report)
 
 
+def test_noise_drawn_again_is_named_in_float32():
+    # Kills: errors of the whole gradient's differences that are granted to one of its blocks.
+    bug = "noise redrawn"
+    report = examine(Patient(3, bug, dtype="float32").graded(pieces=True, noise=None))
+    assert report.names == (GRADIENT_BUGS[bug],), str(report)
+
+
 @pytest.mark.parametrize("bug", ["", "sigma detached", "KL grad half", "only mu sent back"])
 def test_a_bug_of_a_gradient_in_float32_is_named(bug):
     # Kills: a tolerance of float32 so wide that every gradient is a multiple of the right one.
