@@ -254,7 +254,10 @@ def _guess_output(facts: Facts) -> None:
             pair = "mean_logvar" if second is not None and second.min() < 0 else "mean_sigma"
             facts.output = "mean" if second is None else pair
         else:
-            inside = first.min() >= 0 and first.max() <= 1
+            outputs = [first]
+            with suppress(SubjectError):  # logits near 0 may all lie in [0, 1], but not far away
+                outputs.append(facts.calls.decode(30 * z)[0])
+            inside = all(out.min() >= 0 and out.max() <= 1 for out in outputs)
             facts.output = "probabilities" if inside else "logits"
     else:
         facts.output, how = "mean" if subject.family == "gaussian" else "logits", "assumed"

@@ -87,21 +87,25 @@ def _single(facts: Facts, x: np.ndarray) -> tuple[Measured | None, str]:
 
 
 def _settle_output(facts: Facts, m: Measured) -> None:
-    """Without a declaration, take the second output of the decoder as the loss takes it."""
-    if facts.calls.subject.output or not facts.output.startswith("mean_"):
-        return
+    """Without a declaration, take the output of the decoder as the loss takes it."""
     kept, bugs = facts.output, {}
-    for read in dict.fromkeys((kept, *(f"mean_{r}" for r in KL_READINGS))):
+    pairs = [f"mean_{r}" for r in KL_READINGS] if kept.startswith("mean_") else []
+    others = ["logits"] if kept == "probabilities" else pairs
+    if facts.calls.subject.output or not others:
+        return
+    for read in dict.fromkeys((kept, *others)):
         facts.output = read
         m.forget()
         found, _ = explain(facts, m)
         bugs[read] = np.inf if found is None else len(found.names)
-        if bugs[read] == 0:
+        if bugs[read] == 0 or (found is not None and kept == "probabilities"):
             break
     facts.output = min(bugs, key=lambda read: bugs[read])
     m.forget()
     if facts.output != kept:
-        facts.guesses.append(f"output of decode: {facts.output[5:]} (explains the loss)")
+        facts.guesses.append(
+            f"output of decode: {facts.output.removeprefix('mean_')} (explains the loss)"
+        )
 
 
 def _weighted_bound(facts: Facts, first: Measured, single: Measured | None) -> Iterator[Finding]:

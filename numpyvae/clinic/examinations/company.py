@@ -15,6 +15,7 @@ __all__ = ["examine"]
 
 _TITLE = "assembly: independence of the other rows"
 _NAME = "batch statistics"
+_LEAST = 10  # tolerances: rounding errors alone, by another order of the sums, are far below
 
 
 def examine(facts: Facts) -> Iterator[Finding]:
@@ -25,17 +26,17 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_TITLE, missing or "x has fewer than 4 different rows")
         return
     effect = _effect(facts)
-    facts.batch_statistics = effect > 1000 * facts.tolerance
+    facts.batch_statistics = effect > _LEAST * facts.tolerance
     known = bug(_NAME)
     if not facts.batch_statistics and calls.has("train_fully", "train"):
         effect = _fully(facts)
-    if effect <= 1000 * facts.tolerance:
+    if effect <= _LEAST * facts.tolerance:
         yield Finding(_TITLE, RIGHT, "", "", "0", f"{effect:.2g}", known.equation)
         return
     verdict, severity = UNUSUAL, known.severity
     if calls.has("eval"):
         calls.call("eval")
-        if _effect(facts) > 1000 * facts.tolerance:
+        if _effect(facts) > _LEAST * facts.tolerance:
             verdict, severity = WRONG, "report"
         if calls.has("train"):
             calls.call("train")

@@ -176,6 +176,9 @@ def _samples(facts: Facts) -> Iterator[Finding]:
         yield wrong(_SAMPLES, held[0], "−c L_K", text, probe)
     elif held:
         yield Finding(_SAMPLES, UNDECIDED, "", "", "−c L_K", text, "Eq. (9)", "", probe)
+    elif facts.output == "probabilities" and not facts.calls.subject.output:
+        advice = "declare output: these values in [0, 1] may be logits"
+        yield Finding(_SAMPLES, UNDECIDED, "", "", "−c L_K", text, "Eq. (9)", advice, probe)
     else:
         yield wrong(_SAMPLES, "loss is not the bound of K samples", "−c L_K", text, probe)
 

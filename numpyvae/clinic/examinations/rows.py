@@ -23,6 +23,13 @@ _EQUATION = "Eq. (11)"
 _BATCHES = (1, 60, 0.03), (50, 16, 0.01)
 _KINDS = {1: "mean", COPIES: "sum", 1 / COPIES: "twice"}
 
+_OF_BOTH = {  # how the reconstruction goes, and whether the KL counts more: how both go
+    ("mean", True): ("mean", "sum"),
+    ("twice", True): ("twice", "mean"),
+    ("mean", False): ("mean", "twice"),
+    ("sum", False): ("sum", "mean"),
+}
+
 
 def _kind(ratio: float) -> str:
     """How a term goes over the rows, from its factor for many copies against that for one."""
@@ -60,10 +67,15 @@ def reduction(
         ("sum", "twice"): "reconstruction summed over the batch, KL averaged",
         ("twice", "sum"): "reconstruction divided by the batch twice",
     }
-    if kinds in uneven and found is not None and found.uneven:
-        yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
+    if found is not None and found.uneven:
+        # of the KL's own factor, which may be small, the factor of the losses knows more
+        kinds = _OF_BOTH.get((kinds[0], "many times" in found.names), kinds)
+        if kinds in uneven:
+            yield wrong(_TITLE, uneven[kinds], "the same for both", figures, probe)
+        else:
+            yield Finding(_TITLE, UNDECIDED, found=figures, probe=probe)
         return
-    if "" in kinds and found is not None and not found.uneven:
+    if "" in kinds and found is not None:
         # the factors of the terms are not known apart, but the losses have one factor
         whole = [fit_of(facts, m, found) for m in (many, one)]
         kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
@@ -95,6 +107,10 @@ def _partial(facts: Facts, m: Measured, kind: str) -> Iterator[Finding]:
     The value of each row is that of its copies: no formula is needed. A row that is left out is
     missed in a small batch only; rows that are mixed are so in a large batch too.
     """
+    if m.heavy().any():
+        advice = "the loss has heavy tails: the errors of few draws are not known"
+        yield Finding(_PARTIAL, UNDECIDED, "", "", "", "", _EQUATION, advice)
+        return
     order = np.argsort(m.values)
     order = order[[0, -2, 1, -3, -1]]  # far apart, the least first and the greatest last
     tests = [_different(facts, m, order, kind, batch) for batch in _BATCHES]
@@ -126,8 +142,8 @@ def _different(
         values = np.array(values) / (len(x) if kind == "sum" else 1)
         mean, error = mean_and_error(values)
         means.append(mean)
-        # the copies have noise too: it is known, or that of one call of as many rows
-        one_call = error * np.sqrt(calls * len(x) / COPIES)
+        # the copies have noise too: it is known, or that of one call of as many different draws
+        one_call = error * np.sqrt(calls * len(x) / m.different_draws)
         own = m.errors[order].mean() / one if m.draws else one_call
         error = np.hypot(error, own / np.sqrt(len(f)))
         return (mean - float(f.mean())) / size, float(error / size)
