@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["SIGMAS", "Fit", "decide", "fit", "misfit", "two_stages"]
+__all__ = ["GAP", "SIGMAS", "Fit", "decide", "fit", "misfit", "two_stages"]
 
 SIGMAS = 5.5
 GAP = 1000.0  # between the tolerance of what is right and the misfit of what is wrong

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..facts import Facts, skipped
-from ..findings import RIGHT, Finding
+from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import kl_forms
 from ..names import bug, unusual, wrong
-from ..statistics import decide, misfit
+from ..statistics import GAP, decide, misfit
 from ..subject import SCALES, SubjectError, log_variance
 
 __all__ = ["above_floor", "examine", "kl_fits", "kl_probe"]
@@ -69,8 +69,10 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if name == "right":
         text = f"{facts.kl_factor:.6g} × KL"
         yield Finding(_TITLE, RIGHT, "", "", "c × KL", text, bug("KL without ½").equation)
-    elif fits["right"][1] > 1000 * facts.tolerance:
+    elif fits["right"][1] > GAP * facts.tolerance:
         yield wrong(_TITLE, name, expected, found, facts.probe(f"mu, second {mu.shape}"))
+    else:
+        yield Finding(_TITLE, UNDECIDED, "", "", "c × KL", f"misfit {fits['right'][1]:.2g}")
     if facts.calls.subject.free_bits and facts.kl_factor and facts.kl_form == "right":
         yield _floor(facts)
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..facts import Facts, skipped
-from ..findings import RIGHT, Finding
+from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import reconstruction_forms, sigmoid, wrong_constants
 from ..names import bug, unusual, wrong
-from ..statistics import misfit
+from ..statistics import GAP, misfit
 from ..subject import SubjectError
 from .normalization import normalized
 
@@ -84,11 +84,13 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if not name and density is not None and density[0]:
         facts.own_density = True
         yield unusual(_TITLE, "another density of x", "Σ_x p(x) = 1", density[1], probe)
-    elif fits["right"][2] > 1000 * facts.tolerance:
+    elif fits["right"][2] > GAP * facts.tolerance:
         if density is not None:
             found = f"{found}, {density[1]}"
         residual = f"{found}, misfit {fits['right'][2]:.2g}"
         yield wrong(_TITLE, facts.reconstruction_form, "c × (−log p)", residual, probe)
+    else:
+        yield Finding(_TITLE, UNDECIDED, "", "", "c × (−log p)", f"misfit {fits['right'][2]:.2g}")
 
 
 def _values(facts: Facts, *, binary: bool) -> tuple:
