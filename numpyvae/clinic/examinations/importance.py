@@ -20,7 +20,7 @@ __all__ = ["bounds", "finding", "fits"]
 
 NAME = "importance-weighted bound"
 _DRAWS = 4096  # for each row, in groups of K
-_USUAL = (2, 3, 4, 5, 8, 10, 16, 20, 25, 32, 50, 64, 100)  # K, where it is not declared
+_USUAL = (*range(2, 21), 25, 30, 32, 40, 50, 64, 100)  # K, where it is not declared
 
 
 def bounds(facts: Facts, m: Measured) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
