@@ -426,6 +426,8 @@ def test_a_gradient_without_a_known_bug_is_judged_by_its_mean(mean, name, monkey
     [
         pytest.param(200_000, 133, id="L_6 that is not declared"),
         pytest.param(200_000, 611, id="noise of one draw beside that of many, given"),
+        pytest.param(310_000, 166, id="score function, one latent, float32"),
+        pytest.param(310_000, 478, id="noise below rounding errors"),
         pytest.param(100_000, 154, id="losses of 1e12"),
         pytest.param(100_000, 667, id="few different draws among the copies"),
         pytest.param(100_000, 296, id="batch statistics of little effect, float32"),

@@ -214,6 +214,11 @@ class Measured:
             self._cache["heavy"] = square.max(1) > 0.2 * np.maximum(square.sum(1), 1e-300)
         return self._cache["heavy"]
 
+    def noise(self) -> float:
+        """Return the greatest standard deviation of −log p(x|z) over z, relative to its mean."""
+        values = self._values("right", "right")
+        return float((values.std(1) / (1 + np.abs(values.mean(1)))).max())
+
     @property
     def different_draws(self) -> int:
         """How many independent draws are in each loss that was given its noise."""

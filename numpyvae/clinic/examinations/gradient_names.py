@@ -29,7 +29,8 @@ def name_of(case: Case) -> str:
         float(b): "gradient summed, value averaged",
         1 / b: "gradient averaged, value summed",
     }
-    if r is not None and not case.near(r, 1):
+    right = set(case.blocks.names) - {*case.wrong, *case.unseen}
+    if r is not None and not case.near(r, 1) and not right:
         return next((n for v, n in factors.items() if case.near(r, v)), "gradient off by a factor")
     if len(case.wrong) <= len(case.blocks.names) // 2 and all(
         case.near(case.ratio(case.of(n)), 1 / b) for n in case.wrong
