@@ -6,6 +6,7 @@
     damage       flip bits in files and cut them: are they refused, or read as they were?
     importance   test whether training with more importance samples gives a better model
     machines     run tests and tutorials with other BLAS kernels and fewer processor features
+    clinic       count false alarms of the clinic on random right models, and planted bugs it names
     kills        kill runs at any moment, or fill the disk, and look at what is left
 
 Run them on an idle machine, from the root of the repository. Install the other libraries with

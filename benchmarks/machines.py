@@ -48,7 +48,7 @@ def jobs() -> Iterator[tuple[str, list[list[str]]]]:
     checks = [
         [*command, "equations", "--model", m, "--seed", f"{n}"] for m in models for n in range(5)
     ]
-    yield "checks", [*checks, [*command, "gradcheck"]]
+    yield "checks", [*checks, [*command, "clinic"]]
 
 
 def passed(commands: list[list[str]], environment: dict[str, str]) -> str:

@@ -35,6 +35,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "equations",
     "course",
+    "catalog",
     "drawings",
     "docstrings",
 ]
@@ -85,7 +86,11 @@ html_show_search_summary = (
 html_show_sphinx = False
 # No sidebar where a page has no others beside it; the notes need the width for two columns.
 html_sidebars = {
-    page: [] for page in ("index", "notes/*", "faq", "results", "architecture", "own-data")
+    page: []
+    for page in (
+        *("index", "notes/*", "faq", "results", "architecture", "own-data"),
+        *("clinic", "clinic-catalog", "clinic-exercises"),
+    )
 }
 html_context = {
     "default_mode": "auto",
@@ -114,7 +119,10 @@ html_theme_options = {
         **{page: [] for page in ("index", "notes/*")},
         **{
             page: ["page-toc"]
-            for page in ("faq", "results", "architecture", "own-data", "api/*", "tutorials/*")
+            for page in (
+                *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
+                *("clinic", "clinic-catalog", "clinic-exercises"),
+            )
         },
     },
     "footer_start": ["copyright"],

@@ -23,6 +23,7 @@ SHAPES = {
     "W3": (H, D),
     "b3": (D,),
 }
+SIZES = {k: int(np.prod(shape)) for k, shape in SHAPES.items()}
 
 
 def sig(a):
@@ -53,6 +54,8 @@ class Patient:
         constants=True,
         maximized=False,
         batch_size=16,
+        free_bits=0.0,
+        floor="latent",
     ):
         self.rng = np.random.default_rng([seed, 99])
         weights = np.random.default_rng([seed, 98])
@@ -61,6 +64,7 @@ class Patient:
         self.total, self.scale, self.out, self.sigma = total, scale, out, sigma
         self.draws, self.dtype, self.constants = draws, dtype, constants
         self.maximized, self.batch_size = maximized, batch_size
+        self.free_bits, self.floor = free_bits, floor
         self.fixed = np.random.default_rng(5)
 
     # The pieces
@@ -82,6 +86,7 @@ class Patient:
             "sigma": np.exp(s / 2),
             "variance": np.exp(s),
             "softplus": np.log(np.expm1(np.exp(s / 2))),
+            "sinh": np.sinh(np.exp(s / 2)),
         }[self.head]
         return mu, second.astype(self.dtype)
 
@@ -89,6 +94,8 @@ class Patient:
         head = head or self.head
         if head == "softplus":
             return 2 * np.log(softplus(second))
+        if head == "sinh":  # σ = arsinh(s): of no form that the clinic knows
+            return 2 * np.log(np.arcsinh(second))
         return {
             "logvar": lambda s: s,
             "log_sigma": lambda s: 2 * s,
@@ -157,6 +164,11 @@ class Patient:
 
     def kl_rows(self, mu, second):
         kl = self.kl_elements(mu, second)
+        if self.free_bits and self.bug != "free bits ignored":
+            if self.floor == "total":
+                return np.maximum(kl.sum(-1), self.free_bits)
+            kl = np.maximum(kl, self.free_bits) if self.bug != "KL sign" else kl
+            kl = np.minimum(kl, -self.free_bits) if self.bug == "KL sign" else kl
         return kl.mean(-1) if self.bug == "KL mean over latents" else kl.sum(-1)
 
     def rec_elements(self, x, out):
@@ -169,12 +181,20 @@ class Patient:
             sd = self.sigma or 1.0
             value = 0.5 * (x - out) ** 2 / sd**2
             tau = 2 * 3.14 if bug == "pi = 3.14" else 2 * np.pi
-            return value + (0.5 * np.log(tau * sd**2) if self.constants else 0)
+            pixels = D if bug == "constant x D" else 1
+            kept = self.constants and bug != "no constant"
+            return value + (0.5 * pixels * np.log(tau * sd**2) if kept else 0)
+        if self.likelihood == "cauchy":
+            return np.log1p((x - out) ** 2)
         if self.likelihood == "squared":
             return (x - out) ** 2
         if self.likelihood.startswith("binomial"):
             return 16 * softplus(out) - x * out
         p = out if self.out == "probabilities" else None
+        if self.out == "arctan":  # a density, but not that of logits
+            p = 0.5 + np.arctan(out) / np.pi
+        if bug == "weighted":
+            return 2 * x * softplus(-out) + (1 - x) * softplus(out)
         if bug == "sigmoid twice":
             out = p if p is not None else sig(out)
             return softplus(out) - x * out
@@ -200,11 +220,15 @@ class Patient:
 
     def loss(self, x, eps=None):
         x = np.asarray(x, self.dtype)
+        if self.bug == "last row dropped":
+            x = x[:-1] if len(x) > 1 else x
         mu, second = self.encode(x)
         rec = 0.0
         for k in range(self.draws):
             e = None if eps is None else (eps if eps.ndim == 2 else eps[k])
-            rec = rec + self.rec_rows(x, self.decode(self.sample(mu, second, e))) / self.draws
+            out = self.decode(self.sample(mu, second, e))
+            out = out[::-1] if self.bug == "rows reversed" else out
+            rec = rec + self.rec_rows(x, out) / self.draws
         return self.combine(rec, self.kl_rows(mu, second))
 
     def combine(self, rec, kl):
@@ -231,8 +255,14 @@ class Patient:
         mu, s = self.encode(x)
         many = np.random.default_rng(self.rng.integers(1 << 30)).standard_normal((k, n, J))
         z = mu + np.exp(0.5 * s) * many
-        l = self.decode(z.reshape(-1, J)).reshape(k, n, D)
-        log_x = (x * l - softplus(l)).sum(-1)
+        if bug == "K ignored":
+            z = z[:1]
+        if bug == "chunks of 4":  # ⌈k/4⌉ passes of 4 draws
+            many = self.rng.standard_normal((-(-k // 4) * 4, n, J))
+            z = mu + np.exp(0.5 * s) * many
+        many = (z - mu) / np.exp(0.5 * s)
+        l = self.decode(z.reshape(-1, J)).reshape(*z.shape[:2], D)
+        log_x = -self.rec_rows(x, l)
         log_z = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
         log_q = -0.5 * (many**2 + s + np.log(2 * np.pi)).sum(-1)
         w = log_x + log_z - log_q
@@ -251,6 +281,7 @@ class Patient:
             "mean of logs": w.mean(0),
             "log K": mean + np.log(k),
             "max weight": top,
+            "chunks of 4": mean + np.log(len(z)) - np.log(k),
             "other K": mean + np.log(k) - np.log(k + 1),
             "normalized": (np.exp(w - mean) / k * w).sum(0),
             "sign in weights": -mean,
@@ -268,7 +299,8 @@ class Patient:
             if bug == "first batch":
                 return total / len(batch)
         divisor = {"batch_idx B": b * (len(batches) - 1), "batch means": len(batches), "sum": 1}
-        return total / divisor.get(bug, len(x))
+        sign = -1 if bug == "figure sign" else 1
+        return sign * total / divisor.get(bug, len(x))
 
     def generate(self, z):
         l = self.decode(z)
@@ -279,13 +311,21 @@ class Patient:
     def reporting(self, **declared):
         """A subject that reports figures."""
         more = {"log_p": self.log_p, "evaluate": self.evaluate, "generate": self.generate}
-        more["loss"] = None
-        return self.subject(pieces=False, batch_size=4, **more, **declared)
+        return self.subject(**{"pieces": False, "batch_size": 4, "loss": None, **more, **declared})
 
     # The gradient of the mean loss, by hand: Bernoulli from logits, log σ²
 
     def sampled_kl(self, mu, s, z):
-        return 0.5 * (z**2 - s - (z - mu) ** 2 / np.exp(s)).sum(-1)
+        tau = np.log(2 * np.pi)
+        log_q = -0.5 * (s + (z - mu) ** 2 / np.exp(s) + tau).sum(-1)
+        log_p = -0.5 * (z**2 + tau).sum(-1)
+        return {
+            "sampled, no q": -log_p,
+            "sampled, no p": log_q,
+            "sampled, sign of q": -log_q - log_p,
+            "sampled, 2 pi": log_q - log_p + 0.5 * tau * J,
+            "sampled, half p": log_q - 0.5 * log_p,
+        }.get(self.bug, log_q - log_p)
 
     def sampled_loss(self, x, eps=None):
         mu, s = self.encode(x)
@@ -342,15 +382,56 @@ class Patient:
         factor = {"gradient sum": n, "gradient sign": -1, "gradient times 3": 3}.get(bug, 1)
         return {k: factor * self.scale * g[k] for k in SHAPES}
 
+    # The bound of K samples, and its doubly reparameterized gradient
+
+    def weights(self, x, eps):
+        mu, s = self.encode(x)
+        z = mu + np.exp(0.5 * s) * eps
+        log_x = -self.rec_rows(x, self.decode(z.reshape(-1, J)).reshape(*z.shape[:2], D))
+        return z, mu, s, log_x - 0.5 * (z**2 - s - eps**2).sum(-1)
+
+    def iwae_loss(self, x, eps):
+        *_, w = self.weights(x, eps)
+        mean = np.log(np.exp(w).mean(0))
+        value = {
+            "mean of logs": w.mean(0),
+            "log K": mean + np.log(len(w)),
+            "normalized": (np.exp(w - mean) / len(w) * w).sum(0),
+        }.get(self.bug, mean)
+        return -value.mean()
+
+    def iwae_gradient(self, x, eps):
+        p, n = self.p, len(x)
+        z, mu, s, w = self.weights(x, eps)
+        share = (np.exp(w) / np.exp(w).sum(0))[..., None] / n
+        h1, h2 = np.tanh(x @ p["W1"] + p["b1"]), np.tanh(z @ p["W2"] + p["b2"])
+        d3 = sig(h2 @ p["W3"] + p["b3"]) - x
+        d2 = d3 @ p["W3"].T * (1 - h2**2)
+        g = {"W3": np.einsum("kbh,kbd->hd", h2, share * d3), "b3": (share * d3).sum((0, 1))}
+        g |= {"W2": np.einsum("kbj,kbh->jh", z, share * d2), "b2": (share * d2).sum((0, 1))}
+        power = 1 if self.bug == "weights not squared" else share * n
+        dz = power * share * (d2 @ p["W2"].T + z - (z - mu) / np.exp(s))
+        dm, ds = dz.sum(0), (dz * eps * 0.5 * np.exp(0.5 * s)).sum(0)
+        d1 = (dm @ p["Wm"].T + 0.6 * ds @ p["Ws"].T) * (1 - h1**2)
+        g |= {"Wm": h1.T @ dm, "bm": dm.sum(0), "Ws": 0.6 * h1.T @ ds, "bs": 0.6 * ds.sum(0)}
+        g |= {"W1": x.T @ d1, "b1": d1.sum(0)}
+        return {k: g[k] for k in SHAPES}
+
+    def iwae(self, **declared):
+        """A subject whose loss is −L_4, with the gradient of DReG."""
+        fields = {"loss": self.iwae_loss, "gradient": self.iwae_gradient, "n_importance": 4}
+        fields |= {"parameters": (self.get, self.set), "noise": "eps", "pieces": False}
+        return self.subject(**{**fields, **declared})
+
     def get(self):
         return np.concatenate([v.ravel() for v in self.p.values()])
 
     def set(self, flat):
         start = 0
         for k, shape in SHAPES.items():
-            size = int(np.prod(shape))
-            self.p[k] = np.asarray(flat[start : start + size], self.dtype).reshape(shape)
-            start += size
+            end = start + SIZES[k]
+            self.p[k] = np.asarray(flat[start:end], self.dtype).reshape(shape)
+            start = end
 
     def graded(self, *, form="analytic", **declared):
         """A subject with its gradient; with form="sampled" the KL is that of Eq. (7)."""
@@ -360,7 +441,7 @@ class Patient:
         return self.subject(**{**more, **declared})
 
     def reseed(self, seed):
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.Generator(np.random.PCG64(seed))
 
     def data(self, n=40):
         rng = np.random.default_rng(7)
@@ -371,18 +452,19 @@ class Patient:
         return rng.normal(0, 1, (n, D))
 
     def subject(self, *, pieces=True, **declared):
-        gaussian = self.likelihood in ("gaussian", "gaussian2", "squared")
+        gaussian = self.likelihood in ("gaussian", "gaussian2", "squared", "cauchy")
         fields = {
             "encode": self.encode,
             "decode": self.decode,
             "loss": self.loss,
             "seed": self.reseed,
-            "scale": self.head,
+            "scale": None if self.head == "sinh" else self.head,
             "likelihood": "gaussian" if gaussian else self.likelihood,
             "x": self.data(),
             "sign": "elbo" if self.maximized else "loss",
             "dtype": self.dtype,
             "beta": self.beta,
+            "free_bits": self.free_bits,
             "name": self.bug or "right",
         }
         if self.bug == "sign undeclared":

@@ -383,7 +383,7 @@ def test_bad_dimensions_of_a_model(name, value, error):
         ({"init": True}, TypeError),
         ({"init": np.zeros(2)}, TypeError),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_bad_settings_of_a_model(settings, error):
     """Kills a setting that is accepted without a check, or replaced by another one."""

@@ -15,7 +15,7 @@ import numpyvae.estimators
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
     pytest.skip("needs the repository, which contains the benchmarks", allow_module_level=True)
 
-from benchmarks import evaluate, importance, instructions, kills, scale
+from benchmarks import clinic, evaluate, importance, instructions, kills, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -115,3 +115,28 @@ def test_a_process_is_started_again_until_every_library_is_limited(monkeypatch):
         passed = benchmark.environment(Path(), cores)
         assert instructions.LIMITS.items() <= passed.items()
         assert passed["OPENBLAS_NUM_THREADS"] == str(cores)
+
+
+def test_the_bound_of_a_rate_is_exact():
+    # Kills: a normal approximation, and the bound of two sides.
+    assert clinic.upper_bound(0, 1000) == pytest.approx(1 - 0.05 ** (1 / 1000))
+    assert clinic.upper_bound(1, 50) == pytest.approx(0.0914, abs=1e-4)
+    assert clinic.upper_bound(3, 3) == 1.0
+
+
+def test_a_named_bug_is_graded_by_its_place():
+    # Kills: a wrong name that counts as named, and a missed bug that counts as detected.
+    names = {"first": ["a", "b"], "named": ["b", "a"], "detected": ["b"], "missed": []}
+    for grade, found in names.items():
+        assert clinic.grade({"expected": ["a"], "names": found}) == grade
+
+
+def test_the_clinic_is_measured_once_and_goes_on(tmp_path, capsys):
+    # Kills: results that are lost between two runs, and models that depend on the order.
+    file, told = tmp_path / "results.jsonl", []
+    for _ in range(2):
+        clinic.main(["--right", "2", "--seed", "1", "--resume", str(file)])
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert len(file.read_text().splitlines()) == 2
+    assert "2 right models, 0 with an alarm: a rate below 77.64%" in told[0]

@@ -22,7 +22,6 @@ from numpyvae.command.cli import main
 from numpyvae.command.parser import parse
 from numpyvae.command.preparation import prepare
 from numpyvae.core import layers
-from numpyvae.support import registry
 
 SMALL = ["--epochs", "2", "--hidden", "16", "--eval-importance", "5", "--test-rows", "40"]
 
@@ -446,24 +445,6 @@ def test_a_model_of_other_data_is_wrong_usage(tmp_path, capsys):
     assert "--image-shape" in one_line(capsys)
 
 
-def test_gradcheck_prints_all_and_fails_on_a_wrong_gradient(capsys, monkeypatch):
-    assert main(["gradcheck"]) == 0
-    out = capsys.readouterr().out
-    for name in ("layer tanh", "layer dense", "gaussian_kl", "ELBO Eq. (7) gaussian:head"):
-        assert name in out
-    assert main(["gradcheck", "--json"]) == 0
-    checks = json.loads(capsys.readouterr().out)["checks"]
-    assert len(checks) >= 25
-
-    def wrong_tanh(x):
-        y, pull = layers.tanh(x)
-        return y, lambda dy: pull(dy) * (1 + 1e-9)
-
-    monkeypatch.setitem(registry.ACTIVATIONS, "tanh", wrong_tanh)
-    assert main(["gradcheck"]) == 1
-    assert "WRONG" in capsys.readouterr().out
-
-
 def test_interrupt_is_130(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -510,7 +491,7 @@ def test_a_failed_run_leaves_what_it_did_not_make(tmp_path, monkeypatch):
 
 
 def test_a_closed_pipe_is_no_traceback():
-    command = f"{sys.executable} -m numpyvae gradcheck | head -1"
+    command = f"{sys.executable} -m numpyvae clinic --only complex-step | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, timeout=120)
     assert done.stderr == b""
 

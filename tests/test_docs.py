@@ -105,8 +105,12 @@ def test_every_command_of_the_pages_runs(tmp_path, monkeypatch):
     names: dict = {}
     for _, text in blocks(DOCS / "own-data.md", "python"):  # which write the files
         exec(text, names)
+    (tmp_path / "my_vae.py").write_text(
+        "from numpyvae import VAE, clinic\n"
+        "mine = clinic.subject_of(VAE(4, 2, (3,)), [[0, 1, 1, 0], [1, 1, 0, 0]])\n"
+    )
     commands = [shlex.split(command)[1:] for command in shell_commands()]
-    assert {words[0] for words in commands} >= {"train", "evaluate", "sample", "gradcheck"}
+    assert {words[0] for words in commands} >= {"train", "evaluate", "sample", "clinic"}
     # The first command of the README makes the model that the later ones read.
     for words in [["train", "--output", "runs/digits"], *commands]:
         if "mnist" in words and "NUMPYVAE_DATA" not in os.environ:

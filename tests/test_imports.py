@@ -62,6 +62,7 @@ THIRD_PARTY = {
     "numba": {"fast"},
     "torch": {"clinic"},
     "jax": {"clinic"},
+    "keras": {"clinic"},
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
 }
@@ -73,6 +74,7 @@ IN_A_FUNCTION = {
     "numba",
     "torch",
     "jax",
+    "keras",
     "pytest",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
@@ -448,8 +450,8 @@ def test_module_is_documented(path, load):
 def test_examples_in_docstrings_run(path, load, monkeypatch, tmp_path):
     """Kills an example that has gone stale, that writes a file, and the lack of any."""
     monkeypatch.chdir(tmp_path)
-    for framework in ("torch", "jax"):
-        if path.stem == f"foreign_{framework}":
+    for framework in ("torch", "jax", "keras"):
+        if path.parent.name == "clinic" and framework in path.stem.split("_"):
             pytest.importorskip(framework, reason=f'pip install "numpyvae[{framework}]"')
     result = doctest.testmod(load(name_of(path)))
     assert result.failed == 0

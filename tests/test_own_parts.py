@@ -344,7 +344,9 @@ def test_saved_and_loaded(likelihood, activation, tmp_path, registered):
     assert np.array_equal(again.sample(5), vae.sample(5))
 
 
-@pytest.mark.parametrize("part", [*FOREIGN.values(), *FOREIGN_ACTIVATIONS], ids=lambda p: str(p))
+@pytest.mark.parametrize(
+    "part", [*FOREIGN.values(), *FOREIGN_ACTIVATIONS], ids=lambda part: type(part).__name__
+)
 def test_without_registration_nothing_is_saved(part, tmp_path):
     """Kills a file that cannot be loaded, and the loss of the old file."""
     kind = "likelihood" if isinstance(part, Likelihood) else "activation"

@@ -18,6 +18,8 @@ _SECTION = re.compile(r"^-{3,}\s*$")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
 
+API = Path(__file__).parents[1] / "api"
+
 # The command runs when it is imported, and the compiled loops need Numba.
 _FAST = Path(numpyvae.__file__).parent / "fast"
 NOT_READ = {"numpyvae.__main__"} | {
@@ -31,11 +33,18 @@ NOT_READ = {"numpyvae.__main__"} | {
 def public_names() -> dict[str, str]:
     """Map each public name to its full name; if it has several, to the shortest."""
     places: dict[str, set[str]] = {}
-    for module in public_modules():
+    for module in documented_modules():
         for name in importlib.import_module(module).__all__:
             places.setdefault(name, set()).add(f"{module}.{name}")
     # A name can be public in a package and in the module that defines it; the package is shorter.
     return {name: min(found, key=len) for name, found in places.items() if name != "elbo"}
+
+
+def documented_modules() -> list[str]:
+    """Return the modules that are on an API page: names of others have no place to link to."""
+    pages = "".join(p.read_text("utf-8") for p in sorted(API.glob("*.md")))
+    listed = set(re.findall(r"automodule:: (\S+)", pages))
+    return [name for name in public_modules() if name in listed]
 
 
 @cache

@@ -1,10 +1,14 @@
 """Checks of a VAE of any origin: its bugs named, its gradients checked, its log p(x) bounded."""
 
+from .as_model import model_of
 from .examine import check, examine, parametrize
 from .findings import ClinicError, Finding, Report
 from .foreign import ForeignVAE
 from .foreign_jax import foreign_from_jax
 from .foreign_torch import foreign_from_torch
+from .from_jax import from_jax
+from .from_keras import from_keras
+from .from_torch import from_torch
 from .gradcheck import (
     Check,
     central_difference,
@@ -14,6 +18,7 @@ from .gradcheck import (
     complex_step,
     relative_error,
 )
+from .own import own_subjects, subject_of
 from .subject import Subject, SubjectError
 
 __all__ = [
@@ -33,6 +38,12 @@ __all__ = [
     "examine",
     "foreign_from_jax",
     "foreign_from_torch",
+    "from_jax",
+    "from_keras",
+    "from_torch",
+    "model_of",
+    "own_subjects",
     "parametrize",
     "relative_error",
+    "subject_of",
 ]

@@ -19,11 +19,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .calls import Calls
 from .facts import Facts
 from .hypotheses import gaussian_kl_terms, reconstruction_forms
-from .subject import Calls, log_variance
+from .subject import log_variance
 
-__all__ = ["Blocks", "Parts", "choose", "differences", "encoder_parts", "parts", "slope", "step"]
+__all__ = [
+    "Blocks",
+    "Parts",
+    "choose",
+    "differences",
+    "encoder_parts",
+    "parts",
+    "sides",
+    "slope",
+    "step",
+]
 
 _EACH = 24  # coordinates of a block
 
@@ -77,7 +88,7 @@ def choose(sizes: dict[str, int], rng: np.random.Generator) -> Blocks:
 
 
 def step(facts: Facts) -> float:
-    """Return the step of central differences: 1e-5 for float64, 1e-2 for float32.
+    """Return the step of central differences: 1e-5 for float64, 2e-2 for float32.
 
     Parameters
     ----------
@@ -94,7 +105,7 @@ def step(facts: Facts) -> float:
     >>> step(establish(Calls(Subject(kl=len)), 0))
     1e-05
     """
-    return 1e-5 if facts.tolerance < 1e-6 else 1e-2
+    return 1e-5 if facts.tolerance < 1e-6 else 2e-2
 
 
 @contextmanager
@@ -133,18 +144,46 @@ def differences(
     >>> differences(calls, np.array([0]), lambda: theta[0] ** 2, 1e-3).round(6)
     array([6.])
     """
+    values = sides(calls, index, f, h)
+    return (values[:, 0] - values[:, 1]) / (2 * h)
+
+
+def sides(calls: Calls, index: np.ndarray, f: Callable[[], np.ndarray], h: float) -> np.ndarray:
+    """Return f at θ_i + h and at θ_i − h for the chosen coordinates.
+
+    Parameters
+    ----------
+    calls : Calls
+    index : (N,) array of int
+    f : callable
+        Without arguments, returns an array or a number.
+    h : float
+
+    Returns
+    -------
+    values : (N, 2, ...) array
+
+    Examples
+    --------
+    >>> from .subject import Subject
+    >>> theta = np.array([3.0])
+    >>> get_set = (lambda: theta, lambda v: theta.__setitem__(slice(None), v))
+    >>> calls = Calls(Subject(kl=len, parameters=get_set))
+    >>> sides(calls, np.array([0]), lambda: theta[0], 0.5)
+    array([[3.5, 2.5]])
+    """
     rows = []
     with _restored(calls) as vector:
         for i in index:
             kept = vector[i]
-            sides = []
+            pair = []
             for sign in (1, -1):
                 vector[i] = kept + sign * h
                 calls.replace(vector)
-                sides.append(np.asarray(f(), dtype=float))
+                pair.append(np.asarray(f(), dtype=float))
             vector[i] = kept
-            rows.append((sides[0] - sides[1]) / (2 * h))
-    return np.array(rows) if rows else np.zeros((0, *np.shape(f())))
+            rows.append(pair)
+    return np.array(rows) if rows else np.zeros((0, 2, *np.shape(f())))
 
 
 class Parts(NamedTuple):

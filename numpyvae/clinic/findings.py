@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import html
-import textwrap
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from . import reports
 
 __all__ = ["VERDICTS", "ClinicError", "Finding", "Report"]
 
 RIGHT, WRONG, UNUSUAL = "right", "wrong", "unusual but legitimate"
 SKIPPED, UNDECIDED = "not examined", "undecided"
 VERDICTS = (RIGHT, WRONG, UNUSUAL, SKIPPED, UNDECIDED)
-_COLUMNS = ("examination", "verdict", "name", "expected", "found", "advice")
+_MISSING = re.compile(r"([\w, ]+?)(?: is)? not given")
+CATALOG = "docs/clinic-catalog.md"  # a section for each name
 
 
 class ClinicError(AssertionError):
@@ -53,8 +56,9 @@ class Finding:
 
     Examples
     --------
-    >>> Finding("KL", "wrong", "bug", "KL without ½").is_bug
-    True
+    >>> found = Finding("KL", "wrong", "bug", "KL without ½")
+    >>> found.is_bug, found.page
+    (True, 'docs/clinic-catalog.md#kl-without-½')
     """
 
     examination: str
@@ -73,10 +77,28 @@ class Finding:
         """Whether it sets the exit code."""
         return self.verdict == WRONG and self.severity == "bug"
 
+    @property
+    def page(self) -> str:
+        """The section of the catalog that explains it, "" for what has no name."""
+        if not self.name:
+            return ""
+        # as Sphinx makes the anchor of a heading: letters, digits and hyphens
+        anchor = re.sub(r"[^\w-]", "", self.name.lower().replace(" ", "-"))
+        return f"{CATALOG}#{anchor}"
+
+    @property
+    def figures(self) -> str:
+        """What was expected and what was found, in one line."""
+        if self.expected and self.found:
+            return f"expected {self.expected}; found {self.found}"
+        return self.found or self.expected
+
 
 @dataclass(frozen=True)
 class Report:
     """The findings of an examination, and what was assumed of the subject.
+
+    ``print(report)`` shows a table as wide as the terminal, of at most 100 columns.
 
     Parameters
     ----------
@@ -91,6 +113,8 @@ class Report:
     >>> report = Report("mine", ("log σ² (declared)",), (Finding("KL", "right"),))
     >>> report.ok, report.counts["right"]
     (True, 1)
+    >>> print(report.summary)
+    mine: no bug found. 1 test run, 1 passed; 0 not examined.
     """
 
     name: str
@@ -124,49 +148,111 @@ class Report:
         """0 if there is no bug, else 1."""
         return 0 if self.ok else 1
 
-    def __str__(self) -> str:
-        lines = [f"{self.name}: {'no bug found' if self.ok else 'bugs found'}", *self.guesses, ""]
+    @property
+    def run(self) -> tuple[Finding, ...]:
+        """The findings of the tests that were run: wrong, unusual, undecided, right."""
+        rest = [f for v in (UNUSUAL, UNDECIDED, RIGHT) for f in self.findings if f.verdict == v]
+        return (*self.wrong, *rest)
+
+    @property
+    def not_examined(self) -> dict[str, tuple[str, ...]]:
+        """The tests that were not run, by the reason; what is not given is one reason."""
+        reasons: dict[str, list[str]] = {}
+        missing: dict[str, None] = {}
         for f in self.findings:
-            title = f"{f.examination:<42} {f.verdict}" + (f": {f.name}" if f.name else "")
-            if f.verdict == WRONG:
-                title += f" [{f.severity}]"
-            lines.append(title)
-            figures = f"expected {f.expected}, found {f.found}" if f.expected else f.found
-            details = [figures, f.advice, f.equation, f.reference and f"seen in {f.reference}"]
-            if f.verdict != RIGHT:
-                text = "; ".join(d for d in details if d)
-                lines += textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")
-        counts = ", ".join(f"{n} {v}" for v, n in self.counts.items())
-        return "\n".join([*lines, "", counts])
+            if f.verdict == SKIPPED:
+                names = _MISSING.fullmatch(f.advice)
+                missing |= dict.fromkeys(names[1].split(", ") if names else [])
+                reason = "" if names else f.advice or "no reason is given"
+                reasons.setdefault(reason, []).append(f.examination)
+        if "" in reasons:
+            reasons = {f"not given: {', '.join(missing)}": reasons.pop("")} | reasons
+        return {reason: tuple(dict.fromkeys(tests)) for reason, tests in reasons.items()}
+
+    @property
+    def summary(self) -> str:
+        """The result in words, with how many tests were run, passed and not run."""
+        return reports.summary(self)
+
+    def __str__(self) -> str:
+        return reports.to_text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as a dictionary that can be written as JSON."""
+        """Return the report as a dictionary that can be written as JSON.
+
+        Returns
+        -------
+        report : dict
+            ``name``; ``ok``, whether there is no bug; ``names`` of what is wrong or unusual;
+            ``guesses``; ``counts``, a number for each verdict; ``findings``, a dictionary for each
+            with the fields of `Finding`, all texts, and its ``page`` of the catalog.
+        """
         return {
             "name": self.name,
             "ok": self.ok,
+            "names": list(self.names),
             "guesses": list(self.guesses),
             "counts": self.counts,
-            "findings": [asdict(f) for f in self.findings],
+            "findings": [asdict(f) | {"page": f.page} for f in self.findings],
         }
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Report:
+        """Return the report that `to_dict` has written.
+
+        Parameters
+        ----------
+        saved : dict
+
+        Returns
+        -------
+        report : Report
+        """
+        names = [f.name for f in fields(Finding)]
+        found = (Finding(**{name: f[name] for name in names}) for f in saved["findings"])
+        return cls(saved["name"], tuple(saved["guesses"]), tuple(found))
+
+    @classmethod
+    def joined(cls, name: str, parts: Iterable[Report]) -> Report:
+        """Return one report of several; each test and assumption names those that it is of.
+
+        Parameters
+        ----------
+        name : str
+        parts : iterable of Report
+
+        Returns
+        -------
+        report : Report
+        """
+        guesses: dict[str, list[str]] = {}
+        findings: list[Finding] = []
+        for part in parts:
+            for guess in part.guesses:
+                guesses.setdefault(guess, []).append(part.name)
+            for f in part.findings:
+                findings.append(replace(f, examination=f"{part.name}: {f.examination}"))
+        lines = tuple(f"{guess} ({', '.join(names)})" for guess, names in guesses.items())
+        return cls(name, lines, tuple(findings))
+
+    def to_text(self, width: int | None = None) -> str:
+        """Return the report as a table for the terminal.
+
+        Parameters
+        ----------
+        width : int, optional
+            In columns. By default that of the terminal, at least 40 and at most 100.
+
+        Returns
+        -------
+        text : str
+        """
+        return reports.to_text(self, width)
+
     def to_markdown(self) -> str:
-        """Return the report as a table in Markdown."""
-        rows = [[str(getattr(f, c)).replace("|", r"\|") for c in _COLUMNS] for f in self.findings]
-        table = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
-        lines = [f"# {self.name}", "", *(f"- {g}" for g in self.guesses), ""]
-        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in table]) + "\n"
+        """Return the report as tables in Markdown."""
+        return reports.to_markdown(self)
 
     def to_html(self) -> str:
-        """Return the report as one page of HTML."""
-
-        def row(cells: Any, tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-        body = [row([getattr(f, c) for c in _COLUMNS], "td") for f in self.findings]
-        guesses = "".join(f"<li>{html.escape(g)}</li>" for g in self.guesses)
-        name = html.escape(self.name)
-        return (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
-            f"<h1>{name}</h1><ul>{guesses}</ul><table>{row(_COLUMNS, 'th')}{''.join(body)}"
-            "</table></html>\n"
-        )
+        """Return the report as one page of HTML that needs no other file."""
+        return reports.to_html(self)

@@ -18,6 +18,7 @@ from ..core.likelihoods import Likelihood
 from ..support.checks import shown
 from .foreign import ForeignVAE
 from .foreign_calls import called
+from .torch_state import load_torch, one_thread
 
 __all__ = ["foreign_from_torch"]
 
@@ -74,7 +75,7 @@ def foreign_from_torch(
     >>> foreign_from_torch(net, latent_dim=2, data_dim=6, likelihood="bernoulli")
     ForeignVAE(6 dimensions, 2 latents, bernoulli, float32, q is the prior)
     """
-    runner = _Runner(_torch(), _modules(decoder, encoder, module))
+    runner = _Runner(load_torch("foreign_from_torch"), _modules(decoder, encoder, module))
     if row_floats is None:
         row_floats = runner.saved_floats(decoder, latent_dim)
     return ForeignVAE(
@@ -89,21 +90,9 @@ def foreign_from_torch(
     )
 
 
-def _torch() -> Any:
-    """Import PyTorch, which only users of it need."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            "foreign_from_torch: expected PyTorch, which is not installed; "
-            'pip install "numpyvae[torch]"'
-        ) from error
-    return torch
-
-
 def _modules(*parts: Any) -> list[Any]:
     """Return the modules that the parts are, or are methods of."""
-    torch = _torch()
+    torch = load_torch("foreign_from_torch")
     owners = [
         part if isinstance(part, torch.nn.Module) else getattr(part, "__self__", None)
         for part in parts
@@ -217,31 +206,3 @@ class _Shared:
             self._count -= 1
             if not self._count:
                 self._restore()
-
-
-class _OneThread:
-    """One PyTorch thread for the calling thread; others may be inside at the same time.
-
-    The number belongs to each thread, but a new thread takes the last one that any thread set.
-    So each thread sets it, and each restores what it was before the first of them came.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._count, self._before = threading.Lock(), 0, 1
-
-    @contextmanager
-    def __call__(self, torch: Any) -> Iterator[None]:
-        with self._lock:
-            if not self._count:
-                self._before = torch.get_num_threads()
-            self._count += 1
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._count -= 1
-                torch.set_num_threads(self._before)
-
-
-one_thread = _OneThread()

@@ -294,14 +294,14 @@ def check_all(seed: int = 0) -> Iterator[Check]:
         draw((2, 4, 3)),
     )
     yield check_pullback("log_prior", log_prior, draw((2, 4, 3)))
-    for likelihood in map(_example, LIKELIHOODS):
+    for likelihood in map(example, LIKELIHOODS):
         for kl in ("closed", "sampled"):
             yield _check_elbo(likelihood, "tanh", kl, rng)
     for activation in sorted(ACTIVATIONS.keys() - {"tanh"}):
         yield _check_elbo("bernoulli", activation, "closed", rng)
 
 
-def _example(pattern: str) -> str:
+def example(pattern: str) -> str:
     """Return a likelihood's name for a registered pattern: binomial:16 for binomial:N."""
     family, _, number = pattern.partition(":")
     return f"{family}:{ {'N': 16, 'SIGMA': 0.3}.get(number, 3) }" if number.isupper() else pattern

@@ -12,16 +12,19 @@ from functools import partial
 import numpy as np
 
 from ..support.special import log_binomial_coefficient
+from .calls import log_density
 from .names import misreading
 from .subject import SCALES, Subject, log_variance
 
 __all__ = [
     "KL_READINGS",
+    "gaussian_constant",
     "gaussian_kl_terms",
     "kl_forms",
     "laws",
     "reconstruction_forms",
     "sigmoid",
+    "wrong_constants",
 ]
 
 _READ = ("logvar", "log_sigma", "sigma", "variance")
@@ -143,6 +146,8 @@ def laws(scale: str) -> dict[str, Callable]:
     """
 
     def deviation(second, read=scale):
+        if read == "sigma":  # which may be negative: z = μ − |σ| ε has the same distribution
+            return second
         with np.errstate(all="ignore"):
             return np.exp(0.5 * log_variance(second, read))
 
@@ -155,7 +160,9 @@ def laws(scale: str) -> dict[str, Callable]:
         "right": lambda mu, s, eps: mu + deviation(s) * eps,
         "mean decoded": lambda mu, s, eps: mu + 0 * eps,
         "μ + σ decoded, without noise": lambda mu, s, eps: mu + deviation(s) + 0 * eps,
-        "exp(¼ log σ²) as standard deviation": lambda mu, s, eps: mu + deviation(s) ** 0.5 * eps,
+        "exp(¼ log σ²) as standard deviation": lambda mu, s, eps: (
+            mu + np.abs(deviation(s)) ** 0.5 * eps
+        ),
         "noise of the wrong size": lambda mu, s, eps: mu + 0.01 * deviation(s) * eps,
         "uniform noise": lambda mu, s, eps: mu + deviation(s) * uniform(eps),
         "one ε for all latents": lambda mu, s, eps: mu + deviation(s) * eps[..., :1],
@@ -176,7 +183,7 @@ def _real(deviation: np.ndarray) -> np.ndarray:
 def reconstruction_forms(subject: Subject, output: str) -> dict[str, Callable]:
     """Return −log p(x|z), right and with each known bug, as functions (x, first, second) → (B,).
 
-    Constants of a Gaussian are left out.
+    Constants of a Gaussian are left out. A likelihood of the user's own has no known bugs.
 
     Parameters
     ----------
@@ -195,6 +202,8 @@ def reconstruction_forms(subject: Subject, output: str) -> dict[str, Callable]:
     >>> form(np.ones((1, 2)), np.zeros((1, 2)), None).round(4)
     array([1.3863])
     """
+    if subject.family == "custom":
+        return {"right": lambda x, first, second: -log_density(subject, x, first, second)}
     return dict(
         _gaussian(subject, output) if subject.family == "gaussian" else _pixels(subject, output)
     )
@@ -214,7 +223,7 @@ def _pixels(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
         return (n * np.logaddexp(0, l) - x * l).sum(-1)
 
     def coefficient(x):
-        return log_binomial_coefficient(x, n).sum(-1) if n > 1 else 0.0
+        return log_binomial_coefficient(x, n) if n > 1 else 0.0
 
     def p(first):
         return sigmoid(logits(first))
@@ -250,7 +259,7 @@ def _gaussian(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
         with np.errstate(all="ignore"):
             return 0.5 * ((x - f) ** 2 / np.exp(logvar) + weight * logvar).sum(-1)
 
-    if output not in ("mean_logvar", "mean_sigma"):
+    if not output.startswith("mean_"):
         yield "right", lambda x, f, s: 0.5 * ((x - f) ** 2).sum(-1) / sigma**2
         if subject.family == "gaussian":
             yield (
@@ -258,7 +267,7 @@ def _gaussian(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
                 lambda x, f, s: np.abs(x - f).sum(-1),
             )
         return
-    declared = "logvar" if output == "mean_logvar" else "sigma"
+    declared = output.removeprefix("mean_")
     yield "right", partial(density, read=declared)
     for read in _READ:
         if read != declared:
@@ -266,6 +275,70 @@ def _gaussian(subject: Subject, output: str) -> Iterator[tuple[str, Callable]]:
     twice = "½ missing in the log variance of the decoder"
     yield twice, partial(density, read=declared, weight=2.0)
     yield "log variance missing in the decoder", partial(density, read=declared, weight=0.0)
+
+
+def gaussian_constant(subject: Subject, output: str, data_dim: int) -> float | None:
+    """Return what −log p(x|z) has beside its form: D/2 log 2πσ², None if σ is not known.
+
+    Parameters
+    ----------
+    subject : Subject
+    output : str
+        What the decoder returns.
+    data_dim : int
+        D.
+
+    Returns
+    -------
+    constant : float or None
+        0 for pixels, None for a likelihood of the user's own without its constants.
+
+    Examples
+    --------
+    >>> subject = Subject(kl=len, likelihood="gaussian:1")
+    >>> float(round(gaussian_constant(subject, "mean", 2), 4))
+    1.8379
+    """
+    if subject.family == "custom" and subject.constants is False:
+        return None
+    if subject.family != "gaussian":
+        return 0.0
+    if output.startswith("mean_"):
+        return 0.5 * data_dim * np.log(2 * np.pi)
+    sigma = subject.declared_sigma
+    return None if sigma is None else 0.5 * data_dim * np.log(2 * np.pi * sigma**2)
+
+
+def wrong_constants(subject: Subject, output: str, data_dim: int) -> Iterator[tuple[str, float]]:
+    """Yield the name of a wrong constant of a Gaussian log density, and the constant.
+
+    Parameters
+    ----------
+    subject : Subject
+    output : str
+    data_dim : int
+
+    Returns
+    -------
+    names : iterator of (str, float)
+
+    Examples
+    --------
+    >>> list(wrong_constants(Subject(kl=len), "logits", 2))
+    []
+    """
+    right = gaussian_constant(subject, output, data_dim)
+    if not right:
+        return
+    scale = right - 0.5 * data_dim * np.log(2 * np.pi)
+    yield "Gaussian constant missing", 0.0
+    if scale:
+        yield "log 2π missing in the Gaussian constant", scale
+        yield "log σ² missing in the Gaussian constant", right - scale
+    if data_dim > 1:
+        yield "Gaussian constant of one pixel", right / data_dim
+        yield "Gaussian constant counted D times", right * data_dim
+    yield "π = 3.14 in the Gaussian constant", right + 0.5 * data_dim * np.log(3.14 / np.pi)
 
 
 assert set(_READ) < set(SCALES)

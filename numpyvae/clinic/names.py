@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
-from .findings import WRONG, Finding
+from .findings import UNUSUAL, WRONG, Finding
 from .subject import SCALES
 
-__all__ = ["BUGS", "Bug", "bug", "misreading", "wrong"]
+__all__ = ["BUGS", "Bug", "bug", "misreading", "unusual", "wrong"]
 
 _KL = "Kingma & Welling 2013, appendix B"
 _DRAW = "Kingma & Welling 2013, §2.4"
@@ -115,6 +116,14 @@ _DRAW_BUGS = {
     "one ε for the whole batch": Bug("Draw an ε for each row.", _DRAW),
     "one ε for all latents": Bug("Draw an ε for each latent.", _DRAW, "ericjang/draw"),
     "same ε in every call": Bug("Draw a new ε in every call.", _DRAW),
+    "second output of encode is not what is declared": Bug(
+        "Declare the scale that the draws and the KL both use.",
+        _DRAW,
+        severity="report",
+    ),
+    "σ of a form of its own": Bug(
+        "None needed: the KL is that of the draws.", _DRAW, severity="choice"
+    ),
     "standard deviation is another function": Bug("z = μ + σ ε.", _DRAW),
 }
 _PIXEL_BUGS = {
@@ -149,6 +158,43 @@ _PIXEL_BUGS = {
         "hwalsuklee/tensorflow-mnist-VAE",
         "report",
     ),
+    "Gaussian constant missing": Bug(
+        "Add D/2 log 2πσ² to −log p(x|z): without it a reported log p(x) is of no density.",
+        _PIXELS,
+        severity="report",
+    ),
+    "log 2π missing in the Gaussian constant": Bug(
+        "The constant is D/2 log 2πσ².", _PIXELS, severity="report"
+    ),
+    "log σ² missing in the Gaussian constant": Bug(
+        "The constant is D/2 log 2πσ².", _PIXELS, severity="report"
+    ),
+    "Gaussian constant of one pixel": Bug(
+        "The constant ½ log 2πσ² belongs to each of D pixels.", _PIXELS, severity="report"
+    ),
+    "Gaussian constant counted D times": Bug(
+        "The constant ½ log 2πσ² belongs to each pixel once.", _PIXELS, severity="report"
+    ),
+    "π = 3.14 in the Gaussian constant": Bug(
+        "Write math.pi: 3.14 costs D/2 log(π/3.14) nats.",
+        _PIXELS,
+        "masato-ka/airc-rl-agent",
+        "report",
+    ),
+    "grey pixels with a Bernoulli likelihood": Bug(
+        "Binarize x, or take the bound for that of another likelihood: −log p of a grey value is "
+        "no log-likelihood.",
+        _PIXELS,
+        severity="choice",
+    ),
+    "x outside the range of its likelihood": Bug(
+        "Scale x to the values that its likelihood knows.", _PIXELS, severity="choice"
+    ),
+    "inverted binarization": Bug(
+        "The background is 1: compare figures only with those of data coded alike.",
+        _PIXELS,
+        severity="choice",
+    ),
     "Gaussian constant": Bug(
         "The constant of a Gaussian log density is D/2 log 2πσ².", _PIXELS, severity="report"
     ),
@@ -158,12 +204,23 @@ _PIXEL_BUGS = {
     "log variance missing in the decoder": Bug(
         "log N(x; m, v) = −½ (x − m)²/v − ½ log 2πv.", _PIXELS
     ),
+    "another density of x": Bug(
+        "None needed: Σ_x exp(−reconstruction) = 1; declare `output` if it is a known one.",
+        _PIXELS,
+        severity="choice",
+    ),
     "reconstruction of another distribution": Bug(
         "Compare the function with −log p(x|z).", _PIXELS
     ),
 }
 _ASSEMBLY_BUGS = {
     "sign of the loss": Bug("A loss that is minimized is −ELBO.", _BOUND),
+    "declared free bits ignored": Bug(
+        "Take the greater of the KL of a latent and its floor, or declare none.", _BOUND
+    ),
+    "free bits of another size": Bug(
+        "The floor is declared in nats for each latent.", _BOUND, severity="choice"
+    ),
     "declared β ignored": Bug("Multiply the KL by β.", _BOUND, "AlexanderVNikitin/tsgm"),
     "KL summed over the batch, reconstruction averaged": Bug(
         "Treat the rows of a batch alike in both terms.", _BOUND
@@ -181,6 +238,12 @@ _ASSEMBLY_BUGS = {
     ),
     "nominal batch size in the divisor": Bug(
         "Divide by the number of rows of this batch.", _BOUND, "pytorch/examples before 2018"
+    ),
+    "rows of a batch left out": Bug("Every row of a batch counts, also in the last one.", _BOUND),
+    "rows of a batch are mixed": Bug(
+        "Compare each row of x with its own reconstruction.",
+        _BOUND,
+        "arahuja/generative-tf",
     ),
     "batch statistics": Bug(
         "The bound of a row depends on its company; evaluate with fixed statistics.",
@@ -251,9 +314,22 @@ _GRADIENT_BUGS = {
         _BOUND,
         severity="choice",
     ),
+    "gradient is that of another value": Bug(
+        "It is the gradient of a function, but not of the loss: one of both is not the bound.",
+        _BOUND,
+        "xqding/Importance_Weighted_Autoencoders",
+    ),
+    "gradient is right at some parameters only": Bug(
+        "Look for what depends on the parameters in steps: a clip, a cache, a switch.", _BOUND
+    ),
     "gradient is not that of the value": Bug("Compare it with finite differences.", _BOUND),
 }
 _EVALUATION_BUGS = {
+    "importance-weighted bound": Bug(
+        "None needed: the loss is −L_K, the bound of K importance weights.",
+        _LOG_P,
+        severity="choice",
+    ),
     "weights averaged in log space": Bug(
         "log (1/K) Σ w, not (1/K) Σ log w: use log-mean-exp.", _LOG_P
     ),
@@ -280,6 +356,40 @@ _EVALUATION_BUGS = {
         "Subtract the greatest log weight before exp.",
         _LOG_P,
         "xqding/Importance_Weighted_Autoencoders",
+    ),
+    "log q(z|x) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log p(z) missing in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "sign of log q(z|x) in Eq. (7)": Bug(
+        "The integrand is log p(x|z) + log p(z) − log q(z|x).", _FORMS
+    ),
+    "log 2π in one density of Eq. (7)": Bug(
+        "Keep the constant log 2π in both densities of z, or in none.", _FORMS, severity="report"
+    ),
+    "Eq. (7) and Eq. (11) differ in their mean": Bug(
+        "Both are the ELBO: compare the KL with log q(z|x) − log p(z) at the draws.", _FORMS
+    ),
+    "loss is not the bound of K samples": Bug(
+        "L_K = E[log (1/K) Σ_k p(x, z_k)/q(z_k|x)].", _LOG_P
+    ),
+    "K ignored": Bug("Draw K times for each row, and average the K weights.", _LOG_P),
+    "draws are not the n of log n": Bug(
+        "Subtract the logarithm of the number of draws that were made.",
+        _LOG_P,
+        "scverse/scvi-tools",
+        "report",
+    ),
+    "evaluation draws from the training generator": Bug(
+        "Give the evaluation a generator of its own: then training does not depend on it.",
+        "",
+        "HIPS/autograd",
+        "choice",
+    ),
+    "weights of the terms differ between training and evaluation": Bug(
+        "Use the same β in both, or report the two terms apart.", _BOUND, severity="report"
     ),
     "log p(x) is another function": Bug("log (1/K) Σ_k p(x, z_k)/q(z_k|x).", _LOG_P),
     "evaluation without noise": Bug(
@@ -370,3 +480,23 @@ def wrong(examination: str, name: str, expected: str, found: str, probe: str = "
         probe,
         known.reference,
     )
+
+
+def unusual(examination: str, name: str, expected: str, found: str, probe: str = "") -> Finding:
+    """Return the finding of a choice that is legitimate, and that the user should know of.
+
+    Parameters
+    ----------
+    examination, name, expected, found, probe : str
+
+    Returns
+    -------
+    finding : Finding
+
+    Examples
+    --------
+    >>> unusual("data", "grey pixels with a Bernoulli likelihood", "0 or 1", "0.5").is_bug
+    False
+    """
+    finding = wrong(examination, name, expected, found, probe)
+    return replace(finding, verdict=UNUSUAL, severity="choice")

@@ -1,22 +1,19 @@
 """What a user hands over to be examined: functions over arrays, and what is declared of them.
 
-A `Subject` holds the functions as they are. `Calls` calls them: every array goes in as a copy,
-every result is converted to NumPy and checked, and whatever goes wrong becomes a `SubjectError`
-of one line, so that one failing function costs only the examinations that need it.
+A `Subject` holds the functions as they are; `calls.Calls` calls them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..support.checks import check_choice
-from ..support.streams import Purpose, stream
+from .declared import check_declared
 
-__all__ = ["SCALES", "Calls", "Subject", "SubjectError", "log_variance"]
+__all__ = ["SCALES", "Subject", "SubjectError", "log_variance"]
 
 SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "logvar": "log σ²",
@@ -25,7 +22,19 @@ SCALES = {  # the meanings of the second output of `encode`, and their symbols
     "variance": "σ²",
     "softplus": "softplus⁻¹ σ",
 }
-OUTPUTS = ("logits", "probabilities", "mean", "mean_logvar", "mean_sigma")
+FUNCTIONS = (
+    *("loss", "loss_sampled", "encode", "decode", "kl", "reconstruction", "sample_z", "gradient"),
+    *("log_p", "generate", "evaluate", "reconstruct", "train", "eval", "seed"),
+)
+OUTPUTS = (
+    "logits",
+    "probabilities",
+    "mean",
+    "mean_logvar",
+    "mean_sigma",
+    "mean_variance",
+    "mean_log_sigma",
+)
 
 
 class SubjectError(Exception):
@@ -40,7 +49,7 @@ class SubjectError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A VAE to be examined. Every field is optional, but one of the four first functions.
+    """A VAE to be examined. Every field is optional, but one of loss, encode, decode and kl.
 
     Arrays are NumPy arrays of `dtype`. B is the number of rows, J the number of latents. What is
     not given is not examined.
@@ -50,10 +59,16 @@ class Subject:
     loss : callable, optional
         ``loss(x)``, ``loss(x, eps)`` or ``loss(x, seed)``, according to `noise`: a number, or one
         number for each row.
+    loss_sampled : callable, optional
+        The same bound in the form of Eq. (7), where log q(z|x) − log p(z) at the draw takes the
+        place of the KL. Its arguments are those of `loss`.
     encode : callable, optional
         ``encode(x)`` returns (mu, second), each (B, J).
     decode : callable, optional
         ``decode(z)`` returns the output for each row of z (B, J), or a pair (mean, second).
+    decode_vjp : callable, optional
+        ``decode_vjp(z, dout)`` returns Σ_d dout_d ∂out_d/∂z (B, J); dout has the form of the
+        output. Bounds on log p(x) use it (`model_of`).
     kl : callable, optional
         ``kl(mu, second)``, as the loss adds it: a number, (B,) or (B, J).
     reconstruction : callable, optional
@@ -75,19 +90,25 @@ class Subject:
         ``reconstruct(x)`` returns the reconstructed data.
     train, eval : callable, optional
         Switch to training and to evaluation.
+    train_fully : callable, optional
+        Switch on what `train` leaves off: layers whose output depends on the other rows.
     seed : callable, optional
         ``seed(number)`` seeds the global random state that the functions draw from.
     noise : {"eps", "seed"}, optional
-        What `loss` and `gradient` take beside x: ε of shape (B, J), with `n_samples` > 1
-        (L, B, J), or a seed.
+        What `loss`, `loss_sampled` and `gradient` take beside x: ε of shape (B, J), with
+        `n_samples` > 1 (L, B, J), with `n_importance` > 1 (K, B, J), or a seed.
     scale : {"logvar", "log_sigma", "sigma", "variance", "softplus"}, optional
         What the second output of `encode` is.
-    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma"}, optional
-        What `decode` returns.
-    likelihood : str
-        "bernoulli", "binomial:n", "gaussian" or "gaussian:σ".
+    output : {"logits", "probabilities", "mean", "mean_logvar", "mean_sigma", ...}, optional
+        What `decode` returns; the second of a pair may also be "variance" and "log_sigma".
+    likelihood : str or callable
+        "bernoulli", "binomial:n", "gaussian", "gaussian:σ", or for any other distribution a
+        function ``likelihood(x, out)`` that returns log p(x|z), (B,) or (B, D). It takes x (B, D)
+        and what `decode` returns, each row of it flat.
     sign : {"loss", "elbo"}, optional
         Whether `loss` is minimized or maximized.
+    figure : {"loss", "elbo"}, optional
+        What `evaluate` returns: a mean of −ELBO, or of the ELBO.
     reduction : {"mean", "sum"}, optional
         How `loss` goes over the rows of a batch.
     constants : bool, optional
@@ -97,7 +118,9 @@ class Subject:
     sigma : float, optional
         The standard deviation of a Gaussian decoder.
     n_samples : int
-        L, the number of draws for each row.
+        L, the number of draws for each row, over which the loss is averaged.
+    n_importance : int
+        K, if the loss is the importance-weighted bound −L_K.
     free_bits : float
         The floor of the KL term for each latent, in nats.
     data_dim, latent_dim, batch_size : int, optional
@@ -108,6 +131,8 @@ class Subject:
         The type of the arrays that go in.
     name : str
         Shown in the report.
+    guesses : tuple of str
+        What an adapter found out; the first lines of the report.
 
     Examples
     --------
@@ -116,8 +141,10 @@ class Subject:
     """
 
     loss: Callable | None = None
+    loss_sampled: Callable | None = None
     encode: Callable | None = None
     decode: Callable | None = None
+    decode_vjp: Callable | None = None
     kl: Callable | None = None
     reconstruction: Callable | None = None
     sample_z: Callable | None = None
@@ -129,17 +156,20 @@ class Subject:
     reconstruct: Callable | None = None
     train: Callable | None = None
     eval: Callable | None = None
+    train_fully: Callable | None = None
     seed: Callable | None = None
     noise: str | None = None
     scale: str | None = None
     output: str | None = None
-    likelihood: str = "bernoulli"
+    likelihood: str | Callable = "bernoulli"
     sign: str | None = None
+    figure: str | None = None
     reduction: str | None = None
     constants: bool | None = None
     beta: float = 1.0
     sigma: float | None = None
     n_samples: int = 1
+    n_importance: int = 1
     free_bits: float = 0.0
     data_dim: int | None = None
     latent_dim: int | None = None
@@ -147,35 +177,28 @@ class Subject:
     x: Any = None
     dtype: str = "float64"
     name: str = "subject"
+    guesses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not {"loss", "encode", "decode", "kl"} & set(self.given):
-            raise ValueError("expected one of loss, encode, decode and kl, got none; give one")
         choices = {
             "noise": ("eps", "seed"),
             "scale": tuple(SCALES),
             "output": OUTPUTS,
             "sign": ("loss", "elbo"),
+            "figure": ("loss", "elbo"),
             "reduction": ("mean", "sum"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), allowed)
-        if self.family not in ("bernoulli", "binomial", "gaussian"):
-            raise ValueError(
-                'likelihood: expected "bernoulli", "binomial:n", "gaussian" or "gaussian:σ", got '
-                f"{self.likelihood!r}"
-            )
+        check_declared(self, FUNCTIONS, choices)
 
     @property
     def given(self) -> tuple[str, ...]:
         """The names of the functions that are given."""
-        return tuple(f.name for f in fields(self) if callable(getattr(self, f.name)))
+        return tuple(name for name in FUNCTIONS if getattr(self, name) is not None)
 
     @property
     def family(self) -> str:
-        """The likelihood without its parameter."""
-        return self.likelihood.partition(":")[0]
+        """The likelihood without its parameter; "custom" for a function."""
+        return "custom" if callable(self.likelihood) else str(self.likelihood).partition(":")[0]
 
     @property
     def trials(self) -> int:
@@ -185,8 +208,8 @@ class Subject:
     @property
     def declared_sigma(self) -> float | None:
         """σ of a Gaussian decoder, from `sigma` or from the likelihood; None if not declared."""
-        text = self.likelihood.partition(":")[2]
-        return float(text) if self.family == "gaussian" and text else self.sigma
+        text = "" if self.family != "gaussian" else self.likelihood.partition(":")[2]
+        return float(text) if text else self.sigma
 
 
 def log_variance(second: np.ndarray, scale: str) -> np.ndarray:
@@ -216,181 +239,3 @@ def log_variance(second: np.ndarray, scale: str) -> np.ndarray:
             second = np.logaddexp(0, second)
         # a negative σ is the σ of −ε, which has the same distribution
         return (1 if scale == "variance" else 2) * np.log(np.abs(second))
-
-
-class Calls:
-    """The functions of a subject, with checks of what goes in and what comes out.
-
-    Parameters
-    ----------
-    subject : Subject
-
-    Attributes
-    ----------
-    changed : set of str
-        The functions that changed an argument in place.
-    counts : dict
-        How often each function was called.
-    out_shape : tuple of int
-        The shape of one row of what `decode` returns.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.changed: set[str] = set()
-        self.counts: dict[str, int] = {}
-        self.out_shape: tuple[int, ...] = ()
-
-    def has(self, *names: str) -> bool:
-        """Return whether all these functions are given."""
-        return all(getattr(self.subject, name) is not None for name in names)
-
-    def call(self, name: str, *arrays: Any) -> Any:
-        """Call a function with copies of the arrays."""
-        dtype = self.subject.dtype
-        copies, kept = ([_copied(a, dtype) for a in arrays] for _ in range(2))
-        self.counts[name] = self.counts.get(name, 0) + 1
-        try:
-            with np.errstate(all="ignore"):
-                value = getattr(self.subject, name)(*copies)
-        except Exception as error:
-            text = (str(error).splitlines() or [""])[0]
-            shapes = ", ".join(str(np.shape(a)) for a in arrays if isinstance(a, np.ndarray))
-            raise SubjectError(
-                f"{name}: raised {type(error).__name__}: {text} (arguments of shape {shapes})"
-            ) from error
-        for copy, before in zip(copies, kept):
-            if isinstance(copy, np.ndarray) and not np.array_equal(copy, before, equal_nan=True):
-                self.changed.add(name)
-        return value
-
-    def array(self, name: str, value: Any, *, finite: bool = True) -> np.ndarray:
-        """Return a result as an array of float64."""
-        if hasattr(value, "detach"):
-            value = value.detach().cpu()
-        try:
-            array = np.asarray(value, dtype=float)
-        except (TypeError, ValueError) as error:
-            raise SubjectError(
-                f"{name}: expected numbers, got {type(value).__name__}; return a NumPy array"
-            ) from error
-        if finite and not np.isfinite(array).all():
-            raise SubjectError(f"{name}: expected finite numbers, got NaN or inf")
-        return array
-
-    def shaped(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a result as an array of this shape."""
-        array = self.array(name, value)
-        if array.shape != shape:
-            raise SubjectError(f"{name}: expected an array of shape {shape}, got {array.shape}")
-        return array
-
-    def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (mu, second), each (B, J)."""
-        pair = self.call("encode", x)
-        if not isinstance(pair, (tuple, list)) or len(pair) < 2:
-            raise SubjectError(f"encode: expected (mu, second), got {type(pair).__name__}")
-        mu = self.array("encode", pair[0])
-        if mu.ndim != 2 or len(mu) != len(x):
-            raise SubjectError(f"encode: expected mu of shape ({len(x)}, J), got {mu.shape}")
-        return mu, self.shaped("encode", pair[1], mu.shape)
-
-    def decode(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return (out, second), each (B, D); the second is None for a decoder of one output."""
-        value = self.call("decode", z)
-        pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
-        first = self.array("decode", pair[0])
-        self.out_shape = first.shape[1:]
-        if not first.ndim or len(first) != len(z):
-            raise SubjectError(f"decode: expected {len(z)} rows, got shape {first.shape}")
-        first = first.reshape(len(z), -1)
-        if pair[1] is None:
-            return first, None
-        second = self.array("decode", pair[1])
-        wide = second.reshape(len(z), -1) if second.ndim > 1 else second
-        return first, np.broadcast_to(wide, first.shape)
-
-    def eps(self, rows: int, latent_dim: int, seed: int) -> np.ndarray:
-        """Return the noise that belongs to a seed, (B, J), with L > 1 (L, B, J)."""
-        draws = self.subject.n_samples
-        shape = (rows, latent_dim) if draws == 1 else (draws, rows, latent_dim)
-        return stream(seed, Purpose.CLINIC, 1).standard_normal(shape)
-
-    def noisy(self, name: str, x: np.ndarray, seed: int, latent_dim: int) -> Any:
-        """Call `loss` or `gradient` with the noise that belongs to a seed."""
-        if self.subject.noise == "eps":
-            return self.call(name, x, self.eps(len(x), latent_dim, seed))
-        if self.subject.noise == "seed":
-            return self.call(name, x, int(seed))
-        self.reseed(seed)
-        return self.call(name, x)
-
-    def reseed(self, seed: int) -> None:
-        """Seed the random state of the subject, if it offers this."""
-        if self.subject.seed is not None:
-            self.call("seed", int(seed))
-
-    def loss(self, x: np.ndarray, seed: int, latent_dim: int = 1) -> float:
-        """Return the loss of a batch as one number; one number for each row is averaged."""
-        value = self.array("loss", self.noisy("loss", x, seed, latent_dim))
-        if value.size not in (1, len(x)):
-            raise SubjectError(f"loss: expected a number or {len(x)} numbers, got {value.shape}")
-        return float(value.mean())
-
-    def gradient(self, x: np.ndarray, seed: int, latent_dim: int) -> dict[str, np.ndarray]:
-        """Return the gradient as flat blocks by name."""
-        value = self.noisy("gradient", x, seed, latent_dim)
-        blocks = value if isinstance(value, dict) else {"all": value}
-        return {k: self.array("gradient", v).ravel() for k, v in blocks.items()}
-
-    def vector(self) -> np.ndarray:
-        """Return a copy of the parameters as a flat vector."""
-        try:
-            value = self.subject.parameters[0]()
-        except Exception as error:
-            raise SubjectError(f"parameters: get() raised {type(error).__name__}") from error
-        return np.array(self.array("parameters", value)).ravel()
-
-    def replace(self, vector: np.ndarray) -> None:
-        """Replace the parameters."""
-        try:
-            self.subject.parameters[1](np.array(vector, self.subject.dtype))
-        except Exception as error:
-            raise SubjectError(f"parameters: set() raised {type(error).__name__}") from error
-
-    def sample_z(self, mu: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
-        """Return z (B, J), drawn with a seed."""
-        self.reseed(seed)
-        return self.shaped("sample_z", self.call("sample_z", mu, second), mu.shape)
-
-    def term(self, name: str, *arrays: Any, finite: bool = True) -> np.ndarray:
-        """Return `kl` or `reconstruction` for each row (B,), or the one number of a batch ()."""
-        value = self.array(name, self.call(name, *arrays), finite=finite)
-        rows = len(arrays[0])
-        if value.size == 1 and rows > 1:
-            return value.reshape(())
-        if not value.ndim or len(value) != rows:
-            if value.size == 1:
-                return value.reshape(1)
-            raise SubjectError(f"{name}: expected a number or {rows} rows, got {value.shape}")
-        return value.reshape(rows, -1).sum(1)
-
-    def row_terms(self, name: str, *arrays: Any, finite: bool = True) -> np.ndarray:
-        """Return `kl` or `reconstruction` of each row, from batches of one row."""
-        rows = range(len(arrays[0]))
-        pieces = [[None if a is None else _row(a, i) for a in arrays] for i in rows]
-        return np.array([self.term(name, *p, finite=finite)[0] for p in pieces])
-
-
-def _row(array: Any, i: int) -> Any:
-    """Row i of an array, or of each array of a pair."""
-    if isinstance(array, tuple):
-        return tuple(_row(a, i) for a in array)
-    return array[i : i + 1]
-
-
-def _copied(value: Any, dtype: str) -> Any:
-    """A copy of an array, or of each array of a pair; anything else as it is."""
-    if isinstance(value, tuple):
-        return tuple(_copied(v, dtype) for v in value)
-    return np.array(value, dtype) if isinstance(value, np.ndarray) else value

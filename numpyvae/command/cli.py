@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..clinic import gradcheck
 from ..core.vae import VAE
 from ..support.blas import blas_threads
 from ..support.strict_json import to_json
 from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
-from . import experiments, jobs, measuring, plan, reports, runs, saved
+from . import clinic, experiments, jobs, measuring, plan, reports, runs, saved
 from .parser import DEFAULT_RUN, parse
 from .preparation import Prepared
 from .reapply import data_for, request_of
@@ -176,6 +175,10 @@ def _check_output(path: Path, *suffixes: str) -> None:
     if path.suffix not in suffixes:
         names = f"FILE{suffixes[0]}, {', '.join(suffixes[1:-1])}".rstrip(", ")
         raise UsageError(f"--output: expected {names} or {suffixes[-1]}, got {str(path)!r}")
+    _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
@@ -210,21 +213,22 @@ def _sample(args: Namespace) -> int:
     return 0
 
 
-def _gradcheck(args: Namespace) -> int:
-    checks = []
-    if not args.json:
-        print(reports.GRADIENT_HEAD)
-    for check in gradcheck.check_all(args.seed):
-        checks.append(check)
-        if not args.json:
-            print(reports.gradient_line(check), flush=True)
-    failed = [c.name for c in checks if not c.passed]
-    if args.json:
-        rows = [c._asdict() | {"passed": c.passed} for c in checks]
-        print(to_json({"checks": rows, "failed": failed}))
+def _clinic(args: Namespace) -> int:
+    form = clinic.format_of(args.format, args.output)
+    if args.output is not None:
+        _check_writable(args.output)
+    report = clinic.examined(args.subject, args.seed, args.only)
+    text = clinic.rendered(report, form)
+    if args.output is None:
+        print(text)
     else:
-        print(reports.gradient_total(len(checks) - len(failed), len(checks)))
-    return 1 if failed else 0
+        clinic.write_report(text, args.output)
+        print(report.summary)
+        _say(f"the report is in {args.output}")
+    if not report.run:
+        _say("error: nothing could be examined; the report says why")
+        return 2
+    return report.exit_code
 
 
 def _equations(args: Namespace) -> int:
@@ -253,7 +257,7 @@ _RUN: dict[str, Callable[[Namespace], int]] = {
     "evaluate": _evaluate,
     "encode": _encode,
     "sample": _sample,
-    "gradcheck": _gradcheck,
+    "clinic": _clinic,
     "equations": _equations,
     "reproduce": _reproduce,
 }

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..clinic.examine import EXAMINATIONS
 from ..experiments import EXPERIMENTS
+from .clinic import FORMATS, SUFFIXES, WITHOUT_FILE
 from .measuring import SLOW_ROWS
 from .preparation import DATASETS
 from .settings import OPTIONS, default_text, flag
@@ -264,9 +266,46 @@ def _add_sample(command: _Parser) -> None:
     )
 
 
-def _add_gradcheck(command: _Parser) -> None:
-    command.add("--seed", "seed of the random cases", whole(0), default=0, metavar="SEED")
-    command.add("--json", "print the checks as JSON", action="store_true")
+_EXAMINATIONS = (*EXAMINATIONS, WITHOUT_FILE)
+
+
+def _examination(name: str, text: str) -> str:
+    """Return the name of an examination; a file after --only would be taken for one."""
+    if ".py" in text:
+        raise ValueError(
+            f"{name}: expected names of examinations, got {text!r}; write the file before {name}"
+        )
+    return choice(_EXAMINATIONS)(name, text)
+
+
+def _add_clinic(command: _Parser) -> None:
+    command.add(
+        "subject",
+        "Python file with a clinic.Subject; NAME is that of the Subject, or of a function without "
+        "arguments that returns it, if there are several. Without a file, the VAE of this package "
+        "is examined with every likelihood, and all its gradients",
+        metavar="FILE.py[:NAME]",
+        nargs="?",
+    )
+    command.add("--seed", "seed of all probes", whole(0), default=0, metavar="SEED")
+    command.add(
+        "--only",
+        f"examinations that are reported: some of {', '.join(_EXAMINATIONS)}; the last one is for "
+        "the VAE of this package (default: all)",
+        _examination,
+        metavar="EXAMINATION",
+        nargs="+",
+    )
+    command.add(
+        "--format",
+        f"format of the report: {', '.join(FORMATS)} (default: that of the suffix of --output, "
+        f"one of {', '.join(SUFFIXES)}; text on the terminal)",
+        choice(FORMATS),
+        metavar="FORMAT",
+    )
+    command.add_argument(
+        "--output", "--out", help="file to write the report into", type=Path, metavar="FILE"
+    )
 
 
 def _add_equations(command: _Parser) -> None:
@@ -347,7 +386,11 @@ _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "evaluate": ("Measure a saved model on a test set.", _add_evaluate),
     "encode": ("Write the mean and the deviation of q(z|x) of each row of a file.", _add_encode),
     "sample": ("Draw x from a saved model.", _add_sample),
-    "gradcheck": ("Check every hand-written gradient, and print its error.", _add_gradcheck),
+    "clinic": (
+        "Examine a VAE, yours or that of this package, and name its bugs; exit code 1 if there is "
+        "one.",
+        _add_clinic,
+    ),
     "reproduce": (
         "Run a published experiment again, and compare its figures with the published ones.",
         _add_reproduce,

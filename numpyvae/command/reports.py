@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..clinic import gradcheck
 from ..support.statistics import plus_minus
 
 __all__ = [
-    "GRADIENT_HEAD",
     "comparison",
     "equation_rows",
     "equations_table",
-    "gradient_line",
-    "gradient_total",
     "report",
 ]
 
@@ -152,24 +148,6 @@ def _pair(row: dict[str, Any], digits: int) -> str:
     """Return a mean with its standard error, which one row does not have: the title says so."""
     error = "" if row["se"] is None else f" ± {row['se']:.{digits}f}"
     return f"{row['mean']:.{digits}f}{error}"
-
-
-GRADIENT_HEAD = f"{'norm-relative error against':38}{'size':>6}{'complex step':>14}{'central':>10}"
-
-
-def gradient_line(check: Any) -> str:
-    """Return the result for one gradient."""
-    errors = f"{check.complex_error:14.1e}{check.central_error:10.1e}"
-    return f"{check.name:38}{check.size:6d}{errors}  {'ok' if check.passed else 'WRONG'}"
-
-
-def gradient_total(n_right: int, n: int) -> str:
-    """Return how many gradients are right, and to which error."""
-    return (
-        f"{n_right} of {n} gradients are right to "
-        f"{gradcheck.COMPLEX_TOLERANCE:g} (complex step) and "
-        f"{gradcheck.CENTRAL_TOLERANCE:g} (central differences)"
-    )
 
 
 def equations_table(outcomes: Sequence[Any], model: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mean_and_error", "plus_minus"]
+__all__ = ["mean_and_error", "means_and_errors", "plus_minus"]
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:
@@ -30,10 +30,30 @@ def mean_and_error(values: Any) -> tuple[float, float]:
     >>> mean_and_error([1.0])
     (1.0, nan)
     """
-    values = np.asarray(values)
-    n = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return float(values.mean()), error
+    mean, error = means_and_errors(np.asarray(values))
+    return float(mean), float(error)
+
+
+def means_and_errors(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `mean_and_error` of each column.
+
+    Parameters
+    ----------
+    values : (N, ...) array
+        Each row is independent of the others.
+
+    Returns
+    -------
+    means, errors : (...) array
+
+    Examples
+    --------
+    >>> means_and_errors(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    (array([2., 5.]), array([1., 0.]))
+    """
+    n, means = len(values), values.mean(axis=0)
+    errors = values.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.full(means.shape, math.nan)
+    return means, errors
 
 
 def plus_minus(mean: float, error: float | None, digits: int) -> str:

@@ -7,16 +7,18 @@ judged by its moments and correlations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from ...support.statistics import mean_and_error
 from ..facts import Facts, skipped
 from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import laws
-from ..names import bug, wrong
+from ..names import bug, unusual, wrong
 from ..statistics import SIGMAS, misfit
 from ..subject import SCALES
+from .agreement import agreement
 from .kl import kl_fits, kl_probe
 
 __all__ = ["examine", "sampler_law"]
@@ -27,7 +29,8 @@ _TITLE, _NOISE, _SHARED = (
     "draws: independence",
 )
 _EQUATION = bug("mean decoded").equation
-_CALLS, _ROWS = 32, 256
+_AGREE = "draws: agreement with the KL"
+_CALLS, _ROWS, _MANY = 32, 256, 8192
 
 
 def examine(facts: Facts) -> Iterator[Finding]:
@@ -40,10 +43,15 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if calls.subject.scale is None:
         _guess_scale(facts, frozen)
     name, found = sampler_law(facts, frozen)
+    if frozen and name not in ("", "right"):
+        settled = yield from _agreement(facts, name)
+        name, found = sampler_law(facts, frozen) if settled else (name, found)
     facts.law = name
     probe = facts.probe(f"mu, second (8, {facts.latent_dim})")
     if name == "right":
         yield Finding(_TITLE, RIGHT, "", "", "μ + σ ε", found, _EQUATION)
+    elif facts.own_scale:
+        facts.law = "right"
     elif not name:
         yield Finding(_TITLE, UNDECIDED, found=found, advice="z has no simple form")
     else:
@@ -60,6 +68,29 @@ def examine(facts: Facts) -> Iterator[Finding]:
         facts.law = findings[0].name
 
 
+def _agreement(facts: Facts, name: str) -> Generator[Finding, None, bool]:
+    """Yield what the agreement of draws and KL says of a law that is not right.
+
+    Where both take the second output for the same thing, the VAE is right, and it is only not what
+    was declared. Return whether the scale is now another one.
+    """
+    agreed = agreement(facts)
+    if agreed is None or not agreed.holds:
+        return False
+    declared, kept = SCALES[facts.scale], facts.scale
+    for scale in SCALES:
+        facts.scale = scale
+        if scale != kept and sampler_law(facts, True)[0] == "right":
+            said = f"the draws and the KL take it for {SCALES[scale]}"
+            yield wrong(_AGREE, "second output of encode is not what is declared", declared, said)
+            return True
+    facts.scale = kept
+    if name == "standard deviation is another function":
+        facts.own_scale = True
+        yield unusual(_AGREE, "σ of a form of its own", declared, agreed.found)
+    return False
+
+
 def _repeats(facts: Facts) -> bool:
     """Whether the same seed gives the same z."""
     at = np.zeros((8, facts.latent_dim)), np.ones((8, facts.latent_dim))
@@ -68,7 +99,7 @@ def _repeats(facts: Facts) -> bool:
 
 def _at(facts: Facts, mu: float, second: float, frozen: bool) -> np.ndarray:
     """z at constant (mu, second): the same noise each time if frozen, else many rows."""
-    rows = 8 if frozen else 4096
+    rows = 8 if frozen else _MANY
     shape = rows, facts.latent_dim
     return facts.calls.sample_z(np.full(shape, mu), np.full(shape, second), 5)
 
@@ -81,7 +112,7 @@ def sampler_law(facts: Facts, frozen: bool) -> tuple[str, str]:
     tolerance = 100 * facts.tolerance if frozen else 0.06
     base = _at(facts, 0.0, 1.0, frozen)
     shift = _at(facts, 1.0, 1.0, frozen) - base
-    slope = float(shift.mean())
+    slope, error = mean_and_error(shift.ravel())
     if frozen and np.ptp(shift) > tolerance * (1 + abs(slope)):
         return "", "z − μ depends on μ"
 
@@ -102,7 +133,7 @@ def sampler_law(facts: Facts, frozen: bool) -> tuple[str, str]:
     held = [n for n in fits if fits[n] <= tolerance]
     if not held:
         return "standard deviation is another function", found
-    if abs(slope - 1) > max(tolerance, 0.02 if frozen else 0.1):
+    if abs(slope - 1) > (max(tolerance, 0.02) if frozen else max(0.1, SIGMAS * error)):
         return "z scaled after the draw", found
     one_sigma = laws(facts.scale)["right"](0 * one, one, one).item()
     if frozen and held[0] == "right" and misfit(base, np.full_like(base, one_sigma)) < tolerance:
@@ -118,7 +149,9 @@ def _noise(facts: Facts, name: str) -> np.ndarray:
     law = laws(facts.scale).get(name) or laws(facts.scale)["right"]
     one = np.ones((1, 1))
     deviation = law(0 * one, one, one).item()
-    if name == "z scaled after the draw":  # its size is judged at the scale that was found
+    if (
+        facts.own_scale or name == "z scaled after the draw"
+    ):  # its size is judged at the scale that was found
         return draws / draws.std()
     return draws / (deviation or 1.0)
 
@@ -160,18 +193,20 @@ def _moments(facts: Facts, noise: np.ndarray) -> Iterator[Finding]:
 
 
 def _guess_scale(facts: Facts, frozen: bool) -> None:
-    """Take the scale under which the KL is right, or else the one under which the sampler is."""
+    """Take the scale under which both the KL and the sampler are right, or else one of them.
+
+    If they disagree, that with the assumed scale is taken as right, then the KL.
+    """
     kept = facts.scale
-    tests = [lambda: sampler_law(facts, frozen)[0] == "right"]
-    if facts.calls.has("kl"):
-        tests.insert(0, lambda: kl_fits(*probe, facts.scale)["right"][1] <= facts.tolerance)
-        probe = kl_probe(facts)
-    for test in tests:
-        for facts.scale in (kept, *SCALES):
-            if test():
-                how = (
-                    "explains the KL" if len(tests) == 2 and test is tests[0] else "fits the draws"
-                )
-                facts.guesses.append(f"second output of encode: {SCALES[facts.scale]} ({how})")
-                return
-    facts.scale = kept
+    right: dict[str, set[str]] = {}
+    probe = kl_probe(facts) if facts.calls.has("kl") else None
+    for facts.scale in dict.fromkeys((kept, *SCALES)):
+        of_kl = probe and kl_fits(*probe, facts.scale)["right"][1] <= facts.tolerance
+        of_draws = sampler_law(facts, frozen)[0] == "right"
+        right[facts.scale] = {"the KL"} if of_kl else set()
+        right[facts.scale] |= {"the draws"} if of_draws else set()
+    best = max(right, key=lambda s: (len(right[s]), s == kept, "the KL" in right[s]))
+    facts.scale = best if right[best] else kept
+    if right[best]:
+        how = f"explains {' and '.join(sorted(right[best], reverse=True))}"
+        facts.guesses.append(f"second output of encode: {SCALES[best]} ({how})")

@@ -15,9 +15,10 @@ _TITLE = "noise: frozen by the seed"
 def examine(facts: Facts) -> Iterator[Finding]:
     """Yield whether the loss is a function of x and the seed."""
     calls, x = facts.calls, facts.x
-    if not calls.has("loss") or x is None:
+    missing = facts.missing("loss")
+    if missing:
         facts.frozen = calls.has("sample_z") and calls.has("seed")
-        yield skipped(_TITLE, "loss or x is not given")
+        yield skipped(_TITLE, missing)
         return
     values = [calls.loss(x[:8], seed, facts.latent_dim) for seed in (1, 1, 2, 3, 4)]
     scale = facts.tolerance * (1 + abs(values[0]))

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..facts import Facts, skipped
-from ..findings import RIGHT, Finding
+from ..findings import RIGHT, UNDECIDED, Finding
 from ..hypotheses import kl_forms
-from ..names import bug, wrong
-from ..statistics import decide, misfit
+from ..names import bug, unusual, wrong
+from ..statistics import GAP, decide, misfit
 from ..subject import SCALES, SubjectError, log_variance
 
-__all__ = ["examine", "kl_fits", "kl_probe"]
+__all__ = ["above_floor", "examine", "kl_fits", "kl_probe"]
 
 _TITLE = "KL: value"
 _PROBES = 24
@@ -23,8 +23,15 @@ def kl_probe(facts: Facts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return random mu, second (N, J) and the KL of the subject for each row (N,)."""
     rng = facts.rng(10)
     shape = (_PROBES, facts.latent_dim)
-    mu, second = rng.standard_normal(shape), rng.uniform(0.3, 1.8, shape)
+    mu, second = above_floor(facts, rng.standard_normal(shape)), rng.uniform(0.3, 1.8, shape)
     return mu, second, facts.calls.row_terms("kl", mu, second)
+
+
+def above_floor(facts: Facts, mu: np.ndarray) -> np.ndarray:
+    """Return mu so far from 0 that the KL of each latent exceeds its free bits."""
+    floor = facts.calls.subject.free_bits
+    # ½ μ²/v alone exceeds it, also with a prior variance v = e²
+    return mu + np.sign(mu) * (4 + 3 * np.sqrt(2 * floor)) if floor else mu
 
 
 def kl_fits(
@@ -45,8 +52,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if not facts.calls.has("kl"):
         yield skipped(_TITLE, "kl is not given")
         return
-    if facts.calls.subject.free_bits:
-        yield skipped(_TITLE, "free bits: the KL has a floor")
+    if facts.own_scale:
+        yield skipped(_TITLE, "it is that of the draws, whose σ has no known form")
         return
     mu, second, values = kl_probe(facts)
     if facts.calls.subject.scale is None and not facts.calls.has("sample_z"):
@@ -62,8 +69,33 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if name == "right":
         text = f"{facts.kl_factor:.6g} × KL"
         yield Finding(_TITLE, RIGHT, "", "", "c × KL", text, bug("KL without ½").equation)
-    elif fits["right"][1] > 1000 * facts.tolerance:
+    elif fits["right"][1] > GAP * facts.tolerance:
         yield wrong(_TITLE, name, expected, found, facts.probe(f"mu, second {mu.shape}"))
+    else:
+        yield Finding(_TITLE, UNDECIDED, "", "", "c × KL", f"misfit {fits['right'][1]:.2g}")
+    if facts.calls.subject.free_bits and facts.kl_factor and facts.kl_form == "right":
+        yield _floor(facts)
+
+
+def _floor(facts: Facts) -> Finding:
+    """The value at the prior, where the KL is 0: the floor of each latent, or of the whole."""
+    title, j, declared = "KL: free bits", facts.latent_dim, facts.calls.subject.free_bits
+    second = np.full((1, j), 0.0 if facts.scale in ("logvar", "log_sigma") else 1.0)
+    if facts.scale == "softplus":
+        second[:] = np.log(np.expm1(1))
+    value = facts.calls.row_terms("kl", 0 * second, second)[0] / facts.kl_factor
+    found, expected = f"{value:.4g} at the prior", f"{declared:g} for each of {j} latents"
+    if abs(value) <= 1000 * facts.tolerance:
+        return wrong(title, "declared free bits ignored", expected, found)
+    if (
+        abs(value - declared)
+        <= 1000 * facts.tolerance * (1 + declared)
+        < abs(value - j * declared)
+    ):
+        facts.floor = "total"
+    elif abs(value - j * declared) > 1000 * facts.tolerance * (1 + declared):
+        return unusual(title, "free bits of another size", expected, found)
+    return Finding(title, RIGHT, "", "", expected, found, bug("KL without ½").equation)
 
 
 def _guess_scale(facts: Facts, mu: np.ndarray, second: np.ndarray, values: np.ndarray) -> None:

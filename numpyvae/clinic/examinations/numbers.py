@@ -69,7 +69,8 @@ def _saturated(facts: Facts) -> Iterator[Finding]:
     name, known = "clipped cross-entropy", bug("clipped cross-entropy")
     if least > 0.97 * points[-1]:
         yield Finding(_CLIP, RIGHT, "", "", expected, found, known.equation)
-    elif least < _HARMFUL and least < 0.97 * points[-1]:
+    elif least < _HARMFUL:
+        facts.clipped = True
         yield wrong(_CLIP, name, expected, f"{found}: ε = {np.exp(-least):.1g}", probe)
     else:
         advice = "a clip this small costs likelihood only at saturated pixels"
@@ -91,7 +92,12 @@ def _range(facts: Facts) -> Iterator[Finding]:
     logvar = log_variance(second, facts.scale)
     found = f"least log σ² = {logvar.min():.3g}, least μ = {mu.min():.3g}"
     names = []
-    if (logvar.min(0) >= 0).all() and np.ptp(logvar) > 0 and logvar.min() < 0.2:
+    if (
+        not facts.own_scale
+        and (logvar.min(0) >= 0).all()
+        and np.ptp(logvar) > 0
+        and logvar.min() < 0.2
+    ):
         names.append("σ ≥ 1 everywhere")
     if mu.min() == 0 and np.mean(mu == 0) > 0.05:
         names.append("μ ≥ 0 everywhere")

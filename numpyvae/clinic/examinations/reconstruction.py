@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from ..facts import Facts, skipped
-from ..findings import RIGHT, UNUSUAL, Finding
-from ..hypotheses import reconstruction_forms, sigmoid
-from ..names import bug, wrong
-from ..statistics import misfit
+from ..findings import RIGHT, UNDECIDED, Finding
+from ..hypotheses import reconstruction_forms, sigmoid, wrong_constants
+from ..names import bug, unusual, wrong
+from ..statistics import GAP, misfit
 from ..subject import SubjectError
+from .normalization import normalized
 
 __all__ = ["as_decoded", "designed", "examine"]
 
 _TITLE = "reconstruction: value"
-_PROBES = 20
+_PROBES, _OWN_ROWS = 20, 5
 _LOG_TAU = float(np.log(2 * np.pi))
 
 
@@ -35,8 +37,12 @@ def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.
     subject, rng = facts.calls.subject, facts.rng(20)
     shape = _PROBES, facts.data_dim
     logits, second = 1.5 * rng.standard_normal(shape), None
+    if subject.family == "custom":
+        rows = facts.x[:_OWN_ROWS].reshape(-1, facts.data_dim)
+        x = np.repeat(rows, _PROBES // _OWN_ROWS, 0)
+        return x, *facts.calls.decode(2 * rng.standard_normal((len(x), facts.latent_dim)))
     if subject.family == "gaussian":
-        if facts.output in ("mean_logvar", "mean_sigma"):
+        if facts.output.startswith("mean_"):
             second = rng.uniform(0.3, 1.8, shape)
         return rng.standard_normal(shape), logits, second
     x = rng.uniform(0.1, 0.9, shape)
@@ -51,11 +57,16 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if not calls.has("reconstruction"):
         yield skipped(_TITLE, "reconstruction is not given")
         return
+    if calls.subject.family == "custom" and (facts.x is None or not calls.has("decode")):
+        yield skipped(_TITLE, "a likelihood of one's own needs x and decode")
+        return
     try:
         x, first, second, values = _values(facts, binary=False)
     except SubjectError:  # many functions refuse grey pixels
         x, first, second, values = _values(facts, binary=True)
     fits = _fits(facts, x, first, second, values)
+    if "right" not in fits:
+        raise SubjectError("likelihood: expected finite log p(x|z), got NaN or inf")
     held = [n for n in fits if fits[n][2] <= facts.tolerance]
     right = [n for n in held if n.startswith("right")]
     name = (right or sorted(held, key=lambda n: fits[n][2]) or [""])[0]
@@ -67,9 +78,19 @@ def examine(facts: Facts) -> Iterator[Finding]:
     probe = facts.probe(f"x, out {x.shape}")
     if right:
         yield from _constant(facts, factor, constant, found, probe)
-    elif fits["right"][2] > 1000 * facts.tolerance:
+        return
+    # which values x can have is known for the clinic's own families alone
+    density = None if calls.subject.family == "custom" else normalized(facts)
+    if not name and density is not None and density[0]:
+        facts.own_density = True
+        yield unusual(_TITLE, "another density of x", "Σ_x p(x) = 1", density[1], probe)
+    elif fits["right"][2] > GAP * facts.tolerance:
+        if density is not None:
+            found = f"{found}, {density[1]}"
         residual = f"{found}, misfit {fits['right'][2]:.2g}"
         yield wrong(_TITLE, facts.reconstruction_form, "c × (−log p)", residual, probe)
+    else:
+        yield Finding(_TITLE, UNDECIDED, "", "", "c × (−log p)", f"misfit {fits['right'][2]:.2g}")
 
 
 def _values(facts: Facts, *, binary: bool) -> tuple:
@@ -84,14 +105,20 @@ def _shape_of_x(facts: Facts) -> tuple[int, ...]:
 
 
 def _fits(facts: Facts, x, first, second, values) -> dict[str, tuple[float, float, float]]:
-    """For each form its factor, its constant and the misfit; only a Gaussian has a constant."""
+    """For each form its factor, its constant and the misfit.
+
+    A Gaussian can have a constant, and a likelihood of the user's own one for each row of x.
+    """
     fits = {}
-    free = facts.calls.subject.family == "gaussian"
+    family = facts.calls.subject.family
+    constants = np.full((len(x), 1), float(family == "gaussian"))
+    if family == "custom":
+        constants = (x[:, None] == np.unique(x, axis=0)).all(-1).astype(float)
     for name, form in reconstruction_forms(facts.calls.subject, facts.output).items():
         expected = form(x, first, second)
         if not np.isfinite(expected).all():
             continue
-        columns = np.stack([expected, np.full(len(x), float(free))], 1)
+        columns = np.column_stack([expected, constants])
         c, *_ = np.linalg.lstsq(columns, values, rcond=None)
         fits[name] = float(c[0]), float(c[1]), misfit(values, columns @ c)
     return fits
@@ -113,24 +140,24 @@ def _constant(facts, factor: float, constant: float, found: str, probe: str) -> 
     scaled = constant / factor if sigma or facts.output != "mean" else constant
     known = [0.0, 0.5 * d * _LOG_TAU, 0.5 * d * np.log(variance)]
     known += [known[1] + known[2]]
-    if min(abs(scaled - k) for k in known) <= 1000 * facts.tolerance * (1 + abs(scaled)):
+    tolerance = 100 * facts.tolerance
+    allowed = known[3:] if subject.constants else known
+    if min(abs(scaled - k) for k in allowed) <= tolerance * (1 + abs(scaled)):
         yield plain
-    elif subject.constants:
-        expected = f"{known[3]:.6g}"
-        yield wrong("reconstruction: constant", "Gaussian constant", expected, found, probe)
-    else:
-        advice = "a constant does not change the gradient, but the reported value is not log p"
-        yield Finding(
-            "reconstruction: constant",
-            UNUSUAL,
-            "choice",
-            "Gaussian constant",
-            f"{known[3]:.6g}",
-            f"{scaled:.6g}",
-            equation,
-            advice,
-            probe,
-        )
+        return
+    others = _other_constants(facts, variance)
+    near = [n for n, v in others if abs(scaled - v) <= tolerance * (1 + abs(v))]
+    name, title = (near or ["Gaussian constant"])[0], "reconstruction: constant"
+    kind = wrong if subject.constants else unusual  # it does not change the gradient
+    yield kind(title, name, f"{known[3]:.6g}", f"{scaled:.6g}", probe)
+
+
+def _other_constants(facts: Facts, variance: float) -> Iterator[tuple[str, float]]:
+    """Yield the constants that are wrong, for a σ² that is declared or found."""
+    subject = facts.calls.subject
+    if facts.output == "mean":
+        subject = replace(subject, likelihood="gaussian", sigma=float(np.sqrt(variance)))
+    yield from wrong_constants(subject, facts.output, facts.data_dim)
 
 
 def _doubled_pixels(facts: Facts, x, first, second) -> None:
