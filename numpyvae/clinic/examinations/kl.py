@@ -87,11 +87,7 @@ def _floor(facts: Facts) -> Finding:
     found, expected = f"{value:.4g} at the prior", f"{declared:g} for each of {j} latents"
     if abs(value) <= GAP * facts.tolerance:
         return wrong(title, "declared free bits ignored", expected, found)
-    if (
-        abs(value - declared)
-        <= GAP * facts.tolerance * (1 + declared)
-        < abs(value - j * declared)
-    ):
+    if abs(value - declared) <= GAP * facts.tolerance * (1 + declared) < abs(value - j * declared):
         facts.floor = "total"
     elif abs(value - j * declared) > GAP * facts.tolerance * (1 + declared):
         return unusual(title, "free bits of another size", expected, found)
