@@ -92,7 +92,7 @@ class Model(Sized):
         Batch normalization in the encoder.
     free : float
         The floor of the KL of each latent.
-    greys : bool
+    grays : bool
         Pixels between 0 and 1.
     **options
         Of `Sized`.
@@ -107,17 +107,17 @@ class Model(Sized):
         estimator="analytic",
         norm=False,
         free=0.0,
-        greys=False,
+        grays=False,
         **options,
     ):
         super().__init__(seed, **options)
         self.act, self.slope = ACTIVATIONS[activation]
         self.image, self.estimator, self.norm = image, estimator, norm
-        self.free, self.greys = free, greys
+        self.free, self.grays = free, grays
 
     def data(self, n=40):
         x = super().data(n)
-        if self.greys:
+        if self.grays:
             x = np.random.default_rng([self.seed, 8]).beta(0.5, 0.5, x.shape).clip(0.01, 0.99)
         return x.reshape(n, *self.image) if self.image else x
 
@@ -284,7 +284,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "L > 1": {"draws": "any"},
     "Eq. (7)": {"estimator": "sampled"},
     "probabilities": {"out": "probabilities"},
-    "greys": {"greys": True},
+    "grays": {"grays": True},
     "binomial": {"likelihood": "binomial:16"},
     "squared error": {"likelihood": "squared"},
     "Gaussian": {"likelihood": "gaussian", "sigma": "any"},
@@ -312,7 +312,7 @@ def right_model(seed: int, index: int) -> tuple[str, Subject, dict[str, Any]]:
     options: dict[str, Any] = {**_chosen(rng), **STYLES[style]}
     fixed = options.pop("gradient", False) or options["estimator"] != "analytic"
     if fixed or "figures" in options:  # written for Bernoulli pixels from logits, and log σ²
-        options |= {"likelihood": "bernoulli", "out": "logits", "head": "logvar", "greys": False}
+        options |= {"likelihood": "bernoulli", "out": "logits", "head": "logvar", "grays": False}
         options |= {"beta": 1.0, "total": "mean", "image": None, "maximized": False}
     if options.pop("figures", False):
         options["draws"], figures = 1, True
@@ -338,7 +338,7 @@ def _chosen(rng: np.random.Generator) -> dict[str, Any]:
         "out": some(["logits", "probabilities"], 0.8),
         "beta": some([1.0, 0.2, 4.0], 0.8),
         "maximized": rng.random() < 0.1,
-        "greys": rng.random() < 0.1,
+        "grays": rng.random() < 0.1,
         "image": rng.random() < 0.1,
         "dtype": some(["float64", "float32"], 0.6),
         "draws": 1,
@@ -367,7 +367,7 @@ def _subject(rng, options: dict[str, Any], gradient: bool, figures: bool) -> tup
     if options["sigma"] == "any":
         options["sigma"] = float(np.exp(rng.uniform(-1.5, 1)))
     if options["likelihood"] != "bernoulli":
-        options |= {"out": "logits", "greys": False}
+        options |= {"out": "logits", "grays": False}
     if gradient and options["kind"] == "none":
         options["kind"] = "reseed"
     keep = ("kind", "pieces", "told", "undeclared")

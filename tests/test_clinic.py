@@ -408,7 +408,7 @@ def pictures(inside, border):
         (pictures(1, 0), "bernoulli", ()),
         (pictures(1, 1), "bernoulli", ("inverted binarization",)),
         (1.0 * (np.random.default_rng(1).random((20, 8, 8)) < 0.8), "bernoulli", ()),
-        (pictures(1, 0) * 0.9, "bernoulli", ("grey pixels with a Bernoulli likelihood",)),
+        (pictures(1, 0) * 0.9, "bernoulli", ("gray pixels with a Bernoulli likelihood",)),
         (pictures(1, 0) * 255, "bernoulli", ("x outside the range of its likelihood",)),
         (pictures(1, 0) * 16, "binomial:16", ()),
         (pictures(1, 0) - 0.5, "gaussian", ()),

@@ -57,13 +57,13 @@ def test_the_oldest_versions_that_are_tried_are_those_that_are_promised():
     root = Path(numpyvae.__file__).parent.parent
     if not (root / ".ci").exists():
         pytest.skip("needs the repository, which contains setup.cfg and .ci/minimum.txt")
-    tried = dict(re.findall(r"^(\w+)==([\d.]+)$", (root / ".ci/minimum.txt").read_text(), re.M))
+    tried = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / ".ci/minimum.txt").read_text(), re.M))
     config = configparser.ConfigParser()
     config.read(root / "setup.cfg", encoding="utf-8")
     promised = (
         f"{config['options']['install_requires']}\n{config['options.extras_require']['test']}"
     )
-    least = dict(re.findall(r"(\w+)>=([\d.]+)", promised))
+    least = dict(re.findall(r"([\w-]+)>=([\d.]+)", promised))
     assert {"numpy", "scipy", "matplotlib", "pytest"} <= least.keys()
     for name, version in least.items():
         assert f"{tried[name]}.".startswith(f"{version}."), name

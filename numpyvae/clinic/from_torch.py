@@ -186,7 +186,7 @@ def _opened(torch: Any, module: Any, roots: list, data: np.ndarray, loss: Any, g
 
 
 def _switch_dropout_off(session: Session, module: Any, loss: Any, x: Any) -> None:
-    """See whether a function of dropout is used, and switch it off in the sessions's calls."""
+    """See whether a function of dropout is used, and switch it off in the calls of the session."""
     draws = draws_of(session.torch)()
     for function in (module, loss):
         try:

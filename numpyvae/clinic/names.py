@@ -181,8 +181,8 @@ _PIXEL_BUGS = {
         "masato-ka/airc-rl-agent",
         "report",
     ),
-    "grey pixels with a Bernoulli likelihood": Bug(
-        "Binarize x, or take the bound for that of another likelihood: −log p of a grey value is "
+    "gray pixels with a Bernoulli likelihood": Bug(
+        "Binarize x, or take the bound for that of another likelihood: −log p of a gray value is "
         "no log-likelihood.",
         _PIXELS,
         severity="choice",
@@ -495,7 +495,7 @@ def unusual(examination: str, name: str, expected: str, found: str, probe: str =
 
     Examples
     --------
-    >>> unusual("data", "grey pixels with a Bernoulli likelihood", "0 or 1", "0.5").is_bug
+    >>> unusual("data", "gray pixels with a Bernoulli likelihood", "0 or 1", "0.5").is_bug
     False
     """
     finding = wrong(examination, name, expected, found, probe)

@@ -1,4 +1,4 @@
-"""The package's own VAE as a subject of the clinic, which is the clinic's first patient."""
+"""The package's own VAE as a subject of the clinic."""
 
 from __future__ import annotations
 

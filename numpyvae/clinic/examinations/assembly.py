@@ -52,7 +52,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
             return
     found, free = explain(facts, first)
     if found is None and calls.subject.family == "bernoulli":
-        found, free, first, single = _with_greys(facts, x) or (found, free, first, single)
+        found, free, first, single = _with_grays(facts, x) or (found, free, first, single)
     named = {facts.law, facts.reconstruction_form, facts.kl_form}  # by exact tests of the pieces
     if (found is None or set(found.names) - named) and calls.subject.noise != "eps":
         again, fresh = explain(facts, measure(facts, first.x, COPIES, 1))
@@ -144,11 +144,11 @@ def _settle_scale(facts: Facts, m: Measured) -> None:
     m.forget()
 
 
-def _with_greys(facts: Facts, x: np.ndarray) -> tuple | None:
+def _with_grays(facts: Facts, x: np.ndarray) -> tuple | None:
     """The same for pixels 0.02 and 0.98: exchanged arguments take the logarithm of the pixels."""
-    greys = 0.02 + 0.96 * x
+    grays = 0.02 + 0.96 * x
     try:
-        first, single = measure(facts, greys, COPIES, 0), measure(facts, greys, 1, 0)
+        first, single = measure(facts, grays, COPIES, 0), measure(facts, grays, 1, 0)
     except SubjectError:
         return None
     found, free = explain(facts, first)

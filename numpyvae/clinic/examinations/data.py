@@ -13,7 +13,7 @@ from ..names import bug, unusual
 __all__ = ["examine"]
 
 _TITLE = "data: values"
-_GREY = 0.01  # the share of grey pixels that is told
+_GRAY = 0.01  # the share of gray pixels that is told
 _SIDE = 8  # the least side of a picture whose border is looked at
 
 
@@ -29,15 +29,15 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if subject.family in ("gaussian", "custom"):
         yield Finding(_TITLE, RIGHT, found=found)
         return
-    grey = float(np.mean(x != np.round(x)))
+    gray = float(np.mean(x != np.round(x)))
     allowed = "0 or 1" if most == 1 else f"0, 1, …, {most:g}"
     name = ""
     if x.min() < 0 or x.max() > most:
         name = "x outside the range of its likelihood"
-    elif grey > _GREY:
+    elif gray > _GRAY:
         name, found = (
-            "grey pixels with a Bernoulli likelihood",
-            f"{100 * grey:.0f} % are not whole",
+            "gray pixels with a Bernoulli likelihood",
+            f"{100 * gray:.0f} % are not whole",
         )
     elif most == 1 and _inverted(x):
         name, found = "inverted binarization", f"mean {x.mean():.2f}, of the border 1"

@@ -2,7 +2,7 @@
 
 A gradient that is not the derivative of the value may still be right in its mean, as that of STL
 or DReG is: its mean difference from the derivative of the value, over seeds, is then 0, and it is
-acquitted. Otherwise it is split into its parts, whose factors name the bug.
+no bug. Otherwise it is split into its parts, whose factors name the bug.
 """
 
 from __future__ import annotations

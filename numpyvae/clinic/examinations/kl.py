@@ -85,15 +85,11 @@ def _floor(facts: Facts) -> Finding:
         second[:] = np.log(np.expm1(1))
     value = facts.calls.row_terms("kl", 0 * second, second)[0] / facts.kl_factor
     found, expected = f"{value:.4g} at the prior", f"{declared:g} for each of {j} latents"
-    if abs(value) <= 1000 * facts.tolerance:
+    if abs(value) <= GAP * facts.tolerance:
         return wrong(title, "declared free bits ignored", expected, found)
-    if (
-        abs(value - declared)
-        <= 1000 * facts.tolerance * (1 + declared)
-        < abs(value - j * declared)
-    ):
+    if abs(value - declared) <= GAP * facts.tolerance * (1 + declared) < abs(value - j * declared):
         facts.floor = "total"
-    elif abs(value - j * declared) > 1000 * facts.tolerance * (1 + declared):
+    elif abs(value - j * declared) > GAP * facts.tolerance * (1 + declared):
         return unusual(title, "free bits of another size", expected, found)
     return Finding(title, RIGHT, "", "", expected, found, bug("KL without ½").equation)
 

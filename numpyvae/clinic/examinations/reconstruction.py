@@ -62,7 +62,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
         return
     try:
         x, first, second, values = _values(facts, binary=False)
-    except SubjectError:  # many functions refuse grey pixels
+    except SubjectError:  # many functions refuse gray pixels
         x, first, second, values = _values(facts, binary=True)
     fits = _fits(facts, x, first, second, values)
     if "right" not in fits:
