@@ -228,10 +228,10 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "parameters": (70, 693),
     "layers": (83, 800),
     "distributions": (82, 1070),
-    "likelihoods": (167, 1236),
+    "likelihoods": (169, 1240),
     "vae": (167, 1523),
     "elbo": (94, 1281),
-    "optimizers": (123, 1158),
+    "optimizers": (121, 1152),
     "training": (163, 1239),
 }
 IN_AN_HOUR = 949, 9000  # lines of code and words of all eight files

@@ -62,13 +62,13 @@ def test_amortized_inference_changes_only_phi_and_is_exact_if_possible():
 def test_free_is_at_least_as_good_as_amortized_on_a_nonlinear_decoder():
     vae = VAE(6, 1, (5,), dtype="float64")
     vae.parameters.flat[:] = np.random.default_rng(3).normal(0, 1, vae.parameters.flat.size)
-    x = vae.sample(40, seed=2)
-    amortized = variational_inference(vae, x, q="amortized", max_iterations=200)
-    free = variational_inference(vae, x)
+    x, nodes = vae.sample(40, seed=2), noise_nodes(1, 32)
+    amortized = variational_inference(vae, x, q="amortized", max_iterations=200, nodes=nodes)
+    free = variational_inference(vae, x, nodes=nodes)
     assert free.elbo >= amortized.elbo
     q = Gaussian.diagonal(free.mu, free.logvar)
     model = Quadrature(vae)
-    # The reported ELBO is the exact one: the nodes have converged.
+    # The reported ELBO is the exact one: 32 nodes are enough (with 16 it is 2e-6 off).
     np.testing.assert_allclose(free.elbo, model.elbo_kl_form(x, q).mean(), atol=1e-6)
 
 

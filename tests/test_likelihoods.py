@@ -204,3 +204,9 @@ def test_grays_given_to_a_bernoulli_warn():
 @pytest.mark.parametrize("name", ["gaussian:0.3", "gaussian:learned", "gaussian:head"])
 def test_gaussians_take_any_real_number(name):
     likelihoods.parse_likelihood(name).check(np.array([[-1e6, 0.5, 255.0]]))
+
+
+def test_draws_of_a_bernoulli_without_a_probability_are_not_zeros():
+    # kills: u < p, which is false where p is NaN
+    drawn = Bernoulli().draw(np.array([np.nan, 9e9, -9e9]), None, np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn, [np.nan, 1, 0])

@@ -559,13 +559,13 @@ BUGS = [
     Bug(
         "damped momentum",
         "core.optimizers.Momentum.compute_step",
-        [("v += g", "v += (1 - self.rho) * g")],
+        [("+= g", "+= (1 - self.rho) * g")],
         [partial(o.check_against_scalar, "momentum")],
     ),
     Bug(
         "Adagrad without its root",
         "core.optimizers.Adagrad.compute_step",
-        [("np.sqrt(s)", "s")],
+        [('np.sqrt(state["sum"])', 'state["sum"]')],
         [partial(o.check_against_scalar, "adagrad")],
     ),
     Bug(
@@ -601,7 +601,12 @@ BUGS = [
     Bug(
         "momentum kept outside the state",
         "core.optimizers.Momentum.compute_step",
-        [('v = state["v"]', 'v = self.__dict__.setdefault("v", state["v"])')],
+        [
+            (
+                'state["v"] *= self.rho',
+                'state = {"v": self.__dict__.setdefault("v", state["v"])}\n    state["v"] *= self.rho',
+            )
+        ],
         [partial(o.check_resume, "momentum")],
     ),
     Bug(

@@ -16,7 +16,7 @@ from ..clinic import Report, Subject, examine
 from ..clinic.own import complex_steps, own_subjects
 from ..support.checks import shown
 from ..support.files import atomic_write
-from .reports import to_json
+from ..support.strict_json import to_json
 from .usage import UsageError, suggest
 
 __all__ = [

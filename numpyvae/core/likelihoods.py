@@ -190,7 +190,7 @@ class Binomial(Likelihood):
         return self.n * sigmoid(out)[0]
 
     def variance(self, out, parameters):
-        return self.n * sigmoid(out)[0] * sigmoid(-out)[0]  # n p (1 − p)
+        return self.n * sigmoid(out)[0] * sigmoid(-out)[0]
 
     def draw(self, out, parameters, rng):
         return rng.binomial(self.n, sigmoid(out)[0]).astype(out.dtype)
@@ -213,6 +213,9 @@ class Bernoulli(Binomial):
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         check_outcomes(x, name)
+
+    def draw(self, out, parameters, rng):
+        return np.heaviside(sigmoid(out)[0] - rng.random(out.shape), 0).astype(out.dtype)
 
 
 @register_likelihood("poisson")

@@ -131,10 +131,9 @@ class Momentum(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
     def compute_step(self, g, state, rate):
-        v = state["v"]
-        v *= self.rho
-        v += g
-        return rate * v
+        state["v"] *= self.rho
+        state["v"] += g
+        return rate * state["v"]
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,8 @@ class Adagrad(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("sum",)
 
     def compute_step(self, g, state, rate):
-        s = state["sum"]
-        s += g * g
-        return rate * g / (np.sqrt(s) + self.eps)
+        state["sum"] += g * g
+        return rate * g / (np.sqrt(state["sum"]) + self.eps)
 
 
 @dataclass(frozen=True)
