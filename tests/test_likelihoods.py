@@ -208,5 +208,6 @@ def test_gaussians_take_any_real_number(name):
 
 def test_draws_of_a_bernoulli_without_a_probability_are_not_zeros():
     # kills: u < p, which is false where p is NaN
-    drawn = Bernoulli().draw(np.array([np.nan, 9e9, -9e9]), None, np.random.default_rng(0))
+    logits = np.array([np.nan, 9e9, -9e9])
+    drawn = likelihoods.Bernoulli().draw(logits, None, np.random.default_rng(0))
     np.testing.assert_array_equal(drawn, [np.nan, 1, 0])

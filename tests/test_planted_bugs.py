@@ -601,12 +601,7 @@ BUGS = [
     Bug(
         "momentum kept outside the state",
         "core.optimizers.Momentum.compute_step",
-        [
-            (
-                'state["v"] *= self.rho',
-                'state = {"v": self.__dict__.setdefault("v", state["v"])}\n    state["v"] *= self.rho',
-            )
-        ],
+        [('state["v"] *=', 'state = self.__dict__.setdefault("v", state)\n    state["v"] *=')],
         [partial(o.check_resume, "momentum")],
     ),
     Bug(
