@@ -4,7 +4,7 @@
     sphinx-build -n -W -D plot_gallery=0 docs docs/_build/html   without executing them
 
 The pages load only files of the site, so they can be read offline. The formulas are drawn by
-MathJax; `fetch_mathjax.py` downloads a copy of it when the site is built.
+MathJax, and reveal.js shows the slides; copies of both are downloaded when the site is built.
 """
 
 import sys
@@ -17,8 +17,10 @@ GENERATED = HERE / "_build" / "generated"  # MathJax and the drawings; git ignor
 sys.path[:0] = [str(HERE), str(HERE / "_ext")]
 
 import fetch_mathjax  # noqa: E402
+import fetch_reveal  # noqa: E402
 
 fetch_mathjax.fetch(GENERATED / "static" / "mathjax")
+fetch_reveal.fetch(GENERATED / "static" / "reveal")
 
 project = "numpyvae"
 author = "the numpyvae contributors"
@@ -31,6 +33,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "equations",
@@ -38,8 +41,12 @@ extensions = [
     "catalog",
     "drawings",
     "docstrings",
+    "problems",
+    "slides",
+    "source",
+    "terms",
 ]
-exclude_patterns = ["_build", "tutorials/*.ipynb", "tutorials/*.py", "tutorials/*.zip"]
+exclude_patterns = ["_build", "problems", "tutorials/*.ipynb", "tutorials/*.py", "tutorials/*.zip"]
 nitpicky = True
 
 # Markdown pages
@@ -63,6 +70,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "tutorials",
     "filename_pattern": r"plot_",
     "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("figure_files.scrape",),
     "image_srcset": ["2x"],
     "abort_on_example_error": True,
     "capture_repr": (),
@@ -73,9 +81,15 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
 }
 
+# Copy buttons: an example without its prompts and its output
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div.highlight-python pre, div.highlight-default pre, div.highlight-sh pre"
+
 # Appearance
 html_theme = "pydata_sphinx_theme"
 html_title = "numpyvae"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static", "_build/generated/static"]
 html_css_files = ["site.css"]
 templates_path = ["_templates"]
@@ -89,7 +103,7 @@ html_sidebars = {
     page: []
     for page in (
         *("index", "notes/*", "faq", "results", "architecture", "own-data"),
-        *("clinic", "clinic-catalog", "clinic-exercises"),
+        *("clinic", "clinic-catalog", "clinic-exercises", "teaching", "glossary"),
     )
 }
 html_context = {
@@ -121,7 +135,7 @@ html_theme_options = {
             page: ["page-toc"]
             for page in (
                 *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
-                *("clinic", "clinic-catalog", "clinic-exercises"),
+                *("clinic", "clinic-catalog", "clinic-exercises", "teaching", "glossary"),
             )
         },
     },
