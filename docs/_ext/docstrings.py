@@ -3,7 +3,8 @@
 The docstrings are plain text, written to be read in the source: formulas are on separate lines,
 and names are in single backticks. Sphinx reads docstrings as reStructuredText, in which the second
 line of a formula can be an error and |x| is a substitution. This extension therefore turns
-formulas into literal blocks, Markdown tables into tables, and public names into links.
+formulas into LaTeX, or into literal blocks if they contain code or words, Markdown tables into
+tables, and public names into links.
 """
 
 import importlib
@@ -12,11 +13,15 @@ import re
 from functools import cache
 from pathlib import Path
 
+from formulas import to_latex
+
 import numpyvae
 
 _SECTION = re.compile(r"^-{3,}\s*$")
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _EQUATES = re.compile(r"[=←≈≤≥]")
+_SENTENCE = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]{3,}")
+_REFERENCE = re.compile(r"(.+?)\.?(?: {2,}(\(.*\)|Eq\. \(\d+\)))?$")
 
 API = Path(__file__).parents[1] / "api"
 
@@ -100,7 +105,27 @@ def _is_formula(block: list[str]) -> bool:
     indents = {len(line) - len(line.lstrip()) for line in block}
     if indents != {0}:
         return True
+    if any(_SENTENCE.search(line) for line in block):
+        return False
     return len(block) > 1 and all(_EQUATES.search(line) for line in block)
+
+
+def _formula(block: list[str]) -> list[str] | None:
+    """Return a formula as LaTeX and its reference as text, None if the block is no formula."""
+    if not any(_EQUATES.search(line) for line in block):
+        return None
+    parts = [_REFERENCE.match(line.strip()).groups() for line in block]
+    lines = [to_latex(text) for text, _ in parts]
+    if None in lines:
+        return None
+    if len(block) == 1:
+        after = ["", _inline(parts[0][1])] if parts[0][1] else []
+        return [".. math::", "", f"   {lines[0]}", *after]
+    made = []
+    for line, (_, reference) in zip(lines, parts):
+        note = rf"\qquad\text{{{reference}}}" if reference else ""
+        made.append(("& " if line[:1] != "=" else r"&\quad {}") + line + note)
+    return [".. math::", "", *(f"   {line} \\\\" for line in made[:-1]), f"   {made[-1]}"]
 
 
 def _prose(lines: list[str]) -> list[str]:
@@ -122,6 +147,8 @@ def _paragraph(block: list[str]) -> list[str]:
         return block
     if (table := _table(block)) is not None:
         return table
+    if (formula := _formula(block)) is not None:
+        return formula
     if _is_formula(block):
         margin = min(len(line) - len(line.lstrip()) for line in block)
         return [".. code-block:: none", "", *(f"   {line[margin:]}" for line in block)]
