@@ -106,6 +106,8 @@ class _Parser(argparse.ArgumentParser):
         option, name = OPTIONS[setting].metadata, settings.pop("name", setting)
         if option["many"]:
             settings["nargs"] = "*"
+        if option["bare"] is not None:
+            settings |= {"nargs": "?", "const": option["bare"]}
         default = default_text(setting, per_dataset=not of_run)
         if of_run:
             default = f"that of the run; for a model file {default}"
