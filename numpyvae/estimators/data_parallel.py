@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.elbo import Estimate, Estimator
+from ..core.elbo import Estimate
 from ..core.vae import VAE
 from ..support.checks import check_batch, check_choice, check_count, shown
 from .wrapping import Wrapping
@@ -85,6 +85,8 @@ class DataParallel(Wrapping):
     TypeError, ValueError
         If an argument is of another kind or out of range; while it trains, if the ranks have other
         parameters or rows.
+    ConnectionError
+        If MPI finds that another rank is gone.
 
     Examples
     --------
@@ -108,8 +110,8 @@ class DataParallel(Wrapping):
         R = comm.Get_size()
         if S % R:
             raise ValueError(
-                f"comm: expected 1, 2, 4, … ranks, at most the {S} shards, got {R}; start fewer, "
-                "or pass a larger n_shards"
+                f"comm: expected 1, 2, 4, … ranks, at most the {S} shards, got {R}; start another "
+                "number, or take more shards"
             )
         object.__setattr__(self, "n_shards", S)
         object.__setattr__(self, "comm", comm)
@@ -186,8 +188,14 @@ def _exchanged(comm: Any, mine: _Sum, partner: int) -> _Sum:
         comm.Irecv(theirs.buffer, source=partner, tag=_TAG),
         comm.Isend(mine.buffer, dest=partner, tag=_TAG),
     ]
-    while not all([request.Test() for request in requests]):
-        time.sleep(0)  # where there are more ranks than cores, another one works
+    try:
+        while not all([r.Test() for r in requests]):  # noqa: C419 (both make progress)
+            time.sleep(0)  # where there are more ranks than cores, another one works
+    except RuntimeError as error:  # mpi4py.MPI.Exception
+        raise ConnectionError(
+            f"comm: expected the gradient of rank {partner}, got an error of MPI ("
+            f"{' '.join(str(error).split())}); start all ranks again"
+        ) from error
     if theirs.check[0] != mine.check[0]:
         raise ValueError(
             f"comm: expected the same parameters and minibatch on all ranks, got others on ranks "
