@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import queue
 import threading
@@ -110,3 +111,10 @@ def on_ranks(size, work):
 def rows(n, width=6, seed=0):
     """Return n rows of zeros and ones."""
     return np.random.default_rng([seed, 21]).integers(0, 2, (n, width)).astype(np.float32)
+
+
+def results_of(folder):
+    """Return the results of a run without what differs between equal runs."""
+    summary = json.loads((folder / "summary.json").read_text())
+    kept = {k: v for k, v in summary.items() if "seconds" not in k}
+    return kept, *((folder / name).read_bytes() for name in ("model.npz", "settings.json"))

@@ -5,13 +5,12 @@ The ranks of these tests are threads; `test_mpi.py` starts processes where there
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from ranks import alone, on_ranks, rows
+from ranks import alone, on_ranks, results_of, rows
 
 from numpyvae import VAE, Adam, EarlyStopping, Estimator, fit
 from numpyvae.command import jobs, ranks
@@ -219,19 +218,12 @@ def run_of(settings, folder, comm):
     return jobs.follow(comm)
 
 
-def bytes_of(folder):
-    """The results of a run without what differs between equal runs."""
-    summary = json.loads((folder / "summary.json").read_text())
-    kept = {k: v for k, v in summary.items() if "seconds" not in k}
-    return kept, *((folder / name).read_bytes() for name in ("model.npz", "settings.json"))
-
-
 def test_a_run_has_the_same_files_on_any_number_of_ranks(settings, tmp_path):
     # kills: a file that depends on the number of ranks, and a second rank that writes
     for n in (1, 2):
         results = on_ranks(n, lambda comm: run_of(settings, tmp_path / f"{comm.world.size}", comm))
         assert results[1:] == [None] * (n - 1)
-    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+    assert results_of(tmp_path / "1") == results_of(tmp_path / "2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "x.npy"]
 
 
@@ -255,7 +247,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(settings, tmp_path, monkeypa
         return jobs.follow(comm)
 
     on_ranks(4, go_on)
-    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
 def test_a_rank_with_other_data_is_found(settings, tmp_path, monkeypatch):

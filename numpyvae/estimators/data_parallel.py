@@ -16,7 +16,8 @@ partner add up the levels above it (an all-reduce by recursive doubling). Both p
 same bits after an exchange, since a + b = b + a, and therefore every R gives the same bits. A rank
 sends P log2 R numbers in a step. `MPI_Allreduce` would send as many or fewer, but the order of its
 sum is that of the MPI library; to gather the gradients of all shards and add them up in order, a
-rank would receive P (S − S/R) numbers.
+rank would receive P (S − S/R) numbers. (Thakur, Rabenseifner & Gropp 2005, "Optimization of
+collective communication operations in MPICH", compare the methods.)
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def world() -> Any:
 
 @dataclass(frozen=True)
 class DataParallel(Wrapping):
-    """Any estimator, whose minibatches are divided among the ranks of MPI.
+    """Any estimator, whose minibatches are divided among the ranks of MPI: f = Σ_s (B_s/B) f_s.
 
     Every rank calls `fit` with the same arguments, and ends with the same parameters: the same
     bits for 1, 2, 4, … ranks, if all have the same processor and number of BLAS threads. In each

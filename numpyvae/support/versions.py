@@ -44,7 +44,7 @@ def provenance(version: str, *more: str) -> dict[str, object]:
         "versions": {"python": platform.python_version(), "numpyvae": version}
         | {name: _version(name) for name in packages},
         "machine": platform.machine(),
-        "blas": blas,
+        "blas": sorted(blas, key=str),  # in an order that does not change from start to start
         "blas_threads": max((pool["num_threads"] for pool in blas), default=None),
     }
 
