@@ -67,11 +67,12 @@ class Comm:
             for other in range(1, self.world.size):
                 self.world.mail["bcast", other].put(pickle.dumps(thing))
             return thing
-        while not self.world.failed.is_set():
+        for _ in range(1000):  # ten seconds
             try:
                 return pickle.loads(self.world.mail["bcast", self.rank].get(timeout=0.01))
             except queue.Empty:
-                pass
+                if self.world.failed.is_set():
+                    break
         raise Failed
 
     def Ibarrier(self):
