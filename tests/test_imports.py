@@ -66,6 +66,7 @@ THIRD_PARTY = {
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
     "mpi4py": {"estimators"},
+    "shtab": {"command"},
 }
 IN_A_FUNCTION = {
     "tqdm",
@@ -78,6 +79,7 @@ IN_A_FUNCTION = {
     "keras",
     "pytest",
     "mpi4py",
+    "shtab",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {

@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..core.vae import VAE
 from ..support.blas import blas_threads
 from ..support.strict_json import to_json
 from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
-from . import clinic, experiments, jobs, measuring, plan, ranks, reports, runs, saved
-from .parser import DEFAULT_RUN, parse
+from ..support.versions import installed, versions_text
+from . import clinic, completion, experiments, jobs, measuring, plan, ranks, reports, runs, saved
+from .parser import DEFAULT_RUN, parse, parsers
 from .preparation import Prepared
 from .reapply import data_for, request_of
 from .sampling import write_samples
@@ -264,6 +266,17 @@ def _reproduce(args: Namespace) -> int:
     return 0
 
 
+def _versions(args: Namespace) -> int:
+    found = installed(__version__)
+    print(to_json(found) if args.json else versions_text(found))
+    return 0
+
+
+def _completion(args: Namespace) -> int:
+    print(completion.script(parsers()[0], args.shell))
+    return 0
+
+
 _RUN: dict[str, Callable[[Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -272,4 +285,6 @@ _RUN: dict[str, Callable[[Namespace], int]] = {
     "clinic": _clinic,
     "equations": _equations,
     "reproduce": _reproduce,
+    "versions": _versions,
+    "completion": _completion,
 }
