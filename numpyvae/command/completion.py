@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["SHELLS", "script"]
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 
 
 def script(parser: ArgumentParser, shell: str) -> str:
@@ -22,7 +22,7 @@ def script(parser: ArgumentParser, shell: str) -> str:
     ----------
     parser : ArgumentParser
         Used for nothing else: its options get the values that are completed.
-    shell : {"bash", "zsh", "tcsh"}
+    shell : {"bash", "zsh"}
 
     Raises
     ------
