@@ -65,11 +65,13 @@ def together(comm: Any, work: Callable[[], int]) -> int:
             with redirect_stdout(io.StringIO()), redirect_stderr(said):
                 code = _finished(comm, work())
     except SystemExit as stop:  # of argparse: the same on all ranks
-        code = stop.code if isinstance(stop.code, int) else 1
+        code = int(stop.code or 0)
     except BaseException:
+        if comm.Get_size() == 1:
+            raise
         traceback.print_exc(file=sys.stderr if rank == 0 else said)
         code = 1
-    if code:
+    if code and comm.Get_size() > 1:  # one process ends by itself
         if rank > 0:
             time.sleep(_GRACE)  # if all of them fail, rank 0 ends this one here
             if code not in (130, 143):  # it was not this rank that was stopped
