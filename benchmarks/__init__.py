@@ -2,6 +2,8 @@
 
     step         compare a training step and a whole job with PyTorch, JAX and HIPS autograd
     evaluate     compare the evaluation of L_K with PyTorch and JAX at the same memory limit
+    data_parallel
+                 compare two ranks of MPI with one process of one and of two threads
     scale        measure how time and memory grow with N, D, H, J, L and K
     damage       flip bits in files and cut them: are they refused, or read as they were?
     importance   test whether training with more importance samples gives a better model

@@ -25,6 +25,7 @@ from .support.progress import Progress
 from .support.registry import register_activation, register_likelihood
 from .support.schedules import burda_schedule, cosine_schedule
 from .support.stopping import EarlyStopping
+from .support.versions import show_versions
 
 __version__ = "0.1.0"
 
@@ -55,4 +56,5 @@ __all__ = [
     "register_activation",
     "register_likelihood",
     "sampled_elbo",
+    "show_versions",
 ]

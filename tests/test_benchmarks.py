@@ -15,7 +15,7 @@ import numpyvae.estimators
 if not (Path(numpyvae.__file__).parents[1] / "benchmarks" / "step.py").exists():
     pytest.skip("needs the repository, which contains the benchmarks", allow_module_level=True)
 
-from benchmarks import clinic, evaluate, importance, instructions, kills, scale
+from benchmarks import clinic, data_parallel, evaluate, importance, instructions, kills, scale
 from benchmarks import step as benchmark
 from benchmarks.contestants import CONTESTANTS, Workload
 
@@ -89,6 +89,7 @@ def test_missing_libraries_are_named():
         (importance, ["--epochs", "x"], "--epochs: expected a whole number"),
         (scale, ["--chart", "chart.gif"], "--chart: expected FILE.png, .svg or .pdf"),
         (benchmark, ["--chart", "none/chart.png"], "--chart: expected FILE.png, .svg or .pdf"),
+        (data_parallel, ["--batch", "0"], "--batch: expected a whole number of at least 1"),
         (kills, ["--kills", "0"], "--kills: expected a whole number of at least 1, got '0'"),
         (benchmark, ["--rounds", "0"], "--rounds: expected a whole number"),
     ],
@@ -115,6 +116,15 @@ def test_a_process_is_started_again_until_every_library_is_limited(monkeypatch):
         passed = benchmark.environment(Path(), cores)
         assert instructions.LIMITS.items() <= passed.items()
         assert passed["OPENBLAS_NUM_THREADS"] == str(cores)
+
+
+def test_speeds_are_ratios_of_the_same_round():
+    # Kills: a slowdown reported as a speed-up, and the processor time in place of the time.
+    way = {"1 process, 1 thread": [[2.0, 3.0], [4.0, 3.0], [8.0, 3.0]]}
+    times = {name: [[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]] for name in data_parallel.WAYS} | way
+    for which, ratio in ((0, "2.00 (2.00–2.00)"), (1, "3.00 (3.00–3.00)")):
+        row = data_parallel.table({8: times}, which).splitlines()[-1]
+        assert row == f"| 8 | 1.00 (1.00–1.00) | {ratio} | {ratio} | {ratio} |"
 
 
 def test_the_bound_of_a_rate_is_exact():

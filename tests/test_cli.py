@@ -554,6 +554,7 @@ OTHER_VALUES = {  # of each option, one that is not its default
     "eval_importance": ["2"],
     "test_rows": ["4"],
     "accelerator": ["numba"],
+    "data_parallel": [],
 }
 
 

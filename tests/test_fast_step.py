@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import LIKELIHOODS, data_for, needs_numba, noise, small_vae
+from ranks import alone
 from test_planted_bugs import plant
 
 from numpyvae import VAE, Adam, fit
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.elbo import Estimator
 from numpyvae.core.likelihoods import Binomial
-from numpyvae.estimators import IWAE, SGVBA, SGVBB, STL, DReG
+from numpyvae.estimators import IWAE, SGVBA, SGVBB, STL, DataParallel, DReG
 from numpyvae.fast import (
     CompiledAdam,
     CompiledDReG,
@@ -72,6 +73,14 @@ def check_same(vae, x, plain, fast_one, update="both", seed=0):
         eps = noise(plain.n_draws, len(x), vae.latent_dim, seed)
         gradient = fast_one(vae, x, eps, update).gradient
         assert not gradient.part("theta" if update == "phi" else "phi").any()
+
+
+@needs_numba
+def test_a_compiled_estimator_works_in_shards():
+    # kills: shards that the compiled step refuses, or whose noise it reads from another place
+    vae, x = small_vae(), data_for("bernoulli", 11)
+    for plain, fast_one in pairs():
+        check_same(vae, x, plain, DataParallel(fast_one, alone()))
 
 
 @needs_numba

@@ -65,6 +65,8 @@ THIRD_PARTY = {
     "keras": {"clinic"},
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
+    "mpi4py": {"estimators"},
+    "shtab": {"command"},
 }
 IN_A_FUNCTION = {
     "tqdm",
@@ -76,6 +78,8 @@ IN_A_FUNCTION = {
     "jax",
     "keras",
     "pytest",
+    "mpi4py",
+    "shtab",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {

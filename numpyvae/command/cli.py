@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..core.vae import VAE
 from ..support.blas import blas_threads
 from ..support.strict_json import to_json
 from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
-from . import clinic, experiments, jobs, measuring, plan, reports, runs, saved
-from .parser import DEFAULT_RUN, parse
+from ..support.versions import installed, versions_text
+from . import clinic, completion, experiments, jobs, measuring, plan, ranks, reports, runs, saved
+from .parser import DEFAULT_RUN, parse, parsers
 from .preparation import Prepared
 from .reapply import data_for, request_of
 from .sampling import write_samples
@@ -57,7 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     prepare_streams()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    comm = ranks.joined(argv)
+    return _main(argv, None) if comm is None else ranks.together(comm, lambda: _main(argv, comm))
+
+
+def _main(argv: list[str], comm: Any) -> int:
+    """Run the command line, on one rank of `comm` if it is not None."""
     args = parse(argv)
+    args.comm = comm
     try:
         with sigterm_interrupts(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
@@ -85,6 +95,9 @@ def _say(text: str) -> None:
 
 
 def _train(args: Namespace) -> int:
+    if args.comm is not None and args.comm.Get_rank() > 0:
+        jobs.follow(args.comm)
+        return 0
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
     if "hidden" in given:
         given["hidden"] = tuple(given["hidden"])
@@ -94,8 +107,9 @@ def _train(args: Namespace) -> int:
         output = args.output or DEFAULT_RUN
         earlier = {} if args.settings is None else saved.settings_from(args.settings)
         settings = make_settings(earlier | given)
-        summary = jobs.train(settings, output, progress=True, overwrite=args.overwrite)
+        summary = jobs.train(settings, output, True, args.overwrite, args.comm)
     if summary is None:
+        ranks.dismiss(args.comm)
         _say(f"{output}: the run is finished; there is nothing to do")
         summary = runs.read_json(output / "summary.json") if args.json else {}
     if args.json:
@@ -112,7 +126,7 @@ def _resume(args: Namespace, given: dict[str, Any]) -> dict[str, Any] | None:
     for name, value in others.items():
         if value not in (None, False):
             raise UsageError(f"{name}: expected it without --resume, got both; leave one out")
-    return jobs.resume(args.resume, given, progress=True)
+    return jobs.resume(args.resume, given, True, args.comm)
 
 
 def _evaluate(args: Namespace) -> int:
@@ -252,6 +266,17 @@ def _reproduce(args: Namespace) -> int:
     return 0
 
 
+def _versions(args: Namespace) -> int:
+    found = installed(__version__)
+    print(to_json(found) if args.json else versions_text(found))
+    return 0
+
+
+def _completion(args: Namespace) -> int:
+    print(completion.script(parsers()[0], args.shell))
+    return 0
+
+
 _RUN: dict[str, Callable[[Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -260,4 +285,6 @@ _RUN: dict[str, Callable[[Namespace], int]] = {
     "clinic": _clinic,
     "equations": _equations,
     "reproduce": _reproduce,
+    "versions": _versions,
+    "completion": _completion,
 }

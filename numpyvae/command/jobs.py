@@ -20,6 +20,7 @@ from ..support.history import History, NonFiniteError
 from ..support.progress import Progress
 from ..support.schedules import cosine_schedule
 from ..support.stopping import EarlyStopping
+from . import ranks
 from .advice import advice
 from .checkpoints import kept_if_stopped
 from .measuring import evaluate
@@ -29,11 +30,15 @@ from .runs import RunFolder, claimed, recorded
 from .settings import Settings, chosen_estimator, flag, read_settings, with_prior
 from .usage import UsageError
 
-__all__ = ["pictures", "resume", "train"]
+__all__ = ["follow", "pictures", "resume", "train"]
 
 
 def train(
-    settings: Settings, output: Path, progress: bool = False, overwrite: bool = False
+    settings: Settings,
+    output: Path,
+    progress: bool = False,
+    overwrite: bool = False,
+    comm: Any = None,
 ) -> dict[str, Any]:
     """Train, evaluate on the test set, and write model, history, summary and pictures.
 
@@ -46,6 +51,8 @@ def train(
         Show a progress line on standard error.
     overwrite : bool
         Replace the run that is in the folder. Its results stay until the new ones are complete.
+    comm : mpi4py.MPI.Comm, optional
+        The ranks that work together. This is rank 0; the others call `follow`.
 
     Returns
     -------
@@ -72,12 +79,15 @@ def train(
     with claimed(output) as run:
         if not overwrite:
             run.refuse_another()
-        job = Job.of(settings)
+        job = Job.of(settings, comm)
         with job.blas_threads():
+            ranks.lead(comm, job, None)
             return _work(run, job, None, progress, start)
 
 
-def resume(output: Path, given: dict[str, Any], progress: bool = False) -> dict[str, Any] | None:
+def resume(
+    output: Path, given: dict[str, Any], progress: bool = False, comm: Any = None
+) -> dict[str, Any] | None:
     """Continue a run that was stopped; it ends with the bytes of one that was not.
 
     Parameters
@@ -89,6 +99,8 @@ def resume(output: Path, given: dict[str, Any], progress: bool = False) -> dict[
         those of the run.
     progress : bool
         Show a progress line on standard error.
+    comm : mpi4py.MPI.Comm, optional
+        As for `train`; their number may be another than before.
 
     Returns
     -------
@@ -123,10 +135,39 @@ def resume(output: Path, given: dict[str, Any], progress: bool = False) -> dict[
             return None
         settings |= read_settings(saved.get("as_given", {}), folder / "settings.json")
         settings |= {name: given[name] for name in _PLACES if name in given}
-        job = Job.of(Settings(**settings))
+        job = Job.of(Settings(**settings), comm)
         with job.blas_threads():
             _compare(saved, job.record(), folder)
-            return _work(run, job, run.load_checkpoint() or History(), progress, start)
+            history = run.load_checkpoint() or History()
+            ranks.lead(comm, job, history)
+            return _work(run, job, history, progress, start)
+
+
+def follow(comm: Any) -> None:
+    """Train as a rank other than 0, which writes nothing: with the settings that rank 0 sends.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+
+    Raises
+    ------
+    ValueError
+        If this rank finds other data than rank 0, or as `train`.
+    """
+    order = ranks.received(comm)
+    if order is None:  # rank 0 found nothing to do
+        return
+    settings, traits, history = order
+    job = Job.of(settings, comm)
+    if job.traits != traits:
+        raise ValueError(
+            f"{job.settings.dataset}: expected the data of rank 0, got others on rank "
+            f"{comm.Get_rank()}; give all machines the same files"
+        )
+    with job.blas_threads():
+        fast = accelerated(job.vae, job.settings.accelerator)
+        _fit(job, fast, history or History(), [], False)
 
 
 _PLACES = ("dataset", "folder")  # where the data are; that they are the same is checked
@@ -181,7 +222,7 @@ def _work(
     with kept_if_stopped(run, checkpoints, s.epochs):
         if history is None:
             run.begin(job.record())
-        history = _fit(job, fast, history or History(), checkpoints, progress)
+        history = _fit(job, fast, history or History(), [checkpoints], progress)
         checkpoints.write()
         summary = evaluate(fast, job.data, s.eval_importance, s.seed, s.test_rows, progress)
         summary |= _training_summary(s, history, len(job.data.x_train))
@@ -207,9 +248,7 @@ def _check_drawing() -> None:
         ) from None
 
 
-def _fit(
-    job: Job, vae: VAE, history: History, checkpoints: Checkpoints, progress: bool
-) -> History:
+def _fit(job: Job, vae: VAE, history: History, kept: list[Checkpoints], progress: bool) -> History:
     """Train the model for the epochs that are left, with a progress line if that is wanted."""
     s = job.settings
     stops = [] if s.patience is None else [EarlyStopping(s.patience)]
@@ -226,7 +265,7 @@ def _fit(
                 estimator=job.estimator,
                 transform=job.data.transform,
                 x_valid=job.x_valid,
-                callbacks=[*stops, checkpoints, *([line] if line else [])],
+                callbacks=[*stops, *kept, *([line] if line else [])],
                 seed=s.seed,
                 resume=history if history.rows else None,
             )

@@ -17,12 +17,13 @@ from .. import __version__
 from ..clinic.examine import EXAMINATIONS
 from ..experiments import EXPERIMENTS
 from .clinic import FORMATS, SUFFIXES, WITHOUT_FILE
+from .completion import SHELLS
 from .measuring import SLOW_ROWS
 from .preparation import DATASETS
 from .settings import OPTIONS, default_text, flag
 from .usage import BOUNDS, Check, bound_names, choice, image_shape, positive, suggest, whole
 
-__all__ = ["DEFAULT_EXPERIMENTS", "DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse"]
+__all__ = ["DEFAULT_EXPERIMENTS", "DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse", "parsers"]
 
 DEFAULT_RUN = Path("runs/vae")
 DEFAULT_EXPERIMENTS = Path("runs/reproduce")
@@ -49,7 +50,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser, commands = _parsers()
+    parser, commands = parsers()
     first = argv[0] if argv else None
     if first is None or (first not in commands and first not in ("-h", "--help", "--version")):
         names = ", ".join(commands)
@@ -106,6 +107,8 @@ class _Parser(argparse.ArgumentParser):
         option, name = OPTIONS[setting].metadata, settings.pop("name", setting)
         if option["many"]:
             settings["nargs"] = "*"
+        if option["bare"] is not None:
+            settings |= {"nargs": "?", "const": option["bare"]}
         default = default_text(setting, per_dataset=not of_run)
         if of_run:
             default = f"that of the run; for a model file {default}"
@@ -130,8 +133,14 @@ def _typed(name: str, check: Check) -> Callable[[str], Any]:
     return convert
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """Return the parser, and that of each command."""
+def parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """Return the parser, and that of each command.
+
+    Examples
+    --------
+    >>> "train" in parsers()[1]
+    True
+    """
     parser = _Parser(prog="numpyvae", description="A variational auto-encoder in NumPy.")
     parser.add_argument("--version", action="version", version=f"numpyvae {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
@@ -322,6 +331,14 @@ def _add_equations(command: _Parser) -> None:
     command.add("--json", "print both sides of each equation as JSON", action="store_true")
 
 
+def _add_versions(command: _Parser) -> None:
+    command.add("--json", "print the versions as JSON", action="store_true")
+
+
+def _add_completion(command: _Parser) -> None:
+    command.add("shell", f"shell: {', '.join(SHELLS)}", choice(SHELLS), metavar="SHELL")
+
+
 def _add_reproduce(command: _Parser) -> None:
     names = tuple(EXPERIMENTS)
     command.add(
@@ -396,4 +413,12 @@ _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         _add_reproduce,
     ),
     "equations": ("Check every equation of the notes on an exact model.", _add_equations),
+    "versions": (
+        "Print the versions of the packages, Python and the BLAS, for a report of a bug.",
+        _add_versions,
+    ),
+    "completion": (
+        "Print a script with which a shell completes commands, options and their values.",
+        _add_completion,
+    ),
 }

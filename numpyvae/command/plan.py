@@ -14,6 +14,7 @@ from .. import __version__
 from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
+from ..estimators import DataParallel
 from ..fast import CompiledAdam, compiled, compiled_estimator
 from ..support.blas import blas_threads
 from ..support.streams import Purpose, stream
@@ -44,7 +45,7 @@ class Job:
         The fingerprint of all data.
     vae : VAE
     estimator : Estimator
-        Compiled if the settings say so.
+        Compiled, and divided among ranks, if the settings say so.
     optimizer : Optimizer
 
     Examples
@@ -64,12 +65,14 @@ class Job:
     optimizer: Optimizer
 
     @classmethod
-    def of(cls, settings: Settings) -> Job:
-        """Read the data, and make the model."""
+    def of(cls, settings: Settings, comm: Any = None) -> Job:
+        """Read the data, and make the model, for the ranks of `comm` if it is given."""
         settings = _located(settings)
         estimator, optimizer = chosen_estimator(settings), chosen_optimizer(settings)
         with _compiling(settings.accelerator):
             estimator = compiled_estimator(estimator) if settings.accelerator else estimator
+        if settings.data_parallel is not None:
+            estimator = _divided(estimator, settings.data_parallel, comm)
         data = prepared(settings)
         traits = fingerprint(data)
         data, x_valid = _hold_out(data, settings.validation)
@@ -88,10 +91,17 @@ class Job:
         return cls(s, as_given, data, x_valid, traits, vae, estimator, optimizer)
 
     def blas_threads(self) -> Any:
-        """Return a context with one BLAS thread where more would gain nothing."""
+        """Return a context with one BLAS thread where more would gain nothing.
+
+        Ranks have one each: they share the cores, and the bits must not depend on their number.
+        """
         largest = max(view.size for view in self.vae.parameters.values())
-        threads = 1 if self.settings.batch_size * largest < _SMALL else None
-        return blas_threads(threads)
+        small = self.settings.batch_size * largest < _SMALL
+        return blas_threads(1 if small or self.settings.data_parallel is not None else None)
+
+    def given(self) -> Settings:
+        """Return the settings as they were before the data completed them."""
+        return replace(self.settings, **self.as_given)
 
     def provenance(self) -> dict[str, Any]:
         """Return the versions and the machine."""
@@ -168,6 +178,17 @@ def _completed(settings: Settings, estimator: Estimator, data: Prepared) -> Sett
         likelihood=data.likelihood.name,
         maximum=None if settings.scale in ("none", "standardize") else float(data.maximum),
     )
+
+
+def _divided(estimator: Estimator, n_shards: int, comm: Any) -> Estimator:
+    """Return the estimator that several ranks share."""
+    try:
+        divided = DataParallel(estimator, comm, n_shards)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--data-parallel: {error}") from None
+    if comm is None and divided.comm.Get_size() > 1:
+        raise UsageError("--data-parallel: expected it with several ranks, got none; add it")
+    return divided
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.elbo import Estimator
 from ..core.optimizers import OPTIMIZERS
-from ..estimators import ESTIMATORS, WithWeightPrior, make_estimator
+from ..estimators import ESTIMATORS, DataParallel, WithWeightPrior, make_estimator
 from ..support.preparation import SCALES
 from ..support.registry import ACTIVATIONS
 from .preparation import check_source
@@ -25,6 +25,7 @@ from .usage import (
     choice,
     fraction,
     positive,
+    shards,
     suggest,
     weight,
     whole,
@@ -58,6 +59,7 @@ def _option(
     unset: str = "",
     many: bool = False,
     setting: str = "",
+    bare: Any = None,
 ) -> Any:
     """Declare an option.
 
@@ -79,6 +81,8 @@ def _option(
         Whether the option takes several values.
     setting : str
         The name of the estimator's setting that the option sets.
+    bare : Any
+        What the option alone stands for, if its value may be left out.
     """
     if choices:
         check, value = choice(choices), f"{{{','.join(choices)}}}"
@@ -89,6 +93,7 @@ def _option(
         "unset": unset,
         "many": many,
         "setting": setting,
+        "bare": bare,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -276,6 +281,15 @@ class Settings:
         "compile the training step, the evaluation, and adam",
         choices=("numba",),
         unset="none",
+    )
+    data_parallel: int | None = _option(
+        None,
+        "divide each minibatch into so many shards, which the ranks of mpiexec share; without a "
+        f"number {DataParallel.n_shards}",
+        shards,
+        value="SHARDS",
+        unset="one process, no shards",
+        bare=DataParallel.n_shards,
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "fraction",
     "image_shape",
     "positive",
+    "shards",
     "suggest",
     "weight",
     "whole",
@@ -73,6 +74,20 @@ def whole(minimum: int = 1) -> Check:
         return check_count(name, value, minimum=minimum)
 
     return check
+
+
+def shards(name: str, text: str) -> int:
+    """Return the number of shards, a power of two, so that 1, 2, 4, … ranks can share them.
+
+    Examples
+    --------
+    >>> shards("--data-parallel", "4")
+    4
+    """
+    value = whole()(name, text)
+    if value & (value - 1):
+        raise ValueError(f"{name}: expected a power of two, as 8, got {value}; choose another")
+    return value
 
 
 def positive(name: str, text: str) -> float:

@@ -10,11 +10,13 @@ sampled KL. `closed` has the estimator with the closed-form KL, its weight β an
 has the estimator that needs no reparameterization.
 
 Two more are not the gradient of one of these bounds: `WakeSleep` has another objective for each
-slice, and `WithWeightPrior` adds a prior of the decoder's weights to any of them.
+slice, and `WithWeightPrior` adds a prior of the decoder's weights to any of them. `DataParallel`
+divides the minibatches of any of them among several processes.
 """
 
 from .choose import ESTIMATORS, make_estimator
 from .closed import SGVBB
+from .data_parallel import DataParallel
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import ScoreFunction
 from .wake_sleep import WakeSleep
@@ -28,6 +30,7 @@ __all__ = [
     "STL",
     "STLIWAE",
     "DReG",
+    "DataParallel",
     "ScoreFunction",
     "WakeSleep",
     "WithWeightPrior",

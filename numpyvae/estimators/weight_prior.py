@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.distributions import gaussian_logpdf
-from ..core.elbo import Estimate, Estimator
+from ..core.elbo import Estimate
 from ..core.vae import VAE
-from ..support.checks import check_count, check_kind, check_positive
+from ..support.checks import check_count, check_positive
+from .wrapping import Wrapping
 
 __all__ = ["WithWeightPrior", "weight_log_prior"]
 
@@ -53,7 +54,7 @@ def weight_log_prior(theta: np.ndarray, variance: float) -> tuple[np.ndarray, Ca
 
 
 @dataclass(frozen=True)
-class WithWeightPrior(Estimator):
+class WithWeightPrior(Wrapping):
     """Any estimator, with the log density of a prior θ ~ N(0, v I) in its objective.
 
     objective + (1/N) log N(θ; 0, v I)   (Kingma & Welling 2013, §5)
@@ -73,37 +74,20 @@ class WithWeightPrior(Estimator):
 
     Examples
     --------
-    >>> from numpyvae import fit
+    >>> from numpyvae import Estimator, fit
     >>> vae, x = VAE(data_dim=4, latent_dim=1, hidden=(3,)), np.eye(4)
     >>> history = fit(vae, x, epochs=1, estimator=WithWeightPrior(Estimator(), n_data=len(x)))
     >>> bool(history["objective"][0] < history["elbo"][0])
     True
     """
 
-    estimator: Estimator
     n_data: int
     variance: float = 1.0
-    n_samples: int = field(default=1, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        inner = check_kind("estimator", self.estimator, Estimator, "use one, as Estimator()")
-        set_ = object.__setattr__
-        set_(self, "n_data", check_count("n_data", self.n_data))
-        set_(self, "variance", check_positive("variance", self.variance))
-        set_(self, "n_samples", inner.n_samples)
-
-    @property
-    def n_importance(self) -> int:
-        """K of the estimator."""
-        return self.estimator.n_importance
-
-    @property
-    def n_draws(self) -> int:
-        """The number of draws of the estimator."""
-        return self.estimator.n_draws
-
-    def at(self, epochs: float) -> WithWeightPrior:
-        return replace(self, estimator=self.estimator.at(epochs))
+        super().__post_init__()
+        object.__setattr__(self, "n_data", check_count("n_data", self.n_data))
+        object.__setattr__(self, "variance", check_positive("variance", self.variance))
 
     def __call__(self, vae, x, eps, update="both"):
         return self._added(vae, self.estimator(vae, x, eps, update), update)

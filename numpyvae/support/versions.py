@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import sys
 from importlib import metadata
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from .checks import row_blocks
 
-__all__ = ["array_fingerprint", "provenance"]
+__all__ = ["array_fingerprint", "installed", "provenance", "show_versions", "versions_text"]
 
 
 def provenance(version: str, *more: str) -> dict[str, object]:
@@ -44,7 +45,7 @@ def provenance(version: str, *more: str) -> dict[str, object]:
         "versions": {"python": platform.python_version(), "numpyvae": version}
         | {name: _version(name) for name in packages},
         "machine": platform.machine(),
-        "blas": blas,
+        "blas": sorted(blas, key=str),  # in an order that does not change from start to start
         "blas_threads": max((pool["num_threads"] for pool in blas), default=None),
     }
 
@@ -55,6 +56,74 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # files on the path that are not installed
         return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+_DEVELOPMENT = {"test", "lint", "docs", "browser", "bench", "release"}  # extras of contributors
+
+
+def installed(version: str) -> dict[str, Any]:
+    """Return `provenance` with the system, and the versions of packages that extras bring.
+
+    Parameters
+    ----------
+    version : str
+        The version of numpyvae.
+
+    Returns
+    -------
+    found : dict
+        In `found["extras"]`, None stands for a package that is not installed. Without metadata of
+        numpyvae, as in a checkout that is not installed, there are none.
+
+    Examples
+    --------
+    >>> installed("1.2.3")["versions"]["numpyvae"]
+    '1.2.3'
+    """
+    try:
+        lines = metadata.requires("numpyvae") or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    extras: dict[str, str | None] = {}
+    for line in lines:  # as 'tqdm; extra == "progress"'
+        named = re.match(r"""([\w.-]+).*;.*extra == ["']([\w-]+)["']""", line)
+        if named and named[2] not in _DEVELOPMENT:
+            extras[named[1]] = None if _version(named[1]) == "unknown" else _version(named[1])
+    system = {"executable": sys.executable, "platform": platform.platform()}
+    found = provenance(version, "threadpoolctl")
+    return found | {"system": system, "extras": dict(sorted(extras.items()))}
+
+
+def versions_text(found: dict[str, Any]) -> str:
+    """Return what `installed` found as lines for a report of a bug."""
+    parts = {
+        "System": found["system"],
+        "Packages": found["versions"],
+        "Extras": {name: version or "not installed" for name, version in found["extras"].items()},
+        "BLAS": {
+            f"{pool['internal_api']} {pool['version']}": f"{pool['architecture']} kernel, "
+            f"threads: {pool['num_threads']}"
+            for pool in found["blas"]
+        },
+    }
+    width = max(len(name) for part in parts.values() for name in part)
+    lines = []
+    for title, part in parts.items():
+        lines += [title, *(f"    {name:{width}}  {value}" for name, value in part.items())]
+    return "\n".join(lines)
+
+
+def show_versions() -> None:
+    """Print the versions of numpyvae, Python, the packages and the BLAS, for a report of a bug.
+
+    Examples
+    --------
+    >>> show_versions()                                                  # doctest: +ELLIPSIS
+    System
+    ...
+    """
+    package = sys.modules[__name__.partition(".")[0]]
+    print(versions_text(installed(package.__version__)))
 
 
 def array_fingerprint(x: np.ndarray) -> dict[str, Any]:
