@@ -18,6 +18,7 @@ from ..core.likelihoods import Likelihood
 from ..core.optimizers import Optimizer
 from ..core.training import fit
 from ..core.vae import VAE
+from ..support.checks import shown
 from ..support.history import History
 from ..support.stopping import EarlyStopping
 from ..support.streams import Purpose, stream
@@ -217,10 +218,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         choices.check_parameters(self)
         seed = self.seed_ if go_on else choices.make_seed(self.random_state)
         vae = self._kept_model() if go_on else self._new_model(X, seed)
-        resume = None
-        if go_on:  # from the parameters that the model has, best or last
-            resume = self.history_.copy()
-            resume.best_parameters = resume.last_parameters = None
+        resume = self._resumed() if go_on else None
         return self._keep(vae, self._train(vae, X, seed, epochs=1, resume=resume), seed)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -336,6 +334,18 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"{self.vae_!r}, got others; to train another, set warm_start=False and use fit"
             )
         return copy.deepcopy(self.vae_)
+
+    def _resumed(self) -> History:
+        """Return a history that goes on from the parameters that the model has, best or last."""
+        history = self.history_.copy()
+        history.best_parameters = history.last_parameters = None
+        state = choices.make_rule(self).init(self.vae_.parameters.flat)
+        if state.keys() != history.optimizer_state.keys():
+            raise ValueError(
+                f"optimizer: expected the kind of the last pass, got {shown(self.optimizer)}; to "
+                "start another one, set warm_start=True and use fit"
+            )
+        return history
 
     def _train(self, vae: VAE, X: np.ndarray, seed: int, **more: Any) -> History:
         return fit(
