@@ -326,7 +326,7 @@ BAD = [
     ({"validation_fraction": 1.0}, "validation_fraction: expected a number above 0 and below 1"),
     ({"early_stopping": True, "validation_fraction": 0.001}, "leaves rows in both parts"),
     ({"n_iter_no_change": 0}, "n_iter_no_change: expected"),
-    ({"random_state": -1}, "seed: expected"),
+    ({"random_state": -1}, "random_state: expected a whole number of at least 0, got -1"),
     ({"bound": "iwea"}, "bound: expected one of iwae, elbo; .* did you mean iwae"),
     ({"eval_importance": 0}, "eval_importance: expected"),
     ({"accelerator": "cuda"}, "accelerator: expected one of numba"),

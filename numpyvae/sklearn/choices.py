@@ -19,7 +19,7 @@ from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
 from ..estimators import ESTIMATORS, WithWeightPrior, make_estimator
 from ..fast import CompiledAdam, compiled, compiled_estimator
-from ..support.checks import check_choice, check_kind, check_seed, shown
+from ..support.checks import check_choice, check_count, check_kind, shown
 from ..support.schedules import cosine_schedule
 
 __all__ = [
@@ -73,7 +73,7 @@ def make_seed(random_state: Any) -> int:
         scikit-learn.
     """
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
-        return check_seed(random_state)
+        return check_count("random_state", random_state, minimum=0)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
