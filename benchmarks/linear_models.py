@@ -63,7 +63,8 @@ def words(values: np.ndarray) -> str:
     """Mean over trainings and images, standard error over images, and range over trainings."""
     mean, error = mean_and_error(values.mean(axis=0))
     each = values.mean(axis=1)
-    spread = "" if each.max() == each.min() else f" ({each.min():.1f} … {each.max():.1f})"
+    low, high = f"{each.min():.1f}", f"{each.max():.1f}"
+    spread = "" if low == high else f" ({low} … {high})"
     return f"{mean:.1f} ± {error:.1f}{spread}".replace("-", "−")
 
 

@@ -25,6 +25,7 @@ ROOT = Path(numpyvae.__file__).parent
 FOLDERS = [
     "support",
     "core",
+    "weights",
     "datasets",
     "estimators",
     "fast",
@@ -65,6 +66,7 @@ THIRD_PARTY = {
     "jax": {"clinic"},
     "keras": {"clinic"},
     "sklearn": {"sklearn"},
+    "safetensors": {"weights"},
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
 }
@@ -78,6 +80,7 @@ IN_A_FUNCTION = {
     "jax",
     "keras",
     "pytest",
+    "safetensors",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {

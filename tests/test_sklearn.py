@@ -186,6 +186,15 @@ def test_a_model_of_another_form_is_not_gone_on_with(change):
     assert made.n_iter_ == 3
 
 
+def test_a_warm_start_with_other_columns_is_refused():
+    # kills: the number of columns of the new data beside the weights for the old
+    made = small(warm_start=True).fit(rows())
+    with pytest.raises(ValueError, match="X has 3 features, but VAETransformer is expecting 4"):
+        made.fit(rows()[:, :3])
+    assert made.n_features_in_ == 4
+    assert made.transform(rows()).shape == (50, 2)
+
+
 def test_early_stopping_is_that_of_the_package_on_rows_that_are_held_out():
     # kills: validation rows that are trained on, and last parameters in place of the best
     x = rows()
