@@ -102,8 +102,9 @@ def load_safetensors(
 def _tensors(path: Path) -> dict[str, Any]:
     """Return the tensors of a file; only those of float32 and float64 are read."""
     with open_file(path) as file:
-        start = file.read(2)
-    if start == b"PK" or start[:1] == b"\x80":
+        start = file.read(9)
+    # Eight bytes are the length of the header, which begins with "{"; they may be "PK" by chance.
+    if start[8:] != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
         raise ValueError(
             f"{path}: expected a safetensors file, got a pickle, as torch.save writes it, which "
             "may contain code; load it in PyTorch, and write it by safetensors.torch.save_file"

@@ -62,7 +62,7 @@ class Layout:
                     f"got {shown(layers)}"
                 )
             for layer in layers:
-                names += [layer] if isinstance(layer, str) else layer
+                names += layer if isinstance(layer, (tuple, list)) else [layer]
             object.__setattr__(self, network, tuple(layers))
         if odd := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"layout: expected names of layers, got {shown(odd[0])}")
