@@ -47,7 +47,10 @@ def blocks(path: Path, language: str) -> list[tuple[int, str]]:
 
 # Snippets
 
-NEEDS = {"scikit-learn.md": ("sklearn", "pandas")}  # the extras of a page
+NEEDS = {  # the extras of a page
+    "scikit-learn.md": ("sklearn", "pandas"),
+    "weights.md": ("torch", "safetensors"),
+}
 
 
 @pytest.mark.filterwarnings("error")
