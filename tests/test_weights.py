@@ -78,6 +78,16 @@ def test_the_tensors_of_the_example_by_hand():
         np.testing.assert_array_equal(state[name], array)
 
 
+def test_names_that_a_layout_makes():
+    # kills: another distance between the layers, and the name of a likelihood's parameter ignored
+    assert sequential_layout(2, step=3).decoder == ("decoder.0", "decoder.3", "decoder.6")
+    assert sequential_layout(1, "m", "v", step=3).encoder == ("encoder.0", ("m", "v"))
+    layout, likelihood, _ = LAYOUTS["learned"]
+    state = weights.to_state_dict(small_vae(likelihood), layout)
+    assert list(state)[-1] == "log_var"
+    assert state["log_var"].shape == (3,)
+
+
 class Tensor:
     """An array with the methods of a tensor of PyTorch, which gives its values on request."""
 
@@ -230,6 +240,22 @@ def test_a_file_has_the_same_bits_and_is_replaced_as_a_whole(case, tmp_path, saf
     assert list(tmp_path.iterdir()) == [path]
     weights.save_safetensors(path, vae, layout)
     assert path.read_bytes() == before
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, safetensors):
+    # kills: a file that is emptied before the new one is complete
+    path = tmp_path / "vae.safetensors"
+    weights.save_safetensors(path, small_vae(), PYTORCH_EXAMPLE)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        weights.save_safetensors(path, small_vae(seed=1), PYTORCH_EXAMPLE)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_truncated_file_gets_one_line(tmp_path, safetensors):
