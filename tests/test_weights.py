@@ -81,7 +81,7 @@ def test_the_tensors_of_the_example_by_hand():
 def test_names_that_a_layout_makes():
     # kills: another distance between the layers, and the name of a likelihood's parameter ignored
     assert sequential_layout(2, step=3).decoder == ("decoder.0", "decoder.3", "decoder.6")
-    assert sequential_layout(1, "m", "v", step=3).encoder == ("encoder.0", ("m", "v"))
+    assert sequential_layout(2, "m", "v", step=3).encoder == ("encoder.0", "encoder.3", ("m", "v"))
     layout, likelihood, _ = LAYOUTS["learned"]
     state = weights.to_state_dict(small_vae(likelihood), layout)
     assert list(state)[-1] == "log_var"

@@ -33,11 +33,11 @@ _DTYPES = [np.float64, np.float32]  # others become float64
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational auto-encoder that maps each row to the mean of its posterior q(z|x).
 
-    The model computes in the dtype of the training data, float32 or float64. For the other names
-    of a likelihood, an activation, an estimator or an optimizer, an object may be given, as for
-    `numpyvae.VAE` and `numpyvae.fit`. Each parameter with the name of an option of `numpyvae
-    train` has the meaning and the default of that option, except that `likelihood` is Gaussian by
-    default, since a table of numbers is seldom one of zeros and ones.
+    The model computes in the dtype of the training data, float32 or float64. Likelihood,
+    activation, estimator and optimizer may be names or objects, as for `VAE` and `fit` of the
+    package. Each parameter with the name of an option of the command `train` has
+    the meaning and the default of that option, except that `likelihood` is Gaussian by default,
+    since a table of numbers is seldom one of zeros and ones.
 
     Parameters
     ----------
