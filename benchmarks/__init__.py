@@ -7,6 +7,7 @@
     scale        measure how time and memory grow with N, D, H, J, L and K
     damage       flip bits in files and cut them: are they refused, or read as they were?
     importance   test whether training with more importance samples gives a better model
+    linear_models  compare VAETransformer with PCA and FactorAnalysis on the digits
     machines     run tests and tutorials with other BLAS kernels and fewer processor features
     clinic       count false alarms of the clinic on random right models, and planted bugs it names
     kills        kill runs at any moment, or fill the disk, and look at what is left

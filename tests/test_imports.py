@@ -25,6 +25,7 @@ ROOT = Path(numpyvae.__file__).parent
 FOLDERS = [
     "support",
     "core",
+    "weights",
     "datasets",
     "estimators",
     "fast",
@@ -37,6 +38,7 @@ FOLDERS = [
     "plotting",
     "experiments",
     "command",
+    "sklearn",
 ]
 # Inside `core`, each file imports only from files above it.
 CORE_FILES = [
@@ -63,6 +65,8 @@ THIRD_PARTY = {
     "torch": {"clinic"},
     "jax": {"clinic"},
     "keras": {"clinic"},
+    "sklearn": {"sklearn"},
+    "safetensors": {"weights"},
     "threadpoolctl": {"support", "command"},
     "pytest": {"clinic"},
     "mpi4py": {"estimators"},
@@ -80,6 +84,7 @@ IN_A_FUNCTION = {
     "pytest",
     "mpi4py",
     "shtab",
+    "safetensors",
 }  # never when the module is imported
 # These import Numba or SciPy at their top, and are themselves imported in functions alone.
 COMPILED = {
@@ -400,9 +405,19 @@ def test_importing_the_package_loads_numpy_alone():
     loaded = imported_by("import numpyvae")
     assert "numpyvae.core.training" in loaded
     tops = {name.partition(".")[0] for name in loaded}
-    assert not tops & {"scipy", "matplotlib", "tqdm", "pooch", "threadpoolctl"}
+    assert not tops & {"scipy", "matplotlib", "tqdm", "pooch", "threadpoolctl", "sklearn"}
     others = {name.partition(".")[0] for name in loaded - imported_by("import numpy.random")}
     assert others - {"numpy", "numpyvae"} <= sys.stdlib_module_names
+
+
+def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch):
+    # kills: "No module named 'sklearn'", which has the same name as the folder here
+    for name in [name for name in sys.modules if name.startswith("numpyvae.sklearn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r'expected scikit-learn .* pip install "numpyvae\[sk'):
+        importlib.import_module("numpyvae.sklearn")
 
 
 def test_datasets_load_no_downloader():
@@ -424,6 +439,8 @@ def load(monkeypatch):
     def load_module(name):
         if name in WITH_NUMBA:
             pytest.importorskip("numba", reason='needs Numba: pip install "numpyvae[fast]"')
+        if name.startswith("numpyvae.sklearn"):
+            pytest.importorskip("sklearn", reason='pip install "numpyvae[sklearn]"')
         return importlib.import_module(name)
 
     return load_module

@@ -60,9 +60,9 @@ def test_the_oldest_versions_that_are_tried_are_those_that_are_promised():
     tried = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / ".ci/minimum.txt").read_text(), re.M))
     config = configparser.ConfigParser()
     config.read(root / "setup.cfg", encoding="utf-8")
-    promised = (
-        f"{config['options']['install_requires']}\n{config['options.extras_require']['test']}"
-    )
+    extras = config["options.extras_require"]
+    installed = (extras[name] for name in ("test", "sklearn", "safetensors"))
+    promised = "\n".join([config["options"]["install_requires"], *installed])
     least = dict(re.findall(r"([\w-]+)>=([\d.]+)", promised))
     assert {"numpy", "scipy", "matplotlib", "pytest"} <= least.keys()
     for name, version in least.items():
