@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ class WithWeightPrior(Estimator):
     def at(self, epochs: float) -> WithWeightPrior:
         return replace(self, estimator=self.estimator.at(epochs))
 
-    def __call__(self, vae, x, eps, update="both"):
+    def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
         return self._added(vae, self.estimator(vae, x, eps, update), update)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:
