@@ -90,7 +90,8 @@ class Job:
     def blas_threads(self) -> Any:
         """Return a context with one BLAS thread where more would gain nothing."""
         largest = max(view.size for view in self.vae.parameters.values())
-        threads = 1 if self.settings.batch_size * largest < _SMALL else None
+        rows = self.settings.batch_size or len(self.data.x_train)
+        threads = 1 if rows * largest < _SMALL else None
         return blas_threads(threads)
 
     def provenance(self) -> dict[str, Any]:
