@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class Case(NamedTuple):
         """The relative misfit at which a hypothesis still holds."""
         return max(1e-4, 2 * self.tolerance)
 
-    def near(self, values: float | np.ndarray | None, target: float | tuple) -> bool:
+    def near(self, values: float | tuple | np.ndarray | None, target: float | tuple) -> bool:
         """Whether factors have these values."""
         if values is None:
             return False
@@ -80,7 +81,7 @@ class Case(NamedTuple):
 def compare(facts: Facts) -> Case:
     """Return both gradients; coordinates at a kink, where two steps disagree, are left out."""
     calls, h = facts.calls, step(facts)
-    x = facts.x[:_ROWS]
+    x = facts.rows[:_ROWS]
     gradient = calls.gradient(x, SEED, facts.latent_dim)
     again = calls.gradient(x, SEED, facts.latent_dim)
     for one, other in zip(gradient.values(), again.values()):
@@ -119,12 +120,12 @@ def compare(facts: Facts) -> Case:
             "loss: expected one that has a derivative, got other differences for another step; "
             'compute in float64, or declare dtype="float32"'
         )
-    blocks = blocks._replace(index=blocks.index[smooth], block=blocks.block[smooth])
+    blocks = replace(blocks, index=blocks.index[smooth], block=blocks.block[smooth])
     found = np.concatenate(list(gradient.values()))[blocks.index]
     expected = second[smooth]
     if single:
         keep = ~_kinks(found, expected, blocks.block, tolerance, rounding)
-        blocks = blocks._replace(index=blocks.index[keep], block=blocks.block[keep])
+        blocks = replace(blocks, index=blocks.index[keep], block=blocks.block[keep])
         found, expected = found[keep], expected[keep]
     return Case(facts, x, blocks, found, expected, tolerance, rounding)
 
@@ -156,7 +157,8 @@ def factor_of(case: Case) -> tuple[float, str] | None:
     if not calls.has("encode", "decode") or calls.draws > 1 or facts.unknown:
         return None
     none = np.empty(0, int)
-    losses, values = [], {"analytic": [], "sampled": []}
+    losses: list[float] = []
+    values: dict[str, list[float]] = {"analytic": [], "sampled": []}
     for seed in (SEED, SEED + 1, SEED + 2):
         z = z_of(case, seed)
         if z is None:
@@ -180,7 +182,15 @@ def parts_of(case: Case) -> tuple[Parts, float, str] | None:
     known = factor_of(case)
     if known is None:
         return None
-    return parts(case.facts, case.x, z_of(case, SEED), case.blocks.index), *known
+    return parts(case.facts, case.x, known_z(case, SEED), case.blocks.index), *known
+
+
+def known_z(case: Case, seed: int) -> np.ndarray:
+    """Return the z of `z_of`; raise SubjectError if it is not known."""
+    z = z_of(case, seed)
+    if z is None:
+        raise SubjectError("sample_z: expected the noise of the loss, got none that is known")
+    return z
 
 
 def z_of(case: Case, seed: int) -> np.ndarray | None:
@@ -188,5 +198,5 @@ def z_of(case: Case, seed: int) -> np.ndarray | None:
     facts, calls = case.facts, case.facts.calls
     mu, second = calls.encode(case.x)
     if calls.subject.noise == "eps":
-        return laws(facts.scale)["right"](mu, second, calls.eps(*mu.shape, seed))
+        return laws(facts.scale)["right"](mu, second, calls.eps(len(mu), mu.shape[1], seed))
     return calls.sample_z(mu, second, seed) if calls.has("sample_z", "seed") else None
