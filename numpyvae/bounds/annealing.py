@@ -197,8 +197,8 @@ def anneal(
     acceptance : (B,) array
         Mean over temperatures and chains; NaN if there is no move.
     """
-    log_w = np.zeros(point.log_p.shape)
-    total = np.zeros(log_w.shape[1])
+    C, B = point.log_p.shape
+    log_w, total = np.zeros((C, B)), np.zeros(B)
     for before, after in pairwise(betas):
         log_w += (after - before) * point.kept[0].astype(float)
         if steps is not None and 0 < after < 1:

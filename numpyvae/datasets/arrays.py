@@ -182,7 +182,7 @@ class Archive:
         try:
             with member:
                 data = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
-                view, done = memoryview(data), 0
+                view, done = data.data, 0
                 while done < len(data):  # the last read compares the checksum
                     n = member.readinto(view[done : done + (1 << 20)])
                     if not n:

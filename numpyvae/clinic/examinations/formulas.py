@@ -76,7 +76,7 @@ def weights_of(facts: Facts) -> dict[str, float]:
     pairs = [*((n, t) for n in both for t in ("many times", "few times")), tuple(both)]
     for pair in pairs:
         if all(n in table for n in pair):
-            table[_AND.join(pair)] = beta * np.prod([table[n] / beta for n in pair])
+            table[_AND.join(pair)] = float(beta * np.prod([table[n] / beta for n in pair]))
     return table
 
 

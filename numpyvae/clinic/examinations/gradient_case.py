@@ -38,7 +38,7 @@ class Case(NamedTuple):
         What rounding errors of the loss explain does not count.
         """
         difference = np.linalg.norm((self.found - self.expected)[where])
-        difference = max(difference - self.rounding * np.sqrt(where.sum()), 0.0)
+        difference = np.maximum(difference - self.rounding * np.sqrt(where.sum()), 0.0)
         size = np.sqrt(where.sum() / len(where)) * np.linalg.norm(self.expected)
         return float(difference / max(np.linalg.norm(self.expected[where]), 1e-3 * size, 1e-300))
 
@@ -111,7 +111,7 @@ def compare(facts: Facts) -> Case:
     rounding = 16 * float(np.finfo("float32" if single else "float64").eps) * abs(value()) / h
     tolerance = 1e-5
     if single:  # what the two steps differ by shows the rounding errors
-        change = np.linalg.norm(first - second) / max(np.linalg.norm(second), 1e-300)
+        change = np.linalg.norm(first - second) / np.maximum(np.linalg.norm(second), 1e-300)
         tolerance = float(np.clip(20 * change, 2e-3, 3e-2))
     limit = tolerance * (np.abs(first) + 0.1 * scale) + (rounding if single else 0)
     smooth = np.maximum(np.abs(first - second), kinks) <= limit

@@ -157,7 +157,7 @@ def _factors(case: Case, columns: list[np.ndarray], where: np.ndarray) -> np.nda
     a = np.stack(columns, 1)[where]
     y = case.found[where]
     factors, *_ = np.linalg.lstsq(a, y, rcond=None)
-    fits = np.linalg.norm(y - a @ factors) <= case.loose * max(np.linalg.norm(y), 1e-12)
+    fits = np.linalg.norm(y - a @ factors) <= case.loose * np.maximum(np.linalg.norm(y), 1e-12)
     return factors if fits and len(y) > len(columns) else None
 
 

@@ -28,7 +28,7 @@ def unbiased(case: Case, known: tuple[Parts, float, str] | None) -> str:
     # central differences have an error that no number of seeds removes
     wrong = np.isin(case.blocks.block, [case.blocks.names.index(n) for n in case.wrong])
     bias = case.tolerance * np.linalg.norm(case.expected[wrong])
-    spread = np.maximum(first.std(0), max(bias, 1e-300))
+    spread = np.maximum(first.std(0), np.maximum(bias, 1e-300))
     direction = first.mean(0) / spread**2
     direction /= max(np.linalg.norm(direction), 1e-300)
 
