@@ -230,11 +230,11 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "distributions": (82, 1070),
     "likelihoods": (172, 1249),
     "vae": (170, 1520),
-    "elbo": (97, 1284),
+    "elbo": (95, 1282),
     "optimizers": (121, 1146),
     "training": (163, 1238),
 }
-IN_AN_HOUR = 950, 9000  # lines of code and words of all eight files
+IN_AN_HOUR = 949, 9000  # lines of code and words of all eight files
 
 
 def lines_of_code(source):

@@ -76,9 +76,7 @@ class Terms(NamedTuple, Generic[Nats]):
         return self.reconstruction - self.kl
 
 
-def evidence_lower_bound(
-    vae: VAE, x: np.ndarray, eps: np.ndarray
-) -> tuple[Terms[np.ndarray], Callable]:
+def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
     """The ELBO of each datapoint, Eq. (11), and its pullback.
 
     Returns
