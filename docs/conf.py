@@ -65,7 +65,14 @@ mathjax_path = "mathjax/tex-svg.js"
 mathjax3_config = {"options": {"ignoreHtmlClass": "document", "processHtmlClass": "math"}}
 
 # Tutorials
+FIRST_CELL = """\
+# What the notebook needs, where it is not installed yet
+import importlib.util
+
+if importlib.util.find_spec("numpyvae") is None:
+    %pip install -q numpyvae"""
 sphinx_gallery_conf = {
+    "first_notebook_cell": FIRST_CELL,
     "examples_dirs": "../tutorials",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"plot_",

@@ -45,6 +45,14 @@ def test_blocks_of_any_size_give_the_same_rows(likelihood, monkeypatch):
             np.testing.assert_allclose(part, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_no_rows_give_an_empty_result():
+    # kills: None where an array is expected
+    vae = VAE(4, 2, (3,))
+    found = blocks.in_blocks(vae, lambda x: x[:, :3], np.ones((0, 4)))
+    assert found.shape == (0, 3)
+    assert found.dtype == np.float32
+
+
 def test_encode_returns_arrays_of_its_own():
     # kills: views of (N, 2J) that keep twice the memory
     for part in VAE(7, 3, (5,)).encode(np.eye(7)):

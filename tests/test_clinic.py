@@ -672,3 +672,16 @@ def test_parametrize_fails_where_the_bug_is():
     assert results["std = exp(s)-kl"] == "passed"
     assert results["std = exp(s)-gradient"] == "skipped"
     assert results["std = exp(s)-draws"].startswith("log σ² read as log σ in the sampler")
+
+
+def test_a_loss_that_refuses_single_rows_is_examined_on_many():
+    # kills: an examination that fails where the KL is divided once more and no row stands alone
+    class TwoRows(Patient):
+        def combine(self, rec, kl):
+            if len(rec) < 2:
+                raise ValueError("needs two rows")
+            return rec.mean() + kl.mean() / len(kl)
+
+    found = examine(TwoRows().subject(), only=["assembly"]).findings
+    assert [f.examination for f in found] == ["assembly: rows of a batch"]
+    assert "needs two rows" in found[0].advice

@@ -235,13 +235,13 @@ def test_the_pages_name_the_folders_and_files_in_the_tested_order():
 
 MOST = {  # lines of code and words of each file of the core, docstrings in the words alone
     "parameters": (70, 693),
-    "layers": (83, 800),
+    "layers": (75, 798),
     "distributions": (82, 1070),
-    "likelihoods": (169, 1240),
-    "vae": (167, 1523),
-    "elbo": (94, 1281),
-    "optimizers": (121, 1152),
-    "training": (163, 1239),
+    "likelihoods": (172, 1249),
+    "vae": (170, 1520),
+    "elbo": (95, 1282),
+    "optimizers": (121, 1146),
+    "training": (163, 1238),
 }
 IN_AN_HOUR = 949, 9000  # lines of code and words of all eight files
 

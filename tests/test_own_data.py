@@ -275,6 +275,14 @@ def test_the_summary_says_what_to_try():
     assert remarks(RAW, fine, True) == []
 
 
+def test_a_range_that_is_known_by_half_is_not_compared():
+    # kills: an AttributeError of NoneType for a preparation with `low` alone
+    p = Preparation(low=np.zeros(2))
+    assert p.ranges is None
+    assert p.difference(np.full((3, 2), 1e9)) is None
+    assert Preparation(low=np.zeros(1), high=np.ones(1)).difference(np.array([[1e9], [0.0]]))
+
+
 def test_time_stamps_that_collapse_are_told():
     # kills: distinct values that become equal in float32 without a word
     x = np.column_stack([1.7e9 + np.arange(50), RNG.normal(size=50)])

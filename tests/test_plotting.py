@@ -754,6 +754,15 @@ def test_equal_figures_give_equal_bytes_on_any_day(suffix, tmp_path, monkeypatch
     assert len(contents[0]) > 1000
 
 
+def test_axes_without_a_figure_are_refused(tmp_path):
+    # kills: an AttributeError of NoneType for axes that were removed from their figure
+    ax = Figure().add_subplot()
+    ax.remove()
+    with pytest.raises(ValueError, match="figure: expected Axes on a figure, got Axes removed"):
+        plotting.save_figure(ax, tmp_path / "picture.png")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("part", ["figure", "axes", "subfigure"])
 def test_saving_writes_the_whole_figure_and_closes_it(part, tmp_path):
     figure = plt.figure(figsize=(7, 2))

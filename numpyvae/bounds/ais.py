@@ -115,7 +115,7 @@ class AnnealedBounds:
             f"{self.seconds:.1f} s"
         )
         lower = plus_minus(*self.lower, 3)
-        if self.log_upper is None:
+        if self.upper is None or self.gap is None:
             return f"log p(x) ≥ {lower} nats per datapoint, no upper bound ({how})"
         upper, gap = (plus_minus(*pair, 3) for pair in (self.upper, self.gap))
         return f"{lower} ≤ log p(x) ≤ {upper} nats per datapoint, gap {gap} ({how})"
@@ -211,8 +211,8 @@ def annealed_log_likelihood(
     total = len(blocks) * (pilot_moves + moves * (1 if posterior is None else 2))
     with progress_line(total, "move", progress) as advance:
         over_cores(work, blocks, n_jobs, advance)
-    upper = None if posterior is None else upper
-    return AnnealedBounds(lower, upper, acceptance, moves, C, time.perf_counter() - start)
+    above = None if posterior is None else upper
+    return AnnealedBounds(lower, above, acceptance, moves, C, time.perf_counter() - start)
 
 
 def sandwich(
@@ -222,7 +222,7 @@ def sandwich(
     n_chains: int = 16,
     *,
     seed: int = 0,
-    **settings,
+    **settings: Any,
 ) -> AnnealedBounds:
     """Bound log p(x) from below and from above, on data that the model itself simulates.
 

@@ -197,11 +197,11 @@ def anneal(
     acceptance : (B,) array
         Mean over temperatures and chains; NaN if there is no move.
     """
-    log_w = np.zeros(point.log_p.shape)
-    total = np.zeros(log_w.shape[1])
+    C, B = point.log_p.shape
+    log_w, total = np.zeros((C, B)), np.zeros(B)
     for before, after in pairwise(betas):
         log_w += (after - before) * point.kept[0].astype(float)
-        if 0 < after < 1:
+        if steps is not None and 0 < after < 1:
             step = steps.at(after).astype(point.z.dtype)
             point = path.at(after, point)
             point, acceptance = _move(path, after, point, step, n_leapfrog, draws)
@@ -211,7 +211,9 @@ def anneal(
     return log_w, (total / n if n else np.full_like(total, np.nan))
 
 
-def _move(path, beta, point, step, n_leapfrog, draws) -> tuple[Point, np.ndarray]:
+def _move(
+    path: Path, beta: float, point: Point, step: np.ndarray, n_leapfrog: int, draws: RowStreams
+) -> tuple[Point, np.ndarray]:
     """Make one Hamiltonian move at temperature β."""
     return transition(
         path.density(beta),

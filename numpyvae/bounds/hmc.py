@@ -124,9 +124,12 @@ def transition(
     def choose(new: np.ndarray, old: np.ndarray) -> np.ndarray:
         return np.where(taken.reshape(taken.shape + (1,) * (new.ndim - 2)), new, old)
 
-    *new, new_kept = proposal
-    *old, old_kept = point
-    moved = Point(*map(choose, new, old), tuple(map(choose, new_kept, old_kept)))
+    moved = Point(
+        choose(proposal.z, point.z),
+        choose(proposal.log_p, point.log_p),
+        choose(proposal.gradient, point.gradient),
+        tuple(map(choose, proposal.kept, point.kept)),
+    )
     return moved, np.exp(np.minimum(rise, 0))
 
 

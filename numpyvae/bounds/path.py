@@ -88,7 +88,9 @@ class Path:
         """Return z ~ p₀ from standard normal noise (C, B, J)."""
         return self.mu + np.exp(0.5 * self.logvar) * eps
 
-    def _tempered(self, beta, z, log_ratio, ratio_gradient):
+    def _tempered(
+        self, beta: float, z: np.ndarray, log_ratio: np.ndarray, ratio_gradient: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """Return log f_β = log p₀ + β r and its gradient, then r and its gradient."""
         beta = float(beta)  # a NumPy scalar would turn float32 into float64
         deviation = z - self.mu

@@ -94,7 +94,7 @@ def model_of(
 def _likelihood(subject: Subject, output: str) -> str:
     """The likelihood by the name that `VAE` takes."""
     if subject.family != "gaussian":
-        return subject.likelihood
+        return str(subject.likelihood)
     if output != "mean":
         return "gaussian:head"
     if subject.declared_sigma is None:

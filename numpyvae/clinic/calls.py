@@ -7,6 +7,7 @@ examinations that need it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -174,10 +175,16 @@ class Calls:
         blocks = value if isinstance(value, dict) else {"all": value}
         return {k: self.array("gradient", v).ravel() for k, v in blocks.items()}
 
+    def _access(self) -> tuple[Callable, Callable]:
+        """Return the functions get() and set(vector) of the parameters."""
+        if self.subject.parameters is None:
+            raise SubjectError("parameters: expected (get, set), got none")
+        return self.subject.parameters
+
     def vector(self) -> np.ndarray:
         """Return a copy of the parameters as a flat vector."""
         try:
-            value = self.subject.parameters[0]()
+            value = self._access()[0]()
         except (Exception, SystemExit) as error:
             raise SubjectError(f"parameters: get() raised {_in_one_line(error)}") from error
         return np.array(self.array("parameters", value)).ravel()
@@ -185,7 +192,7 @@ class Calls:
     def replace(self, vector: np.ndarray) -> None:
         """Replace the parameters."""
         try:
-            self.subject.parameters[1](np.array(vector, self.subject.dtype))
+            self._access()[1](np.array(vector, self.subject.dtype))
         except (Exception, SystemExit) as error:
             raise SubjectError(f"parameters: set() raised {_in_one_line(error)}") from error
         if self._sets:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +40,8 @@ __all__ = [
 _EACH = 24  # coordinates of a block
 
 
-class Blocks(NamedTuple):
+@dataclass(frozen=True)
+class Blocks:
     """Chosen coordinates of the parameters, by block.
 
     Parameters
@@ -118,9 +120,7 @@ def _restored(calls: Calls) -> Iterator[np.ndarray]:
         calls.replace(vector)
 
 
-def differences(
-    calls: Calls, index: np.ndarray, f: Callable[[], np.ndarray], h: float
-) -> np.ndarray:
+def differences(calls: Calls, index: np.ndarray, f: Callable[[], Any], h: float) -> np.ndarray:
     """Return ∂f/∂θ_i for the chosen coordinates by central differences.
 
     Parameters
@@ -148,7 +148,7 @@ def differences(
     return (values[:, 0] - values[:, 1]) / (2 * h)
 
 
-def sides(calls: Calls, index: np.ndarray, f: Callable[[], np.ndarray], h: float) -> np.ndarray:
+def sides(calls: Calls, index: np.ndarray, f: Callable[[], Any], h: float) -> np.ndarray:
     """Return f at θ_i + h and at θ_i − h for the chosen coordinates.
 
     Parameters

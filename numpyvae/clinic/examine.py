@@ -45,7 +45,7 @@ EXAMINATIONS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
 _ARGUMENTS = "arguments"  # whether functions leave them as they are: seen in all examinations
 # What others take facts from: these are run before them, even if they are not to be reported.
 _FIRST = ("freeze", "company", "draws", "kl", "reconstruction", "numbers")
-_NEED = dict.fromkeys(("forms", "evaluation"), (*_FIRST, "assembly"))
+_NEED: dict[str, tuple[str, ...]] = dict.fromkeys(("forms", "evaluation"), (*_FIRST, "assembly"))
 _NEED |= dict.fromkeys(("data", "freeze", "company"), ())
 
 

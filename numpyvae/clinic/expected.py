@@ -87,7 +87,7 @@ def probe_rows(facts: Facts) -> np.ndarray:
     >>> probe_rows(establish(Calls(Subject(kl=len, x=np.eye(4))), 0)).shape
     (8, 4)
     """
-    x = facts.x
+    x = facts.rows
     if facts.calls.subject.family == "gaussian":
         return np.concatenate([x[:12], 1.5 * x[:6], 0.4 * x[:6]])
     if facts.calls.subject.family == "custom":  # which values x can have is not known
@@ -208,7 +208,8 @@ class Measured:
         if "heavy" not in self._cache:
             eps = self.facts.rng(34).standard_normal((1, 512, self.facts.latent_dim))
             own = self if self.facts.latent_dim > 2 and self.draws else None
-            own = own or Measured(self.facts, self.x, *[None] * 3, eps, np.full(512, 1 / 512))
+            none = np.empty(0)
+            own = own or Measured(self.facts, self.x, none, none, 0.0, eps, np.full(512, 1 / 512))
             value = own._values("right", "right")
             square = (value - value.mean(1, keepdims=True)) ** 2
             self._cache["heavy"] = square.max(1) > 0.2 * np.maximum(square.sum(1), 1e-300)

@@ -102,6 +102,13 @@ class Facts:
     guesses: list[str] = field(default_factory=list)
 
     @property
+    def rows(self) -> np.ndarray:
+        """x, for what is examined only where `missing` names nothing."""
+        if self.x is None:
+            raise SubjectError("x: expected rows of data, got none")
+        return self.x
+
+    @property
     def unknown(self) -> str:
         """What is legitimate, but of no known form, so that −ELBO cannot be computed; else ""."""
         if self.own_scale:
@@ -205,14 +212,14 @@ def _precision(facts: Facts) -> float:
     An adapter may convert what it returns. So the numbers are looked at, and not their type: a
     number that was computed in float64 is equal to one of float32 with a chance of 2⁻²⁹.
     """
-    calls, x = facts.calls, facts.x
+    calls = facts.calls
     results = []
     for name, run in {
-        "encode": lambda: np.concatenate(calls.encode(x[:2])),
+        "encode": lambda: np.concatenate(calls.encode(facts.rows[:2])),
         "decode": lambda: calls.decode(np.full((2, facts.latent_dim), np.pi / 3))[0],
-        "loss": lambda: np.array(calls.loss(x[:2], 1, facts.latent_dim)),
+        "loss": lambda: np.array(calls.loss(facts.rows[:2], 1, facts.latent_dim)),
     }.items():
-        if calls.has(name) and (x is not None or name == "decode"):
+        if calls.has(name) and (facts.x is not None or name == "decode"):
             try:
                 results.append(run())
             except SubjectError:

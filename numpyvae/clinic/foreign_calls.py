@@ -115,9 +115,9 @@ class Decoder:
         parts = tuple(out) if pair else (out,)
         width = self.width // len(parts)
         names = ("decode, mean", "decode, logvar") if pair else ("decode",)
-        parts = [checked(n, p, len(z), width, self.dtype) for n, p in zip(names, parts)]
-        shapes = [part.shape for part in parts]
-        rows = [part.reshape(len(z), width) for part in parts]  # (n, …) → (n, width)
+        arrays = [checked(n, p, len(z), width, self.dtype) for n, p in zip(names, parts)]
+        shapes = [array.shape for array in arrays]
+        rows = [array.reshape(len(z), width) for array in arrays]  # (n, …) → (n, width)
 
         def pull(dout):
             pieces = np.split(dout, len(shapes), axis=1)
@@ -138,9 +138,9 @@ class Decoder:
             )
         return answer
 
-    def _backward(self, z: np.ndarray, dout: Any, own_pull: Callable | None) -> np.ndarray:
+    def _backward(self, z: np.ndarray, dout: Any, own_pull: Any) -> np.ndarray:
         """Call `decode_vjp`, or the pullback that `decode` gave."""
-        if own_pull is None:
+        if self.decode_vjp is not None:
             dz = called("decode_vjp", self.decode_vjp, z, dout)
         else:
             dz = called("pull of decode", lambda _: own_pull(dout), z[:0])

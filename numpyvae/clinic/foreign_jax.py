@@ -116,9 +116,7 @@ def _compiled_encoder(jax: Any, encode: Callable) -> Callable:
     return lambda x: _to_numpy(jax, compiled(x))
 
 
-def _compiled_floats(
-    forward: Callable, backward: Callable, latent_dim: int, dtype: str
-) -> int | None:
+def _compiled_floats(forward: Any, backward: Any, latent_dim: int, dtype: str) -> int | None:
     """Return the floats of one row in both compiled functions, or None if JAX does not tell.
 
     It is the difference between 80 rows and 16, so that the weights do not count.

@@ -176,7 +176,7 @@ class _Runner:
         """
         sizes = []
         for rows in (2, 6):
-            kept = {}
+            kept: dict[int, int] = {}
 
             def keep(tensor, kept=kept):
                 kept[tensor.data_ptr()] = tensor.numel()

@@ -157,7 +157,9 @@ def _data(torch: Any, x: Any) -> np.ndarray:
     return data
 
 
-def _opened(torch: Any, module: Any, roots: list, data: np.ndarray, loss: Any, given: tuple):
+def _opened(
+    torch: Any, module: Any, roots: list, data: np.ndarray, loss: Any, given: tuple
+) -> Any:
     """The session in which most is found: in float64, or in float32 if this has a loss."""
     best, reason = None, ""
     for dtype in ("float64", "float32"):
@@ -212,7 +214,8 @@ class _Maker:
     def __init__(
         self, session: Session, parts: Parts, found: Loss | None, declared: dict[str, Any]
     ) -> None:
-        self.session, self.parts, self.found, self.declared = session, parts, found, declared
+        self.session, self.parts, self.declared = session, parts, declared
+        self.found: Any = found  # what calls its functions is used where it is not None
 
     def functions(self, noise: str | None) -> dict[str, Any]:
         """The fields of the subject that are functions, and `noise`."""

@@ -297,8 +297,8 @@ def check_all(seed: int = 0) -> Iterator[Check]:
     for likelihood in map(example, LIKELIHOODS):
         for kl in ("closed", "sampled"):
             yield _check_elbo(likelihood, "tanh", kl, rng)
-    for activation in sorted(ACTIVATIONS.keys() - {"tanh"}):
-        yield _check_elbo("bernoulli", activation, "closed", rng)
+    for name in sorted(ACTIVATIONS.keys() - {"tanh"}):
+        yield _check_elbo("bernoulli", name, "closed", rng)
 
 
 def example(pattern: str) -> str:
@@ -307,7 +307,7 @@ def example(pattern: str) -> str:
     return f"{family}:{ {'N': 16, 'SIGMA': 0.3}.get(number, 3) }" if number.isupper() else pattern
 
 
-def _dense_in_all(x, W, b):
+def _dense_in_all(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Return `dense` with a pullback that returns the gradients in x, W and b together."""
     y, pull = dense(x, W, b)
 

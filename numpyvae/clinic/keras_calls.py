@@ -208,8 +208,8 @@ class Session:
     def _by_jax(self, loss: Callable, x: Any) -> list[np.ndarray]:
         import jax
 
-        places = {id(v): i for i, v in enumerate(self.variables)}
-        places = [places[id(v)] for v in self.trainable]
+        numbers = {id(v): i for i, v in enumerate(self.variables)}
+        places = [numbers[id(v)] for v in self.trainable]
         values = [v.value for v in self.variables]
 
         def value(free: list[Any], values: list[Any], x: Any) -> Any:

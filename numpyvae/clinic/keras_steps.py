@@ -98,7 +98,8 @@ def _recorder(keras: Any) -> Any:
     class Recorder(keras.optimizers.SGD):
         def __init__(self) -> None:
             super().__init__(learning_rate=0.0)
-            self.gradients, self.order = {}, []
+            self.gradients: dict[int, Any] = {}
+            self.order: list[Any] = []
 
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
             self.gradients = {id(v): g for v, g in zip(trainable_variables or self.order, grads)}

@@ -138,7 +138,8 @@ class _Model:
         out = self.vae.decoder(z[None])[0][0]
         if self.output != "mean_logvar":
             return out
-        mean, logvar = self.vae.likelihood.moments(out, self.vae.parameters)
+        likelihood: Any = self.vae.likelihood
+        mean, logvar = likelihood.moments(out, self.vae.parameters)
         return mean, np.broadcast_to(logvar, mean.shape)
 
     def loss(self, x: np.ndarray, eps: np.ndarray) -> float:

@@ -213,8 +213,8 @@ def _table(findings: Sequence[Finding], width: int) -> list[str]:
         right = label(f) == "right"
         room = width - first - second
         figures = [textwrap.shorten(f.found or f.expected, room, placeholder=" …")]
-        cells = _wrapped(f.examination, first - 3), [label(f)]
-        cells = *cells, figures if right else _wrapped(f.name, room)
+        last = figures if right else _wrapped(f.name, room)
+        cells = _wrapped(f.examination, first - 3), [label(f)], last
         height = max(map(len, cells))
         a, b, c = ([*cell, *[""] * (height - len(cell))] for cell in cells)
         body += [f"{x:{first}}{y:{second}}{z}".rstrip() for x, y, z in zip(a, b, c)]

@@ -203,12 +203,12 @@ class Subject:
     @property
     def trials(self) -> int:
         """n of a binomial likelihood, 1 for the Bernoulli."""
-        return int(self.likelihood.partition(":")[2] or 1) if self.family == "binomial" else 1
+        return int(str(self.likelihood).partition(":")[2] or 1) if self.family == "binomial" else 1
 
     @property
     def declared_sigma(self) -> float | None:
         """σ of a Gaussian decoder, from `sigma` or from the likelihood; None if not declared."""
-        text = "" if self.family != "gaussian" else self.likelihood.partition(":")[2]
+        text = "" if self.family != "gaussian" else str(self.likelihood).partition(":")[2]
         return float(text) if text else self.sigma
 
 

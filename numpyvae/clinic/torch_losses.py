@@ -180,9 +180,9 @@ def _by_role(parts: Parts, function: Callable, roles: list[str], text: str) -> t
 def _outputs(parts: Parts, x: Any) -> tuple[Any, ...]:
     """(recon, x, mu, second, z) of one pass."""
     if parts.forward is None:
-        mu, second = parts.encode(x)
-        z = parts.sample(mu, second)
-        return parts.decode(z), x, mu, second, z
+        mu, second = parts.found("encode")(x)
+        z = parts.found("sample")(mu, second)
+        return parts.found("decode")(z), x, mu, second, z
     outputs = parts.forward(x)
     place = _places(parts, outputs)
     return tuple(x if k == "x" else outputs[i] if i is not None else None for k, i in place)
@@ -194,8 +194,8 @@ def _places(parts: Parts, outputs: list[Any]) -> list[tuple[str, int | None]]:
     if cached:
         return cached
     with parts.session.calling():
-        first, again = (parts.forward(parts.x.clone()) for _ in range(2))
-        mu, second = parts.encode(parts.x.clone())
+        first, again = (parts.found("forward")(parts.x.clone()) for _ in range(2))
+        mu, second = parts.found("encode")(parts.x.clone())
     tensors = [hasattr(v, "reshape") for v in first]
     same = [
         t and a.shape == b.shape and bool((a == b).all()) for t, a, b in zip(tensors, first, again)

@@ -76,6 +76,10 @@ class Parts:
     scale: str | None = None
     guesses: list[str] = field(default_factory=list)
 
+    def found(self, name: str) -> Callable:
+        """Return the part of this name, where it is known to be there."""
+        return getattr(self, name)
+
 
 def find_parts(
     session: Session,
@@ -155,8 +159,10 @@ def _members(parts: Parts, names: tuple[str, ...], given: Callable | None) -> It
                 yield name, member
 
 
-def _tried(parts: Parts, function: Callable, *args: Any, noise: Any = None) -> Any:
-    """The result of a function, None if it raises an error."""
+def _tried(parts: Parts, function: Callable | None, *args: Any, noise: Any = None) -> Any:
+    """The result of a function, None if there is none or it raises an error."""
+    if function is None:
+        return None
     draws = draws_of(parts.session.torch)(noise, no_dropout=parts.session.no_dropout)
     try:
         with parts.session.calling(draws=draws):
@@ -298,7 +304,7 @@ def _order(parts: Parts, outputs: list[Any]) -> None:
         ]  # fmt: skip
         swapped = _match(decoded[1], outputs) and not _match(decoded[0], outputs)
     if swapped:
-        encode, sample = parts.encode, parts.sample
+        encode, sample = parts.found("encode"), parts.sample
         parts.encode = lambda x: encode(x)[::-1]
         parts.guesses.append("encoder: its second output is mu, which is decoded without noise")
         if sample is not None:

@@ -64,7 +64,7 @@ def likelihood_of(parts: Parts, loss: Loss | None) -> tuple[str, str]:
 
 def _decoded(parts: Parts) -> Any:
     with parts.session.calling():
-        return parts.decode(parts.encode(parts.x.clone())[0])
+        return parts.found("decode")(parts.found("encode")(parts.x.clone())[0])
 
 
 def _operations(parts: Parts, loss: Loss | None) -> set[str]:
@@ -83,7 +83,7 @@ def _arguments(parts: Parts) -> tuple[Any, Any, Any] | None:
     if recon is None or not hasattr(recon, "detach"):
         return None
     with parts.session.calling():
-        mu, second = parts.encode(parts.x.clone())
+        mu, second = parts.found("encode")(parts.x.clone())
     shape = (-1, *parts.latent_shape)
     return recon[:1].detach(), mu[:1].reshape(shape), second[:1].reshape(shape)
 
@@ -129,8 +129,9 @@ def pieces(parts: Parts, loss: Loss | None, likelihood: str) -> dict[str, Callab
     >>> pieces(Parts(None, None, None), None, "bernoulli")
     {}
     """
-    usable = loss is not None and loss.of_outputs is not None and parts.link
-    if not usable or likelihood != "bernoulli" or parts.session.dtype != "float64":
+    if loss is None or loss.of_outputs is None or not parts.link:
+        return {}
+    if likelihood != "bernoulli" or parts.session.dtype != "float64":
         return {}
     arguments = _arguments(parts)
     if arguments is None:
@@ -164,7 +165,7 @@ class _Terms:
             return False
         z = 3 * stream(0, Purpose.CLINIC, 80).standard_normal((64, self.at[0].numel()))
         with self.session.calling():
-            out = parts.decode(self.session.tensor(z))
+            out = parts.found("decode")(self.session.tensor(z))
         inside = bool((out >= 0).all() and (out <= 1).all())
         return parts.link == "logit" or not inside
 

@@ -37,6 +37,7 @@ def remarks(raw: np.ndarray, p: Preparation, free: bool) -> list[str]:
     '1 of 1 columns have values far from 0 (first: column 1, 1'
     """
     found = []
+    low, high = p.ranges or (raw.min(axis=0), raw.max(axis=0))
     far = far_columns(p)
     if free and p.scale == "none" and len(far):
         i = int(far[0])
@@ -46,15 +47,15 @@ def remarks(raw: np.ndarray, p: Preparation, free: bool) -> list[str]:
                 f"--maximum {255 if raw.max() > 127 else int(raw.max())} for images, or {remedy}"
             )
         found.append(
-            f"{len(far)} of {len(p.low)} columns have values far from 0 (first: "
-            f"{column_name(p.names, i)}, {p.low[i]:g} to {p.high[i]:g}), which trains badly; try "
+            f"{len(far)} of {len(low)} columns have values far from 0 (first: "
+            f"{column_name(p.names, i)}, {low[i]:g} to {high[i]:g}), which trains badly; try "
             f"{remedy}"
         )
     if p.scale != "standardize":
         for i, before, after in collapsed_columns(raw, "float32")[:1]:
             found.append(
                 f"{column_name(p.names, i)}: only {after} of {before} distinct values stay "
-                f"distinct in float32 (range {p.low[i]:.10g} to {p.high[i]:.10g}); try "
+                f"distinct in float32 (range {low[i]:.10g} to {high[i]:.10g}); try "
                 "--scale standardize, or subtract the smallest value"
             )
     return found
@@ -62,9 +63,9 @@ def remarks(raw: np.ndarray, p: Preparation, free: bool) -> list[str]:
 
 def far_columns(p: Preparation) -> np.ndarray:
     """Return the indices of columns of real numbers whose x is far from 0."""
-    if p.reading != "fractions" or p.low is None:
+    if p.reading != "fractions" or p.ranges is None:
         return np.zeros(0, int)
-    largest = np.maximum(np.abs(p.low), np.abs(p.high)) / p.maximum
+    largest = np.maximum(*np.abs(p.ranges)) / p.maximum
     return np.flatnonzero(largest > _FAR) if p.scale != "standardize" else np.zeros(0, int)
 
 

@@ -155,7 +155,7 @@ def load_subject(where: str) -> Iterator[Subject]:
         raise UsageError(f"{path}: expected a Python file, got none; check the path")
     before = list(sys.path)
     sys.path.insert(0, str(path.resolve().parent))
-    module = _module(path)
+    module: Any = _module(path)
     known = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
     try:
@@ -187,7 +187,7 @@ def _parts(where: str) -> tuple[Path, str | None]:
 
 def _module(path: Path) -> ModuleType:
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else "__vae__"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec: Any = importlib.util.spec_from_file_location(name, path)
     return importlib.util.module_from_spec(spec)
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..core.vae import VAE
 from ..datasets.reading import RawData
 from ..support.checks import warn_caller
 from ..support.files import atomic_write
+from ..support.preparation import Preparation
 from .reapply import Request, chosen_preparation, compare_scales, raw_like, x_like
 
 __all__ = ["encode"]
@@ -64,11 +66,16 @@ def _parts(raw: RawData) -> Iterator[tuple[str, RawData]]:
     for part in ("train", "valid", "test"):
         x, y = getattr(raw, f"x_{part}"), getattr(raw, f"y_{part}")
         if x is not None:
-            alone = {"x_valid": None, "x_test": None, "y_valid": None, "y_test": None}
+            alone: dict[str, Any] = {
+                "x_valid": None,
+                "x_test": None,
+                "y_valid": None,
+                "y_test": None,
+            }
             yield part, replace(raw, **alone, x_train=x, y_train=y)
 
 
-def _codes(vae: VAE, raw: RawData, p) -> Iterator[np.ndarray]:
+def _codes(vae: VAE, raw: RawData, p: Preparation) -> Iterator[np.ndarray]:
     """Yield μ and σ, (B, 2J), of each block of rows."""
     x = x_like(vae, raw, p)
     for start in range(0, len(x), _BLOCK):
@@ -96,7 +103,7 @@ def _table(J: int, parts: list[tuple[str, RawData]], codes: list[np.ndarray]) ->
             rows["part"] = part
         if y is not None:
             rows["label"] = y
-        elif "label" in table.dtype.names and table.dtype["label"].kind == "i":
+        elif "label" in (table.dtype.names or ()) and table.dtype["label"].kind == "i":
             rows["label"] = -1
         rows["mu"], rows["sigma"] = code[:, :J], code[:, J:]
         start += len(code)
@@ -105,7 +112,7 @@ def _table(J: int, parts: list[tuple[str, RawData]], codes: list[np.ndarray]) ->
 
 def _csv(table: np.ndarray) -> str:
     """Return the rows as CSV, with all digits that the dtype has."""
-    single = [name for name in table.dtype.names if name not in ("mu", "sigma")]
+    single = [name for name in table.dtype.names or () if name not in ("mu", "sigma")]
     J = table["mu"].shape[1]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -327,7 +327,7 @@ def pictures(vae: VAE, history: History, data: Prepared, output: Path) -> None:
         draw["reconstructions.png"] = partial(plotting.plot_rows, vae, x[:6], names=names)
         draw["samples.png"] = partial(plotting.plot_row_samples, vae, names=names)
     else:
-        few = {"labels": None if labels is None else labels[:20]}
+        few: dict[str, Any] = {"labels": None if labels is None else labels[:20]}
         few["original"] = None if data.grays_test is None else data.grays_test[:20]
         pairs = partial(plotting.plot_reconstructions, vae, x[:20], shape, **few)
         draw["reconstructions.png"] = pairs

@@ -210,7 +210,11 @@ def _as_dict(comparison: Comparison) -> dict[str, Any]:
     bounds = {}
     elbo = comparison.estimates.get("elbo")
     for name, estimate in comparison.estimates.items():
-        row = {"kind": estimate.kind, **pair(estimate.mean), "seconds": estimate.seconds}
+        row: dict[str, Any] = {
+            "kind": estimate.kind,
+            **pair(estimate.mean),
+            "seconds": estimate.seconds,
+        }
         if estimate.acceptance is not None:
             row["acceptance"] = estimate.acceptance
         if elbo is not None and name != "elbo":

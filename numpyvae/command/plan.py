@@ -96,7 +96,8 @@ class Job:
         Ranks have one each: they share the cores, and the bits must not depend on their number.
         """
         largest = max(view.size for view in self.vae.parameters.values())
-        small = self.settings.batch_size * largest < _SMALL
+        rows = self.settings.batch_size or len(self.data.x_train)
+        small = rows * largest < _SMALL
         return blas_threads(1 if small or self.settings.data_parallel is not None else None)
 
     def given(self) -> Settings:

@@ -168,7 +168,7 @@ def prepare(
     binary = likelihood.reading == "outcomes" and is_binary(raw)
     if likelihood.reading == "outcomes" and not binary:
         check_range(raw, maximum)
-    raw = _split(raw)
+    raw, x_test = _split(raw)
     preparation = _preparation(raw, likelihood, scale, maximum, binary)
     for note in (*raw.notes, *remarks(raw.x_train, preparation, free)):
         warn_caller(note)
@@ -178,7 +178,7 @@ def prepare(
             likelihood=likelihood,
             maximum=maximum,
             x_train=raw.x_train,
-            x_test=raw.x_test,
+            x_test=x_test,
             labels_test=raw.y_test,
             image_shape=raw.image_shape,
             transform=None,
@@ -219,20 +219,21 @@ def load(source: str, folder: str | None = None, **options: Any) -> RawData:
     )
 
 
-def _split(raw: RawData) -> RawData:
+def _split(raw: RawData) -> tuple[RawData, np.ndarray]:
     """Return the data with a test part: its own, or a tenth of the rows, always the same."""
     if raw.x_test is not None:
-        return raw
+        return raw, raw.x_test
     N = len(raw.x_train)
     if N < 2:
         raise ValueError(f"{raw.name}: expected at least two rows, one to test on, got 1")
     held = max(1, N // 10)
     order = stream(0, Purpose.SPLIT).permutation(N)
     train, test = np.sort(order[held:]), np.sort(order[:held])
-    parts = {"x_train": raw.x_train[train], "x_test": raw.x_train[test]}
+    x_test = raw.x_train[test]
+    parts: dict[str, Any] = {"x_train": raw.x_train[train], "x_test": x_test}
     if raw.y_train is not None:
         parts |= {"y_train": raw.y_train[train], "y_test": raw.y_train[test]}
-    return replace(raw, **parts)
+    return replace(raw, **parts), x_test
 
 
 def check_maximum(source: str, raw: RawData, maximum: float | None) -> None:
@@ -320,7 +321,11 @@ def with_classes(data: Prepared) -> Prepared:
 def _applied(data: Prepared) -> Prepared:
     """Return the data in the unit of x, checked."""
     p = data.preparation
-    parts = {"x_train": data.x_train, "x_valid": data.x_valid, "x_test": data.x_test}
+    parts: dict[str, Any] = {
+        "x_train": data.x_train,
+        "x_valid": data.x_valid,
+        "x_test": data.x_test,
+    }
     for name, part in parts.items():
         if part is None:
             continue

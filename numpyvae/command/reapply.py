@@ -223,7 +223,7 @@ def _unlike_the_model(vae: VAE, x: np.ndarray) -> str | None:
     """Compare data with draws of a model that does not keep its preparation."""
     drawn = vae.sample(200, seed=0)
     low, high = float(drawn.min()), float(drawn.max())
-    span = max(high - low, np.finfo(np.float32).tiny)
+    span = max(high - low, float(np.finfo(np.float32).tiny))
     if x.min() > low - 3 * span and x.max() < high + 3 * span:
         return None
     return (

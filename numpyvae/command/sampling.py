@@ -55,7 +55,7 @@ def write_samples(
     if image_shape is None and p is not None and p.image_shape is None:
         picture = plotting.plot_row_samples(vae, names=p.names, n=n, seed=seed)
     else:
-        shape = image_shape or (p.image_shape if p is not None else _square(vae.data_dim))
+        shape = image_shape or (p and p.image_shape) or _square(vae.data_dim)
         x = vae.sample(n, seed, mean=mean)
         low, high = _range(vae, x)
         picture = plotting.image_grid(x, shape, minimum=low, maximum=high)
@@ -70,12 +70,14 @@ def _range(vae: VAE, x: np.ndarray) -> tuple[float, float]:
     if vae.likelihood.integers:  # counts without an end
         return 0, max(1.0, float(x.max()))
     p = vae.preparation
-    if p is None or p.low is None:
+    if p is None or p.ranges is None:
         return 0, 1
-    low, high = (float(f) for f in (p.low.min(), p.high.max()))
-    if p.scale != "standardize":
-        return min(0.0, low / p.maximum), max(high / p.maximum, np.finfo(np.float32).tiny)
-    return float(((p.low - p.mean) / p.std).min()), float(((p.high - p.mean) / p.std).max())
+    low, high = p.ranges
+    if p.mean is not None and p.std is not None:
+        return float(((low - p.mean) / p.std).min()), float(((high - p.mean) / p.std).max())
+    smallest = float(np.finfo(np.float32).tiny)
+    least, most = float(low.min()) / p.maximum, float(high.max()) / p.maximum
+    return min(0.0, least), max(most, smallest)
 
 
 def _square(data_dim: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.elbo import Estimator
 from ..core.optimizers import OPTIMIZERS
-from ..estimators import ESTIMATORS, DataParallel, WithWeightPrior, make_estimator
+from ..estimators import ESTIMATORS, SGVBB, DataParallel, WithWeightPrior, make_estimator
 from ..support.preparation import SCALES
 from ..support.registry import ACTIVATIONS
 from .preparation import check_source
@@ -197,7 +197,7 @@ class Settings:
         "weight of the KL in the objective, for sgvb-b",
         weight,
         value="BETA",
-        unset=f"{ESTIMATORS['sgvb-b'].beta:g}",
+        unset=f"{SGVBB().beta:g}",
         setting="beta",
     )
     kl_warmup: float | None = _option(
@@ -213,7 +213,7 @@ class Settings:
         "number of nats of KL for each latent variable that cost nothing, for sgvb-b",
         weight,
         value="NATS",
-        unset=f"{ESTIMATORS['sgvb-b'].free_bits:g}",
+        unset=f"{SGVBB().free_bits:g}",
         setting="free_bits",
     )
     weight_prior: float | None = _option(

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -48,7 +48,10 @@ __all__ = [
 ]
 
 
-class Terms(NamedTuple):
+Nats = TypeVar("Nats", float, np.ndarray)
+
+
+class Terms(NamedTuple, Generic[Nats]):
     """The two terms of Eq. (11), in nats; their difference is the ELBO.
 
     Attributes
@@ -64,17 +67,17 @@ class Terms(NamedTuple):
     -25.0
     """
 
-    reconstruction: np.ndarray | float
-    kl: np.ndarray | float
+    reconstruction: Nats
+    kl: Nats
 
     @property
-    def elbo(self):
+    def elbo(self) -> Nats:
         """ELBO = reconstruction − KL, Eq. (11)."""
         return self.reconstruction - self.kl
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of K&W 2013.
+    """The ELBO of each datapoint, Eq. (11), and its pullback.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def elbo(vae: VAE, x: Any, eps: Any) -> np.ndarray:
     return elbo_terms(vae, x, eps).elbo
 
 
-def elbo_terms(vae: VAE, x: Any, eps: Any) -> Terms:
+def elbo_terms(vae: VAE, x: Any, eps: Any) -> Terms[np.ndarray]:
     """Reconstruction E_q[log p_θ(x|z)] and KL(q_φ(z|x) ‖ p(z)), the two terms of Eq. (11).
 
     Returns

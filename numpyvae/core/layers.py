@@ -23,15 +23,7 @@ import numpy as np
 from ..support.registry import register_activation
 from ..support.special import exp_minus_abs, log1p
 
-__all__ = [
-    "dense",
-    "identity",
-    "mlp",
-    "relu",
-    "sigmoid",
-    "softplus",
-    "tanh",
-]
+__all__ = ["dense", "identity", "mlp", "relu", "sigmoid", "softplus", "tanh"]
 
 Pull = Callable[[np.ndarray], np.ndarray]
 Weights = Sequence[tuple[np.ndarray, np.ndarray]]

@@ -190,7 +190,7 @@ class Binomial(Likelihood):
         return self.n * sigmoid(out)[0]
 
     def variance(self, out, parameters):
-        return self.n * sigmoid(out)[0] * sigmoid(-out)[0]
+        return self.mean(out) * sigmoid(-out)[0]
 
     def draw(self, out, parameters, rng):
         return rng.binomial(self.n, sigmoid(out)[0]).astype(out.dtype)
@@ -252,19 +252,24 @@ class _Gaussian(Likelihood):
 
     reading = "fractions"
 
-    def moments(self, out: np.ndarray, parameters: Parameters):
+    def moments(self, out: np.ndarray, parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
         """Return μ and log σ², which broadcast to (..., D)."""
         raise NotImplementedError
 
-    def pull_moments(self, dmu: np.ndarray, dlogvar: np.ndarray, gradient: Parameters | None):
-        """The pullback of `moments`: return dout, and write what belongs to the parameters."""
+    def pull_moments(
+        self, dmu: np.ndarray, dlogvar: np.ndarray, gradient: Parameters | None
+    ) -> np.ndarray:
+        """The pullback of `moments`: return dout, and write the parameters' gradient."""
         return dmu
 
     def log_prob(self, x, out, parameters):
         logp, pull_logp = gaussian_logpdf(x, *self.moments(out, parameters))
-        return logp, lambda dlogp, gradient=None: self.pull_moments(
-            *pull_logp(dlogp)[1:], gradient
-        )
+
+        def pull(dlogp, gradient=None):
+            _, dmu, dlogvar = pull_logp(dlogp)
+            return self.pull_moments(dmu, dlogvar, gradient)
+
+        return logp, pull
 
     def mean(self, out):
         return out

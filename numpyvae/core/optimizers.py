@@ -128,7 +128,7 @@ class Momentum(Optimizer):
 
     learning_rate: float = 1e-3
     rho: float = 0.9
-    slots: ClassVar[tuple[str, ...]] = ("v",)
+    slots = ("v",)
 
     def compute_step(self, g, state, rate):
         state["v"] *= self.rho
@@ -150,7 +150,7 @@ class Adagrad(Optimizer):
 
     learning_rate: float = 1e-2
     eps: float = 1e-8
-    slots: ClassVar[tuple[str, ...]] = ("sum",)
+    slots = ("sum",)
 
     def compute_step(self, g, state, rate):
         state["sum"] += g * g
@@ -213,7 +213,7 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    slots = ("m", "v")
 
     def compute_step(self, g, state, rate):
         t = int(state["t"])

@@ -84,7 +84,7 @@ def fit(
         `transform(rows, rng) -> (B, D)`, applied to each batch, as `datasets.binarize`: a fresh
         binarization in each epoch.
     x_valid : (M, D) array_like, optional
-        Its ELBO is recorded after each epoch, always with the same noise. It is not transformed.
+        Its ELBO is recorded after each epoch, with the same noise; it is not transformed.
     callbacks : iterable of callable
         Called as `callback(vae, history)` after each epoch; True ends the training. See
         `EarlyStopping`, which restores the best parameters, and `Progress`.
@@ -149,7 +149,7 @@ def fit(
                 if x_valid is not None:
                     row |= run.validate(x_valid, history)
                 history.rows.append(row | {"seconds": time.perf_counter() - start})
-                parameters.epochs = row["epoch"]
+                parameters.epochs += 1
                 answers = [callback(vae, history) for callback in callbacks]
                 if any(isinstance(a, (bool, np.bool_)) and a for a in answers):
                     history.stopped_early = True
@@ -250,7 +250,7 @@ class _Run:
         )
 
 
-def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms:
+def mean_elbo_terms(vae: VAE, x: np.ndarray, n_samples: int, seed: int) -> Terms[float]:
     """Average the two terms of Eq. (11) over a data set (N, D), in blocks of rows."""
     totals = np.zeros(2)
     for start in range(0, x.shape[0], _ROWS):

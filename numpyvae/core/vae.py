@@ -15,25 +15,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ..support.blocks import in_blocks, in_decoder_blocks
-from ..support.checks import (
-    check_count,
-    check_dtype,
-    check_positive,
-    check_rows,
-    check_widths,
-)
+from ..support.checks import check_count, check_dtype, check_positive, check_rows, check_widths
 from ..support.model_file import ModelFile, write_model
+from ..support.preparation import Preparation
 from ..support.registry import check_findable, find_activation, name_of
 from ..support.streams import Purpose, Seed, generator, stream
 from .layers import mlp
 from .likelihoods import Likelihood, parse_likelihood
-from .parameters import Parameters, glorot_uniform
+from .parameters import Parameters, Shapes, glorot_uniform
 
 __all__ = ["VAE"]
 
@@ -71,7 +65,7 @@ class Architecture:
             "decoder": ([self.latent_dim, *self.hidden[::-1], heads * self.data_dim], heads),
         }
 
-    def shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    def shapes(self) -> tuple[Shapes, Shapes]:
         """Return names and shapes of the parameters φ and θ."""
         phi, theta = (
             {
@@ -131,13 +125,13 @@ class VAE:
         `tanh`, `relu`, `softplus`, `sigmoid`, `identity`, or a function `y, pull = f(x)`.
     likelihood : str or Likelihood
         `bernoulli`, `binomial:N`, `poisson`, `gaussian:SIGMA`, `gaussian:learned`,
-        `gaussian:head`, or an object of a subclass of `Likelihood`.
+        `gaussian:head`, or a `Likelihood`.
     dtype : {"float32", "float64"}
         float32 to train, float64 to check.
     seed : int
         Of the initial weights.
     init : "glorot" or float
-        Glorot's uniform weights, or the standard deviation σ of N(0, σ²).
+        Glorot's uniform weights, or σ of N(0, σ²).
 
     Attributes
     ----------
@@ -161,7 +155,7 @@ class VAE:
     (3, 64)
     """
 
-    preparation = None
+    preparation: Preparation | None = None
 
     def __init__(
         self,
@@ -174,7 +168,9 @@ class VAE:
         seed: int = 0,
         init: str | float = "glorot",
     ) -> None:
-        self.architecture = Architecture(data_dim, latent_dim, hidden, activation, likelihood)
+        self.architecture = Architecture(
+            data_dim, latent_dim, hidden, find_activation(activation), parse_likelihood(likelihood)
+        )
         self.parameters = self.architecture.initial(init, check_dtype(dtype), seed)
 
     def with_parts(
@@ -198,10 +194,25 @@ class VAE:
         """The real dtype in which the model computes."""
         return self.parameters.flat.real.dtype
 
-    data_dim = property(attrgetter("architecture.data_dim"), doc="D.")
-    latent_dim = property(attrgetter("architecture.latent_dim"), doc="J.")
-    activation = property(attrgetter("architecture.activation"), doc="A callable.")
-    likelihood = property(attrgetter("architecture.likelihood"), doc="A `Likelihood`.")
+    @property
+    def data_dim(self) -> int:
+        """D."""
+        return self.architecture.data_dim
+
+    @property
+    def latent_dim(self) -> int:
+        """J."""
+        return self.architecture.latent_dim
+
+    @property
+    def activation(self) -> Callable:
+        """A callable."""
+        return self.architecture.activation
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of p_θ(x|z)."""
+        return self.architecture.likelihood
 
     def __repr__(self) -> str:
         a = self.architecture
@@ -220,7 +231,7 @@ class VAE:
         -------
         (mu, logvar) : (B, J) arrays
         pull : callable
-            `pull(dmu, dlogvar, gradient)` writes the gradient in φ; that in x is not needed.
+            `pull(dmu, dlogvar, gradient)` writes the gradient in φ, not in x.
         """
         out, pull_mlp = mlp(x, self.parameters.encoder, self.activation)
         J = self.latent_dim
@@ -241,7 +252,7 @@ class VAE:
         out : (L, B, heads·D) array
         pull : callable
             `pull(dout, gradient=None, input_gradient=True) -> dz` writes the gradient in
-            θ, if there is one to write to.
+            θ, if one is given.
         """
         L, B, J = z.shape
         rows = z.reshape(L * B, J)  # (L, B, J) → (L·B, J)
@@ -314,8 +325,7 @@ class VAE:
         -------
         mean : (B, D) array
         """
-        mu, _ = self.encode(x)
-        return self.decode(mu)
+        return self.decode(self.encode(x)[0])
 
     def sample(self, n: int, seed: Seed = 0, *, mean: bool = False) -> np.ndarray:
         """Draw from the model: z ~ p(z), then x ~ p_θ(x|z).
@@ -365,7 +375,7 @@ class VAE:
         with ModelFile(path) as file:
             architecture, epochs, preparation = file.header(Architecture)
             phi, theta = architecture.shapes()
-            flat = file.vector(phi | theta)
+            flat = file.vector({**phi, **theta})
         vae = cls.__new__(cls)
         vae.architecture, vae.parameters = architecture, Parameters(phi, theta, flat)
         vae.parameters.epochs, vae.preparation = epochs, preparation

@@ -12,7 +12,7 @@ import os
 import struct
 import zipfile
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         )
     if declared == 0:
         return np.empty(shape, dtype)
-    order = "F" if fortran else "C"
+    order: Literal["F", "C"] = "F" if fortran else "C"
     return np.memmap(path, dtype, mode="r", offset=start, shape=shape, order=order)
 
 
@@ -182,7 +182,7 @@ class Archive:
         try:
             with member:
                 data = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
-                view, done = memoryview(data), 0
+                view, done = data.data, 0
                 while done < len(data):  # the last read compares the checksum
                     n = member.readinto(view[done : done + (1 << 20)])
                     if not n:
@@ -194,7 +194,7 @@ class Archive:
         array = array.reshape(shape, order="F" if fortran else "C")
         return array.astype(dtype.newbyteorder("="), copy=False)
 
-    def _open(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype, IO[bytes]]:
+    def _open(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype, zipfile.ZipExtFile]:
         """Return shape, order, dtype and the stream of an array, before it is unpacked.
 
         All that the directory and the header declare is compared first.
@@ -216,7 +216,7 @@ class Archive:
                 "with numpy and save it again with numpy.savez, which does not compress"
             )
         try:
-            member = self._zip.open(info)
+            member: Any = self._zip.open(info)  # a ZipExtFile
         except Exception as error:  # a damaged local header
             raise self._damaged(name, error) from None
         try:

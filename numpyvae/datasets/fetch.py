@@ -51,8 +51,8 @@ def load_arrays(
     root = None if place is None else Path(place).expanduser()
     # A subfolder comes first: the root may hold another data set under the same file names.
     searched = [root / name for name in (*source.folders, "")] if root else []
-    cache = _cache_folder() / source.folders[0] if folder is None else None
-    if cache is not None:
+    cache = _cache_folder() / source.folders[0]
+    if folder is None:
         searched.append(cache)
 
     paths = {file: _find(file, searched) for file in source.sha256}
@@ -105,7 +105,7 @@ def _verified(source: Source, file: str, path: Path) -> np.ndarray:
     return array
 
 
-def _stored(source: Source, file: str, path: Path, cache: Path | None) -> np.ndarray:
+def _stored(source: Source, file: str, path: Path, cache: Path) -> np.ndarray:
     """Read a file that is there already. A bad one is removed only if the cache is its place."""
     try:
         return _verified(source, file, path)

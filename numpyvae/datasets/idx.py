@@ -13,11 +13,14 @@ from __future__ import annotations
 import math
 import os
 import struct
-from typing import Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..support.limits import allowed, refusal
+
+if TYPE_CHECKING:
+    from gzip import GzipFile
 
 __all__ = ["read_idx"]
 
@@ -65,7 +68,8 @@ def read_idx(path: str | os.PathLike[str], *, digest: Any = None) -> np.ndarray:
         with open(path, "rb") as file:
             gzipped = file.peek(2)[:2] == b"\x1f\x8b"
             packed = os.fstat(file.fileno()).st_size if gzipped else None
-            data, dtype, shape = _read(gzip.GzipFile(fileobj=file) if gzipped else file, packed)
+            stream: IO[bytes] | GzipFile = gzip.GzipFile(fileobj=file) if gzipped else file
+            data, dtype, shape = _read(stream, packed)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise ValueError(
             f"{path}: expected a whole gzip file, got a cut or damaged one ({error}); "
@@ -84,7 +88,9 @@ def read_idx(path: str | os.PathLike[str], *, digest: Any = None) -> np.ndarray:
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(stream: BinaryIO, packed: int | None) -> tuple[bytearray, np.dtype, tuple[int, ...]]:
+def _read(
+    stream: IO[bytes] | GzipFile, packed: int | None
+) -> tuple[bytearray, np.dtype, tuple[int, ...]]:
     """Return the whole file, header and values, with the dtype and shape of its header.
 
     `packed` is the size of a gzip file; None for a plain file.
@@ -130,7 +136,7 @@ def _read(stream: BinaryIO, packed: int | None) -> tuple[bytearray, np.dtype, tu
     return data, dtype, shape
 
 
-def _fill(data: bytearray, stream: BinaryIO, size: int) -> None:
+def _fill(data: bytearray, stream: IO[bytes] | GzipFile, size: int) -> None:
     """Append to `data` until it holds `size` bytes or the stream ends."""
     while len(data) < size:
         piece = stream.read(min(size - len(data), _PIECE))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ def has_pictures(folder: str | os.PathLike[str]) -> bool:
     return next(_files(Path(folder)), None) is not None
 
 
-def _files(folder: Path):
+def _files(folder: Path) -> Iterator[Path]:
     """Yield the PNG files of the folder, then those of each subfolder, in alphabetical order."""
     places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
     for place in places:
@@ -62,14 +64,12 @@ def read_pictures(
             f"{folder}: expected PNG files in the folder or its subfolders, got none; "
             "name a folder with images, or a file"
         )
-    x, size = None, None
+    with _opened(Image, paths[0]) as image:
+        w, h = image.size
+    x = np.empty((len(paths), w * h), np.uint8)
     for i, path in enumerate(paths):
         with _opened(Image, path) as image:
-            if size is None:
-                size = image.size
-                x = np.empty((len(paths), size[0] * size[1]), np.uint8)
-            if image.size != size:
-                w, h = size
+            if image.size != (w, h):
                 raise ValueError(
                     f"{path}: expected {h}x{w} pixels as in {paths[0].name}, got "
                     f"{image.size[1]}x{image.size[0]}; bring the images to one size"
@@ -80,10 +80,10 @@ def read_pictures(
                 raise _damaged(path, error) from None
     classes = np.array([p.parent.name for p in paths])
     nested = any(p.parent != folder for p in paths)
-    return x, classes if nested else None, (size[1], size[0])
+    return x, classes if nested else None, (h, w)
 
 
-def _opened(Image, path: Path):
+def _opened(Image: Any, path: Path) -> Any:
     """Open one image: nothing but its header is read, so that its size is known first."""
     try:
         image = Image.open(path, formats=["PNG"])

@@ -226,7 +226,8 @@ def _finite(x: np.ndarray, name: str) -> np.ndarray:
         return check_rows(x, name=name)
     if x.dtype.kind != "f":
         return x
-    bad, first, start, columns = 0, None, 0, set()
+    bad, start, columns = 0, 0, set()
+    first: tuple[int, int] | None = None
     for block in row_blocks(x):
         wrong = ~np.isfinite(block)
         if wrong.any():
@@ -235,7 +236,7 @@ def _finite(x: np.ndarray, name: str) -> np.ndarray:
             columns |= set(places[:, 1].tolist())
             first = first or (start + int(places[0, 0]), int(places[0, 1]))
         start += len(block)
-    if bad:
+    if first is not None:
         listed = ", ".join(str(c + 1) for c in sorted(columns)[:5])
         raise ValueError(
             f"{name}: expected finite values, got NaN or infinity in {bad} cells of "
@@ -269,7 +270,8 @@ def _of_idx(path: Path) -> RawData:
 
     x, shape = _flat(read_idx(path), str(path))
     test = beside("train", "t10k", path) or beside("train", "test", path)
-    labels, parts = beside("images", "labels", path), {}
+    labels = beside("images", "labels", path)
+    parts: dict[str, Any] = {}
     if test is not None:
         parts["x_test"], test_shape = _flat(read_idx(test), str(test))
         if test_shape != shape:
@@ -297,7 +299,8 @@ def _of_archive(name: str, archive: Archive) -> RawData:
             f"{name}: expected an array x_train, train or x, got "
             f"{shown(sorted(archive.names))}; rename one"
         )
-    found, shape = {}, None
+    shape = None
+    found: dict[str, Any] = {}
     for part, key in keys.items():
         if key is None:
             continue
@@ -320,7 +323,8 @@ def _chosen(data: RawData, columns: Any, label_column: Any) -> RawData:
     """Keep the chosen columns of rows that have no header."""
     if label_column is None and (columns is None or columns == "varying"):
         return data
-    width, parts = data.x_train.shape[1], {}
+    width = data.x_train.shape[1]
+    parts: dict[str, Any] = {}
     used = list(range(width))
     if columns not in (None, "varying"):
         used = choose(columns, None, width, data.name)

@@ -180,7 +180,14 @@ def _header(rows: list[list[str]]) -> list[str] | None:
     return names
 
 
-def _used(path, names, width, columns, label_column, first):
+def _used(
+    path: object,
+    names: list[str] | None,
+    width: int,
+    columns: Any,
+    label_column: Any,
+    first: list[list[str]],
+) -> tuple[list[int], int | None, list[str]]:
     """Return the positions of the columns to use, that of the labels or None, and notes."""
     label = None
     if label_column is not None:

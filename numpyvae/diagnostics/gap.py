@@ -170,20 +170,34 @@ def decompose_gap(
         vae, x, log_likelihood, n_temperatures, n_chains, seed, memory, progress
     )
     start = vae.encode(x)
-    best = np.empty((2, *start[0].shape), vae.dtype)
+    mu, logvar = np.empty((2, *start[0].shape), vae.dtype)
     with progress_line(len(blocks), "block", progress) as advance:
         for rows in blocks:
             found = variational_inference(vae, x[rows], nodes=nodes, max_iterations=max_iterations)
-            best[:, rows] = found[:2]
+            mu[rows], logvar[rows] = found.mu, found.logvar
             advance(f"best q, ELBO {found.elbo:.2f}")
     at_best, at_encoder = row_terms(
-        vae, x, best, start, n_samples=n_samples, purpose=Purpose.GAP, seed=seed, memory=memory
+        vae,
+        x,
+        (mu, logvar),
+        start,
+        n_samples=n_samples,
+        purpose=Purpose.GAP,
+        seed=seed,
+        memory=memory,
     )
-    return GapDecomposition(log_p, at_best.elbo, at_encoder.elbo, *best, source)
+    return GapDecomposition(log_p, at_best.elbo, at_encoder.elbo, mu, logvar, source)
 
 
 def _log_likelihood(
-    vae, x, given, n_temperatures, n_chains, seed, memory, progress
+    vae: VAE,
+    x: np.ndarray,
+    given: Any,
+    n_temperatures: int,
+    n_chains: int,
+    seed: int,
+    memory: float,
+    progress: bool,
 ) -> tuple[np.ndarray, str]:
     """Return log p(x), (N,), and its source in words."""
     if given is None:

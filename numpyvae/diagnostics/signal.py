@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..core.elbo import Estimator
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed
@@ -62,7 +64,7 @@ def signal_to_noise(
     check_choice("update", update, ("both", "phi", "theta"))
     rng = stream(check_seed(seed), Purpose.SIGNAL)
     shape = estimator.n_draws, len(x), vae.latent_dim
-    total, square = 0.0, 0.0
+    total, square = np.zeros(()), 0.0
     for _ in range(n):
         estimate = estimator(vae, x, rng.standard_normal(shape, vae.dtype), update)
         g = estimate.gradient.part(update).astype(float)

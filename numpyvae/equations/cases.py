@@ -13,6 +13,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import linalg, special  # its logsumexp is independent of our log_mean_exp
@@ -43,7 +44,7 @@ class Case(ABC):
         Accepted difference between two sides, relative to 1 + |left|.
     """
 
-    def __init__(self, model: ExactModel, x: np.ndarray, q, tolerance: float) -> None:
+    def __init__(self, model: ExactModel, x: np.ndarray, q: Any, tolerance: float) -> None:
         self.model, self.x, self.q, self.tolerance = model, x, q, tolerance
 
     def log_joint(self, z: np.ndarray) -> np.ndarray:
@@ -93,7 +94,7 @@ class Case(ABC):
         """E[z|x] as the sum of z p(x|z) p(z) / p(x) over z, of the same shape."""
 
     @abstractmethod
-    def q_from(self, free: np.ndarray):
+    def q_from(self, free: np.ndarray) -> Any:
         """Return the q that a vector of unconstrained numbers describes.
 
         A search for the best q starts at the vector of zeros.
@@ -101,7 +102,7 @@ class Case(ABC):
 
     n_free: int  # length of the vector that describes a q
 
-    def with_q(self, q) -> Case:
+    def with_q(self, q: Any) -> Case:
         """Return the same case with another q."""
         twin = copy.copy(self)
         twin.__dict__.pop("nodes", None)
@@ -132,7 +133,17 @@ class ContinuousCase(Case):
         Spacing of the grid, in standard deviations.
     """
 
-    def __init__(self, vae: VAE, model, x, q: Gaussian, tolerance: float, spacing: float) -> None:
+    q: Gaussian
+
+    def __init__(
+        self,
+        vae: VAE,
+        model: ExactModel,
+        x: np.ndarray,
+        q: Gaussian,
+        tolerance: float,
+        spacing: float,
+    ) -> None:
         super().__init__(model, x, q, tolerance)
         self.vae = vae
         B, J = q.mean.shape
@@ -146,10 +157,10 @@ class ContinuousCase(Case):
             np.exp(-0.5 * (self.u**2).sum(-1)[:, 0]) * self.cell / (2 * np.pi) ** (J / 2)
         )
 
-    def log_q(self, z):
+    def log_q(self, z: np.ndarray) -> np.ndarray:
         return self.q.log_pdf(z)
 
-    def points(self):
+    def points(self) -> np.ndarray:
         u = np.array([0.0, -2.0, -1.0, 1.0, 2.0])  # standard deviations; z = μ comes first
         return self.q.transform(u[:, None, None] * np.ones(self.q.mean.shape))
 
@@ -162,15 +173,15 @@ class ContinuousCase(Case):
         """The grid, scaled and shifted to a Gaussian's mean and Cholesky factor, (L, B, J)."""
         return frame.transform(np.broadcast_to(self.u, (len(self.u), *frame.mean.shape)))
 
-    def integral(self, g):
+    def integral(self, g: Function) -> np.ndarray:
         z = self.nodes
         jacobian = np.abs(np.linalg.det(self.q.chol)) * self.cell
         return (np.exp(self.log_q(z)) * g(z)).sum(axis=0) * jacobian
 
-    def expectation(self, g):
+    def expectation(self, g: Function) -> np.ndarray:
         return self.weights @ g(self.nodes)
 
-    def log_integral(self, log_f):
+    def log_integral(self, log_f: Function) -> np.ndarray:
         jacobian = np.abs(np.linalg.det(self.frame.chol)) * self.cell
         return special.logsumexp(log_f(self._around(self.frame)), axis=0) + np.log(jacobian)
 
@@ -186,10 +197,10 @@ class ContinuousCase(Case):
             return posterior
         return Gaussian.from_covariance(posterior.mean, 4 * posterior.cov)
 
-    def posterior_mean(self):
+    def posterior_mean(self) -> np.ndarray:
         return self.model.posterior(self.x).mean
 
-    def mean_by_bayes(self):
+    def mean_by_bayes(self) -> np.ndarray:
         z = self._around(self.frame)
         log_f = self.model.log_likelihood(self.x, z) + self.model.log_prior(z)
         return np.einsum("lb,lbj->bj", special.softmax(log_f, axis=0), z)
@@ -198,7 +209,7 @@ class ContinuousCase(Case):
         """The encoder's μ and log σ², (B, J)."""
         return self.vae.encode(self.x)
 
-    def reference_log_joint(self, z):
+    def reference_log_joint(self, z: np.ndarray) -> np.ndarray:
         if isinstance(self.model, LinearGaussian):
             # The joint of a linear-Gaussian model is one Gaussian over (x, z).
             W, D = self.model.W, self.model.data_dim
@@ -214,7 +225,7 @@ class ContinuousCase(Case):
         log_pz = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=-1)
         return _log_bernoulli(self.x, self.vae.decoder(z)[0]) + log_pz
 
-    def q_from(self, free):
+    def q_from(self, free: np.ndarray) -> Gaussian:
         mu, logvar = free.reshape(2, *self.q.mean.shape)
         start = self.frame
         variance = np.diagonal(start.cov, axis1=-2, axis2=-1)
@@ -232,39 +243,44 @@ class DiscreteCase(Case):
     tolerance : float
     """
 
-    def __init__(self, model: FiniteMixture, x, q: np.ndarray, tolerance: float) -> None:
+    model: FiniteMixture
+    q: np.ndarray
+
+    def __init__(
+        self, model: FiniteMixture, x: np.ndarray, q: np.ndarray, tolerance: float
+    ) -> None:
         super().__init__(model, x, q, tolerance)
         self.n_free = q.size
 
-    def log_q(self, z):
+    def log_q(self, z: np.ndarray) -> np.ndarray:
         return np.log(np.take_along_axis(self.q, z.T, axis=1)).T
 
-    def points(self):
+    def points(self) -> np.ndarray:
         components = np.arange(self.q.shape[1])
         return np.broadcast_to(components[:, None], self.q.T.shape)  # (M, B)
 
-    def integral(self, g):
+    def integral(self, g: Function) -> np.ndarray:
         z = self.points()
         return (np.exp(self.log_q(z)) * g(z)).sum(axis=0)
 
-    def expectation(self, g):
+    def expectation(self, g: Function) -> np.ndarray:
         return np.einsum("bm,mb->b", self.q, g(self.points()))
 
-    def log_integral(self, log_f):
+    def log_integral(self, log_f: Function) -> np.ndarray:
         return special.logsumexp(log_f(self.points()), axis=0)
 
-    def reference_log_joint(self, z):
+    def reference_log_joint(self, z: np.ndarray) -> np.ndarray:
         return _log_bernoulli(self.x, self.model.outputs[z]) + np.log(self.model.weights)[z]
 
-    def posterior_mean(self):
+    def posterior_mean(self) -> np.ndarray:
         return self.model.posterior(self.x)
 
-    def mean_by_bayes(self):
+    def mean_by_bayes(self) -> np.ndarray:
         z = self.points()
         joint = np.exp(self.model.log_likelihood(self.x, z) + self.model.log_prior(z)).T  # (B, M)
         return joint / joint.sum(axis=1, keepdims=True)
 
-    def q_from(self, free):
+    def q_from(self, free: np.ndarray) -> np.ndarray:
         return special.softmax(free.reshape(self.q.shape), axis=1)
 
 

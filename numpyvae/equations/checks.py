@@ -115,7 +115,8 @@ def evidence_decomposed(case: Case) -> Sides:
 def lower_bound(case: Case) -> Sides:
     """log p(x) and the ELBO, by Jensen's inequality and by KL ≥ 0: Eq. (10)."""
     routes = jensen_route(case), kl_route(case)
-    return tuple(np.concatenate(side) for side in zip(*routes))
+    left, right = (np.concatenate(side) for side in zip(*routes))
+    return left, right
 
 
 def two_forms(case: Case) -> Sides:

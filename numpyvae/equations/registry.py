@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Equation:
     text: str
     meaning: str
     functions: tuple[str, ...]
-    check: Callable[[Case], Sides]
+    check: Callable[[Any], Sides]  # of a Case; Kingma & Welling's of a ContinuousCase
     relation: str = "="
 
 

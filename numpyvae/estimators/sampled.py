@@ -150,7 +150,7 @@ class SGVBA(SampledEstimator):
     array([-1., -1.])
     """
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         one = np.ones_like(log_w)
         return Rule(one, one, -one)
 
@@ -170,7 +170,7 @@ class STL(SampledEstimator):
     array([0., 0.])
     """
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         one = np.ones_like(log_w)
         return Rule(one, one, np.zeros_like(one))
 
@@ -202,7 +202,7 @@ class IWAE(_Importance):
     array([-0.25, -0.75])
     """
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         return Rule(share, np.ones_like(share), -share)
 
 
@@ -220,7 +220,7 @@ class STLIWAE(_Importance):
     array([0.25, 0.75])
     """
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         return Rule(share, np.ones_like(share), np.zeros_like(share))
 
 
@@ -241,5 +241,5 @@ class DReG(_Importance):
     array([0.25, 0.75])
     """
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         return Rule(share, share, np.zeros_like(share))

@@ -18,9 +18,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..core.elbo import Estimate
+from ..core.vae import VAE
 from .sampled import Rule, SampledEstimator
 
 __all__ = ["LEAVE_ONE_OUT", "ScoreFunction"]
@@ -80,14 +83,14 @@ class ScoreFunction(SampledEstimator):
             )
         object.__setattr__(self, "baseline", number)
 
-    def __call__(self, vae, x, eps, update="both"):
+    def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
         if self.baseline == LEAVE_ONE_OUT and np.ndim(eps) == 3 and len(eps) < 2:
             raise ValueError(
                 f"eps: expected at least 2 draws for {LEAVE_ONE_OUT!r}, got {len(eps)}"
             )
         return super().__call__(vae, x, eps, update)
 
-    def rule(self, log_w, share):
+    def rule(self, log_w: np.ndarray, share: np.ndarray) -> Rule:
         if self.baseline == LEAVE_ONE_OUT:
             L = len(log_w)
             # log w_l − mean of the others = (log w_l − mean of all) L/(L − 1)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ class WakeSleep(Estimator):
         """2 L, the number of draws of ε for each datapoint: L for each phase."""
         return 2 * self.n_samples
 
-    def __call__(self, vae, x, eps, update="both"):
+    def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
         if np.ndim(eps) == 3 and len(eps) % 2:
             raise ValueError(
                 f"eps: expected 2 L draws for each datapoint, one half for each phase, got "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class WithWeightPrior(Wrapping):
         object.__setattr__(self, "n_data", check_count("n_data", self.n_data))
         object.__setattr__(self, "variance", check_positive("variance", self.variance))
 
-    def __call__(self, vae, x, eps, update="both"):
+    def __call__(self, vae: VAE, x: Any, eps: Any, update: str = "both") -> Estimate:
         return self._added(vae, self.estimator(vae, x, eps, update), update)
 
     def estimate(self, vae: VAE, x: np.ndarray, eps: np.ndarray, update: str = "both") -> Estimate:

@@ -12,6 +12,7 @@ Symbols: M, number of values of z; x (B, D); z (L, B) whole numbers in 0 … M �
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from scipy.special import gammaln, logsumexp, xlogy  # independent of our log_mean_exp
 
 from ..core.likelihoods import Likelihood, parse_likelihood
+from ..core.parameters import Parameters
 from ..support.checks import check_count, check_rows
 from ..support.streams import Purpose, Seed, generator
 from .model import ExactModel
@@ -26,6 +28,7 @@ from .model import ExactModel
 __all__ = ["FiniteMixture"]
 
 _MULTISETS = 2_000_000  # largest number of sets of draws that `importance_bound` sums over
+_NONE = Parameters({}, {})  # a likelihood here has no parameters of its own
 _ELEMENTS = 1 << 20  # largest number of table entries in memory at a time
 
 
@@ -105,7 +108,9 @@ class FiniteMixture(ExactModel):
         self.likelihood.check(x)
         table = np.empty((len(x), self.n_components))
         for m, out in enumerate(self.outputs):
-            logp, _ = self.likelihood.log_prob(x, np.broadcast_to(out, (1, len(x), len(out))), {})
+            logp, _ = self.likelihood.log_prob(
+                x, np.broadcast_to(out, (1, len(x), len(out))), _NONE
+            )
             table[:, m] = logp[0]
         return table
 
@@ -248,7 +253,7 @@ class FiniteMixture(ExactModel):
         """
         n, rng = check_count("n", n), generator(seed, Purpose.FINITE_MIXTURE)
         z = rng.choice(self.n_components, size=n, p=self.weights)
-        return self.likelihood.draw(self.outputs[z], {}, rng)
+        return self.likelihood.draw(self.outputs[z], _NONE, rng)
 
     def _values(self, z: np.ndarray) -> np.ndarray:
         """Return z (L, B) if its entries are whole numbers in 0 … M − 1."""
@@ -293,7 +298,7 @@ def _distributions(name: str, value: Any, columns: int) -> np.ndarray:
     return rows
 
 
-def _multisets(M: int, K: int):
+def _multisets(M: int, K: int) -> Iterator[np.ndarray]:
     """Yield all counts (n_1 … n_M) with sum K, as arrays (T, M) with a bounded number T of rows.
 
     Each set of counts corresponds to a choice of M − 1 bars among M + K − 1 positions: the counts

@@ -22,7 +22,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -239,7 +239,8 @@ def trapezoidal(
     key = grid.keys(np.repeat(np.arange(R), len(first)), np.tile(first, (R, 1)))
     log_w, g = at(key)
     log_scale, value = np.full(R, -np.inf), np.zeros((R, g.shape[1]))
-    change, open_, cells = np.full(R, np.inf), np.ones(R, bool), {}
+    change, open_ = np.full(R, np.inf), np.ones(R, bool)
+    cells: dict[Any, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     while True:
         row = grid.row(key)
         top = np.where(open_, highest(row, log_w, R), log_scale)
@@ -277,9 +278,8 @@ def trapezoidal(
         added = grid.centers(key[kept & (near | ~fine[row])])
         more = zip((key, log_w, g), (added, *at(added)))
         key, log_w, g = (np.concatenate([old[kept], new]) for old, new in more)
-        sort = np.argsort(key)
+        sort, level = np.argsort(key), level + 1
         key, log_w, g = key[sort], log_w[sort], g[sort]
-        level += 1
 
 
 def _product(axis: np.ndarray, dim: int) -> np.ndarray:
@@ -433,8 +433,8 @@ def _rule(
         log_w, g = evaluated(f, np.repeat(rows[row[i : i + step]], len(x)), u)
         log_w = log_w.reshape(-1, len(x)) - top[row[i : i + step], None]
         table = log_w.reshape(-1, *[order] * dim)
-        leap = [abs(np.diff(table, axis=j + 1)).reshape(len(table), -1) for j in range(dim)]
-        leap = np.concatenate(leap, axis=1).max(axis=1)
+        leaps = [abs(np.diff(table, axis=j + 1)).reshape(len(table), -1) for j in range(dim)]
+        leap = np.concatenate(leaps, axis=1).max(axis=1)
         w = np.exp(log_w)
         w *= weights * half[i : i + step, None] ** dim
         g = g.reshape(*w.shape, -1)

@@ -373,7 +373,7 @@ class Quadrature(ExactModel):
     def _integrate(self, f: Callable, least: np.ndarray, shift: float = 0.0) -> Integral:
         """Integrate all rows, a hundred at a time."""
         order = self.order // 2 + 2 if self._has_kinks else self.order  # kinks are halved away
-        settings = {"kinks": self._has_kinks, "order": order, "shift": shift}
+        settings: dict[str, Any] = {"kinks": self._has_kinks, "order": order, "shift": shift}
         parts = []
         for start in range(0, len(least), _ROWS):
             some = np.arange(start, min(start + _ROWS, len(least)))
@@ -511,7 +511,14 @@ class Quadrature(ExactModel):
         return grid.keys(row, u), log_px[row, node], log_pz[node, None]
 
     @staticmethod
-    def _near(row, log_px, leap, log_pz, top, best) -> np.ndarray:
+    def _near(
+        row: np.ndarray,
+        log_px: np.ndarray,
+        leap: np.ndarray,
+        log_pz: np.ndarray,
+        top: np.ndarray,
+        best: np.ndarray,
+    ) -> np.ndarray:
         """Tell which nodes are, or may hide something, within 40 nats of the top.
 
         A leap says how much higher log p(x|z) may be between two nodes, but not 40 nats above
@@ -529,7 +536,8 @@ class Quadrature(ExactModel):
         B, J = len(x), self.latent_dim
         draws = stream(0, Purpose.CLIMBS).standard_normal((_CLIMBS - 1, 1, J))
         z = np.concatenate([self.vae.encoder(x)[0][0][None], np.tile(draws, (1, B, 1))])
-        length, height, way = np.full((_CLIMBS, B, 1), 0.5), np.full((_CLIMBS, B), -np.inf), 0.0
+        length, height = np.full((_CLIMBS, B, 1), 0.5), np.full((_CLIMBS, B), -np.inf)
+        way = np.zeros(())
         for _ in range(_STEPS):
             there = z + length * way
             log_px, pull = self.vae.log_likelihood(x, there)
@@ -542,8 +550,8 @@ class Quadrature(ExactModel):
             length = np.where(better[..., None], 1.5 * length, 0.25 * length)
         rows = np.tile(np.arange(B), _CLIMBS)
         outside = np.abs(region.u(rows, z.reshape(-1, J))).max(axis=1) > 1 + 1e-9
-        height = height.ravel()
-        missed = (outside & (height > top[rows] - NEGLIGIBLE)) | (height > top[rows] + STEEP)
+        reached = height.ravel()
+        missed = (outside & (reached > top[rows] - NEGLIGIBLE)) | (reached > top[rows] + STEEP)
         if missed.any():
             raise QuadratureError(
                 "expected a posterior that a grid can find, got a narrow part that was missed",

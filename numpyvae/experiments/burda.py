@@ -76,7 +76,7 @@ def _claims(found: list[Found]) -> list[Claim]:
 def _draw(found: list[Found]) -> Any:
     from .. import plotting
 
-    curves = {}
+    curves: dict[str, tuple[list[float], list[float]]] = {}
     for f in found:
         x, y = curves.setdefault(f"{f.training.name}, seed {f.seed}", ([], []))
         x.append(f.epoch)

@@ -57,11 +57,15 @@ def _draw(found: list[Found]) -> Any:
             x, y = curves.setdefault(f"{f.training.name}: {name}", ([], []))
             x.append(f.epoch)
             y.append(f.figures[name][0])
-    axes = {"x": "passes over the data", "y": "nats", "title": "Causes of the gap"}
+    axes: dict[str, Any] = {"x": "passes over the data", "y": "nats", "title": "Causes of the gap"}
     return plotting.plot_curves(curves, log="x", **axes)
 
 
-_COMMON = {"schedule": burda_schedule, "optimizer": Adam(1e-3, eps=1e-4), "batch_size": 20}
+_COMMON: dict[str, Any] = {
+    "schedule": burda_schedule,
+    "optimizer": Adam(1e-3, eps=1e-4),
+    "batch_size": 20,
+}
 
 CREMER = Experiment(
     "cremer-gaps",

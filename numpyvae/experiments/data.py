@@ -141,8 +141,8 @@ def _file(name: str, folder: str | os.PathLike[str] | None, what: str) -> Path:
 
 
 def _fixed_digits(_: Any) -> Data:
-    data = _fresh(load_digits)
-    x_train = data.transform(data.x_train, stream(0, Purpose.BINARIZE_VALIDATION))
+    data, rng = _fresh(load_digits), stream(0, Purpose.BINARIZE_VALIDATION)
+    x_train = binarize(data.x_train, rng, maximum=load_digits().maximum)
     return data._replace(x_train=x_train, transform=None)
 
 

@@ -32,7 +32,12 @@ _SIGMA = 0.1  # the weights start from N(0, 0.01)
 
 
 def _training(name: str, method: str, rows: int, **settings: Any) -> Training:
-    given = {"batch_size": 100, "init": _SIGMA, "optimizer": Adagrad(0.02), "rows": rows}
+    given: dict[str, Any] = {
+        "batch_size": 100,
+        "init": _SIGMA,
+        "optimizer": Adagrad(0.02),
+        "rows": rows,
+    }
     given |= settings
     if method == "mcem":
         return Training(name, method="monte-carlo-em", **given)
@@ -139,7 +144,9 @@ FIGURE_2 = Experiment(
 # Figure 3: the marginal likelihood by the estimator of appendix D
 
 
-def _three(data: str, rows: int, epochs: int, keep: tuple[int, ...], H: int, **more: Any):
+def _three(
+    data: str, rows: int, epochs: int, keep: tuple[int, ...], H: int, **more: Any
+) -> list[Training]:
     settings = {"data": data, "latent_dim": 3, "hidden": (H,), "epochs": epochs}
     return [
         _training(f"{method}-{rows}", method, rows, keep=keep, **settings, **more)
@@ -154,7 +161,7 @@ def _marginal(trained: Trained) -> dict[str, Any]:
     for part, x in (("training", data.x_train[:rows]), ("test", data.x_test[:rows])):
 
         def estimate(x):
-            settings = {"seed": trained.seed, "progress": trained.progress}
+            settings: dict[str, Any] = {"seed": trained.seed, "progress": trained.progress}
             found = fitted_log_likelihood(trained.vae, x, 50, n_leapfrog=4, **settings)
             return found.log_likelihood
 
@@ -168,12 +175,17 @@ def _draw_marginal(found: list[Found]) -> Any:
 
     curves: dict[str, tuple[list, list]] = {}
     for f in found:
-        if f.seed == found[0].seed:
+        rows = f.training.rows
+        if f.seed == found[0].seed and rows is not None:
             for part in ("training", "test"):
                 x, y = curves.setdefault(f"{f.training.name}, {part}", ([], []))
-                x.append(f.epoch * f.training.rows)
+                x.append(f.epoch * rows)
                 y.append(_value(f.figures[f"log p(x), {part}"]))
-    names = {"x": "training samples", "y": "log p(x) (nats)", "title": "Appendix D"}
+    names: dict[str, Any] = {
+        "x": "training samples",
+        "y": "log p(x) (nats)",
+        "title": "Appendix D",
+    }
     return plotting.plot_curves(curves, log="x", **names)
 
 

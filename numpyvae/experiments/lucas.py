@@ -69,7 +69,7 @@ def _draw(found: list[Found]) -> Any:
         place = range(1, len(predicted) + 1)
         curves[f"{f.training.name}, predicted"] = place, predicted
         curves[f"{f.training.name}, trained"] = place, f.figures["posterior means"]
-    axes = {"x": "latent, sorted", "y": "variance of the posterior mean"}
+    axes: dict[str, Any] = {"x": "latent, sorted", "y": "variance of the posterior mean"}
     return plotting.plot_curves(curves, title="Which latents a linear VAE uses", **axes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def in_parts(
     name = f"{name}-{trained.epoch:05}-of-{len(x)}-rows"
     return np.concatenate(
         [
-            trained.keeper.array(f"{name}-{i}", (len(part),), lambda part=part: estimate(part))
+            trained.keeper.array(f"{name}-{i}", (len(part),), partial(estimate, part))
             for i, part in enumerate(parts)
         ]
     )
@@ -81,7 +82,7 @@ def bracket(trained: Trained) -> dict[str, tuple[float, float]]:
 
     def bounds() -> np.ndarray:
         found = sandwich(trained.vae, **effort, seed=trained.seed, progress=trained.progress)
-        return np.stack([found.log_lower, found.log_upper])
+        return np.array([found.log_lower, found.log_upper], dtype=float)
 
     name = "-".join([f"sandwich-{trained.epoch:05}", *map(str, effort.values())])
     lower, upper = trained.keeper.array(name, (2, effort["n"]), bounds)

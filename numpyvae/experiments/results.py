@@ -58,7 +58,9 @@ class Row:
     @property
     def within(self) -> bool | None:
         """Whether the difference is within the tolerance."""
-        return None if self.published is None else abs(self.difference) <= self.tolerance
+        if self.difference is None or self.tolerance is None:
+            return None
+        return abs(self.difference) <= self.tolerance
 
 
 def rows(experiment: Experiment, found: Sequence[Found], quick: bool) -> list[Row]:
@@ -67,22 +69,22 @@ def rows(experiment: Experiment, found: Sequence[Found], quick: bool) -> list[Ro
     A figure of a training that is not finished, or of the quick version, is not compared.
     """
     published = {(p.training, p.quantity): p for p in experiment.published}
-    lines: dict[tuple[str, int, str], list[Found]] = {}
+    lines: dict[tuple[str, int, str], list[tuple[Found, float, float | None]]] = {}
     for f in found:
         for quantity, value in f.figures.items():
-            if _pair(value) is not None:
-                lines.setdefault((f.training.name, f.epoch, quantity), []).append(f)
+            if (pair := _pair(value)) is not None:
+                lines.setdefault((f.training.name, f.epoch, quantity), []).append((f, *pair))
     made = []
     for (name, epoch, quantity), group in lines.items():
-        pairs = [_pair(f.figures[quantity]) for f in group]
-        values = np.array([mean for mean, _ in pairs])
-        errors = [se for _, se in pairs if se is not None and math.isfinite(se)]
-        compared = None if quick or not group[0].last else published.get((name, quantity))
+        first = group[0][0]
+        values = np.array([mean for _, mean, _ in group])
+        errors = [se for _, _, se in group if se is not None and math.isfinite(se)]
+        compared = None if quick or not first.last else published.get((name, quantity))
         made.append(
             Row(
                 name,
                 epoch,
-                group[0].training.epochs,
+                first.training.epochs,
                 quantity,
                 float(values.mean()),
                 float(np.mean(errors)) if errors else None,
@@ -100,7 +102,8 @@ def _pair(value: Any) -> tuple[float, float | None] | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value, None
     if isinstance(value, (tuple, list)) and len(value) == 2:
-        return tuple(value)
+        mean, error = value
+        return mean, error
     return None
 
 

@@ -25,7 +25,7 @@ def _measure(trained: Trained) -> dict[str, Any]:
     effort = trained.effort["sandwich"]
 
     def anneal(x):
-        settings = {"seed": trained.seed, "progress": trained.progress}
+        settings: dict[str, Any] = {"seed": trained.seed, "progress": trained.progress}
         found = annealed_log_likelihood(
             trained.vae, x, effort["n_temperatures"], effort["n_chains"], **settings
         )
@@ -56,7 +56,7 @@ def _draw(found: list[Found]) -> Any:
         f"{f.training.name}, seed {f.seed}": ((0, 1), [f.figures[name][0] for name in names])
         for f in found
     }
-    axes = {
+    axes: dict[str, Any] = {
         "x": "lower bound (0) and upper bound (1)",
         "y": "nats",
         "title": "Brackets of log p(x)",

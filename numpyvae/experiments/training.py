@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from ..core.optimizers import Adam, Optimizer
 from ..core.training import fit
@@ -92,14 +93,23 @@ def trained_model(
     return vae
 
 
-def _train(training, data, seed, vae, epoch, folder, accelerator, progress) -> None:
+def _train(
+    training: Training,
+    data: Data,
+    seed: int,
+    vae: VAE,
+    epoch: int,
+    folder: Path,
+    accelerator: str | None,
+    progress: bool,
+) -> None:
     """Train the model in place up to an epoch, with a checkpoint after an epoch."""
     history = history_of(folder)
     checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
     shown = Progress(epoch, len(history)) if progress else nullcontext()
     # One thread: more gain nothing for these widths, and would change the last bits.
     with blas_threads(1), _written(checkpoints), shown as line:
-        settings = {
+        settings: dict[str, Any] = {
             "epochs": max(epoch - len(history), 0),
             "batch_size": training.batch_size,
             "optimizer": training.optimizer,
@@ -114,7 +124,9 @@ def _train(training, data, seed, vae, epoch, folder, accelerator, progress) -> N
             _fit(training, data, vae, accelerator, settings)
 
 
-def _fit(training, data, vae, accelerator, settings) -> None:
+def _fit(
+    training: Training, data: Data, vae: VAE, accelerator: str | None, settings: dict[str, Any]
+) -> None:
     """Call `fit`."""
     estimator, x_valid = training.estimator, None
     if accelerator is not None:

@@ -63,7 +63,11 @@ def _draw(found: list[Found]) -> Any:
         x, y = curves.setdefault(which, ([], []))
         x.append(int(K))
         y.append(value)
-    axes = {"x": "importance samples K", "y": "signal-to-noise ratio", "title": "Gradients of L_K"}
+    axes: dict[str, Any] = {
+        "x": "importance samples K",
+        "y": "signal-to-noise ratio",
+        "title": "Gradients of L_K",
+    }
     return plotting.plot_curves(curves, log="xy", **axes)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from ..core.optimizers import Adam
+from ..core.optimizers import Adam, State
 from .loading import needing_numba
 
 __all__ = ["CompiledAdam"]
@@ -45,16 +46,20 @@ class CompiledAdam(Adam):
         super().__post_init__()
         _kernel()
 
-    def ascend(self, flat, gradient, state, scale=1.0):
+    def ascend(
+        self, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
+    ) -> np.ndarray | None:
         state["t"] += 1
         return self._pass(flat, self.clipped(gradient), state, float(scale) * self.learning_rate)
 
-    def compute_step(self, g, state, rate):
+    def compute_step(self, g: np.ndarray, state: State, rate: float) -> np.ndarray:
         step = np.zeros_like(g)
         failed = self._pass(step, g, state, rate)
         return step if failed is None else failed
 
-    def _pass(self, flat, g, state, rate):
+    def _pass(
+        self, flat: np.ndarray, g: np.ndarray, state: State, rate: float
+    ) -> np.ndarray | None:
         """Add the steps to `flat`; return them if a step or a new parameter is not finite."""
         t, m, v = int(state["t"]), state["m"], state["v"]
         for name, vector in (("gradient", g), ("parameters", flat), ("v", v)):
@@ -73,7 +78,7 @@ class CompiledAdam(Adam):
 
 
 @cache  # so that a step does not execute an import statement
-def _kernel():
+def _kernel() -> Any:
     """Return the compiled loop."""
     with needing_numba("CompiledAdam"):
         from .adam_kernel import adam

@@ -8,8 +8,10 @@ can be written, each process compiles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
@@ -17,11 +19,11 @@ from numba.core.caching import FunctionCache
 __all__ = ["compile_with"]
 
 
-def compile_with(*fastmath, **options):
+def compile_with(*fastmath: str, **options: Any) -> Callable[[Callable], Any]:
     """Return the decorator that compiles a function and saves the result on disk if possible."""
     options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
 
-    def decorate(function):
+    def decorate(function: Callable) -> Any:
         compiled = njit(**options)(function)
         with suppress(RuntimeError):  # no folder is writable
             compiled._cache = Cache(function)  # cache=True takes no other class than Numba's
@@ -39,11 +41,11 @@ def _stamp() -> tuple:
 class Cache(FunctionCache):
     """The files of one function. No failure to read or to write them stops a computation."""
 
-    def __init__(self, function) -> None:
+    def __init__(self, function: Callable) -> None:
         super().__init__(function)
         self._cache_file._source_stamp = _stamp()
 
-    def load_overload(self, sig, target_context):
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # a damaged pickle can raise anything
@@ -51,6 +53,6 @@ class Cache(FunctionCache):
                 self.flush()
             return None
 
-    def save_overload(self, sig, data):
+    def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(Exception):  # OSError; anything, where a damaged index cannot be replaced
             super().save_overload(sig, data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ __all__ = ["CompiledVAE", "compiled", "not_compiled", "weigh_draws"]
 
 
 @cache  # so that a call does not execute import statements
-def _loops():
+def _loops() -> tuple[Any, Any, Any]:
     """Return the modules with the compiled functions."""
     with needing_numba("compiled"):
         from . import decoding, evaluation, networks
@@ -34,7 +36,7 @@ class CompiledVAE(VAE):
     >>> vae = CompiledVAE(data_dim=784, latent_dim=20)                   # doctest: +SKIP
     """
 
-    def encoder(self, x):
+    def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
         if not self._computes(x, self.data_dim):
             return super().encoder(x)
         J, phi = self.latent_dim, self.parameters.phi
@@ -46,7 +48,7 @@ class CompiledVAE(VAE):
 
         return (out[:, :J], out[:, J:]), pull
 
-    def decoder(self, z):
+    def decoder(self, z: np.ndarray) -> tuple[np.ndarray, Callable]:
         L, B, J = z.shape
         if not self._computes(z, self.latent_dim):
             return super().decoder(z)
@@ -59,7 +61,7 @@ class CompiledVAE(VAE):
 
         return out.reshape(L, B, -1), pull
 
-    def log_likelihood(self, x, z):
+    def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, Callable]:
         if not self.log_likelihood_is_compiled(x, z):
             return super().log_likelihood(x, z)
         decoding, _, _ = _loops()
@@ -141,7 +143,8 @@ def not_compiled(vae: VAE) -> str | None:
     >>> not_compiled(VAE(data_dim=4, latent_dim=2, activation="sigmoid"))
     'expected tanh, relu or softplus to compile, got sigmoid'
     """
-    if not _has_compiled_methods(type(vae)):
+    # mypy takes no class for a hashable object
+    if not _has_compiled_methods(type(vae)):  # type: ignore[arg-type]
         return f"expected the methods of VAE to compile, got those of {type(vae).__name__}"
     if (dtype := vae.parameters.flat.dtype) not in (np.float32, np.float64):
         return f"expected parameters of float32 or float64 to compile, got {dtype}"
@@ -189,7 +192,7 @@ def compiled(vae: VAE) -> VAE:
     _loops()
     if (missing := not_compiled(vae)) is not None:
         warnings.warn(f"compiled: {missing}; NumPy computes this part", stacklevel=2)
-    if not _has_compiled_methods(type(vae)):
+    if not _has_compiled_methods(type(vae)):  # type: ignore[arg-type] # as above
         return vae
     twin = CompiledVAE.__new__(CompiledVAE)
     vars(twin).update(vars(vae))
@@ -209,8 +212,9 @@ def weigh_draws(
     >>> weigh_draws(vae, np.ones((1, 4)), zeros, zeros, np.zeros((5, 1, 2), "float32")).shape
     (5, 1)
     """
-    fits = isinstance(vae, CompiledVAE) and vae.log_likelihood_is_compiled(x, eps)
-    if not fits or mu.shape != eps.shape[1:] or mu.shape != logvar.shape:
+    if not isinstance(vae, CompiledVAE) or not vae.log_likelihood_is_compiled(x, eps):
+        return weigh(vae, x, mu, logvar, eps).log_w
+    if mu.shape != eps.shape[1:] or mu.shape != logvar.shape:
         return weigh(vae, x, mu, logvar, eps).log_w
     _, evaluation, _ = _loops()
     L, B, J = eps.shape

@@ -19,6 +19,7 @@ have it: in x − k ln 2 and 1 − t the order of the operations preserves the d
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 F, I = np.float32, np.int32
-_OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @compile_with("contract", inline="always")

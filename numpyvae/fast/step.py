@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ __all__ = ["CompiledDReG", "CompiledIWAE", "CompiledSGVB", "compiled_estimator"]
 
 
 @cache  # so that a step does not execute an import statement
-def _whole(who: str):
+def _whole(who: str) -> Any:
     """Return the module with the compiled step."""
     with needing_numba(who):
         from . import whole
@@ -58,12 +59,12 @@ class Compiled(Estimator):
         (up, _), (down, _) = vae.architecture.networks().values()
         gradient = vae.parameters.empty_gradient(update)
         kinds = activation_kind(vae.activation), likelihood_kind(vae.likelihood)
-        terms = _whole(type(self).__name__).step(
+        objective, reconstruction, kl = _whole(type(self).__name__).step(
             *(ready(flat), gradient.flat, x, eps.reshape(-1, J), np.array(up), np.array(down)),
             *(vae.parameters.phi.size, kinds, *constants(vae.likelihood, x), self.n_importance),
             (*self._flags, update != "theta", update != "phi"),
         )
-        return Estimate(*terms, gradient)
+        return Estimate(objective, reconstruction, kl, gradient)
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,10 @@ def compiled_estimator(estimator: Estimator) -> Estimator:
     L, K = estimator.n_samples, estimator.n_importance
     if type(estimator) is Estimator or estimator == SGVBB(n_samples=L):
         return CompiledSGVB(n_samples=L)
-    kinds = {IWAE: CompiledIWAE, DReG: CompiledDReG}
-    if type(estimator) in kinds:
-        return kinds[type(estimator)](K, n_samples=L)
+    if type(estimator) is IWAE:
+        return CompiledIWAE(K, n_samples=L)
+    if type(estimator) is DReG:
+        return CompiledDReG(K, n_samples=L)
     warnings.warn(
         f"compiled_estimator: expected the plain ELBO, IWAE or DReG to compile, got {estimator}; "
         "NumPy computes its step, and only the model is compiled",

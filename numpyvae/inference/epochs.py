@@ -99,7 +99,7 @@ def run_epochs(
     epoch whose first step was finite.
     """
     start = time.perf_counter()
-    before = now = None
+    before = now = Snapshot(vae.parameters, history)
     try:
         with np.errstate(all="ignore"):  # what is not finite is found and named
             for _ in range(epochs):
@@ -113,6 +113,6 @@ def run_epochs(
                     history.stopped_early = True
                     break
     except NonFiniteError as error:
-        safe = before if error.step == 1 and before is not None else now
+        safe = before if error.step == 1 else now
         safe.restore(vae.parameters, history)
         raise

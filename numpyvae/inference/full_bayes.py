@@ -208,7 +208,7 @@ def full_bound(
     runs = [evidence_lower_bound(_with_theta(vae, row), x, eps) for row in theta[:, 0]]
     kl, pull_kl = weight_kl(q.mu, q.logvar, variance)
     reconstruction, kl_z = np.mean([[term.mean() for term in terms] for terms, _ in runs], axis=0)
-    bound = FullBound(reconstruction, kl_z, kl / n_data)
+    bound = FullBound(reconstruction, kl_z, float(kl / n_data))
 
     def pull(update: str = "both") -> FullGradient:
         shares = np.full(B, 1 / (S * B), zeta.dtype)

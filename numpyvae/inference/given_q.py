@@ -20,7 +20,7 @@ def terms_given_q(
     logvar: np.ndarray,
     eps: np.ndarray,
     weights: np.ndarray,
-) -> tuple[Terms, Callable]:
+) -> tuple[Terms[float], Callable]:
     """Return the batch means of the two terms of Eq. (11) for any q = N(μ, σ²), and a pullback.
 
     E_q[log p_θ(x|z)] ≈ Σ_l w_l log p_θ(x|μ + σ ε_l)

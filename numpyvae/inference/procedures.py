@@ -188,7 +188,8 @@ def variational_inference(
             shape = (2, -1, vae.latent_dim)
 
             def value_and_gradient(flat=flat, shape=shape, rows=rows):
-                terms, pull = terms_given_q(vae, x[rows], *flat.reshape(shape), eps, weights)
+                mu, logvar = flat.reshape(shape)
+                terms, pull = terms_given_q(vae, x[rows], mu, logvar, eps, weights)
                 return terms.elbo, np.stack(pull()).ravel()
 
             _ascend(value_and_gradient, flat, len(x[rows]), max_iterations)
@@ -276,16 +277,16 @@ def variational_em(
     (10, True)
     """
     check_vae(vae)
-    posterior, steps = None, []
+    start, steps = None, []
     nodes = nodes or noise_nodes(vae.latent_dim)
     for _ in range(check_count("rounds", rounds)):
         posterior = variational_inference(
-            vae, x, q=q, start=posterior, nodes=nodes, max_iterations=max_iterations
+            vae, x, q=q, start=start, nodes=nodes, max_iterations=max_iterations
         )
         steps.append(EMStep("phi", posterior.elbo))
         elbo = m_step(vae, x, posterior, nodes=nodes, max_iterations=max_iterations)
         steps.append(EMStep("theta", elbo))
-        posterior = posterior._replace(elbo=elbo)
+        start = posterior = posterior._replace(elbo=elbo)
         if callback is not None:
             callback(steps[-2])
             callback(steps[-1])
@@ -305,7 +306,14 @@ def _inputs(vae: VAE, x: Any, nodes: Nodes | None) -> tuple[np.ndarray, Nodes]:
     return x.astype(vae.dtype, copy=False), (eps[:, None, :], weights)
 
 
-def _elbo(vae, x, mu, logvar, eps, weights) -> float:
+def _elbo(
+    vae: VAE,
+    x: np.ndarray,
+    mu: np.ndarray,
+    logvar: np.ndarray,
+    eps: np.ndarray,
+    weights: np.ndarray,
+) -> float:
     """Return the mean of the ELBO, Eq. (11), over the data, computed in blocks of rows."""
     total = 0.0
     for first in range(0, len(x), _ROWS):
@@ -315,7 +323,9 @@ def _elbo(vae, x, mu, logvar, eps, weights) -> float:
     return total / len(x)
 
 
-def _amortized(vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray):
+def _amortized(
+    vae: VAE, x: np.ndarray, eps: np.ndarray, weights: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Return the ELBO and its gradient in φ."""
     (mu, logvar), pull_encoder = vae.encoder(x)
     terms, pull = terms_given_q(vae, x, mu, logvar, eps, weights)
@@ -341,6 +351,12 @@ def _ascend(value_and_gradient: Callable, variables: np.ndarray, rows: int, step
 
     start = variables.astype(float)
     before, _ = loss(start)
-    options = {"maxiter": steps, "maxfun": 3 * steps, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 20}
+    options: Any = {
+        "maxiter": steps,
+        "maxfun": 3 * steps,
+        "ftol": 1e-15,
+        "gtol": 1e-9,
+        "maxcor": 20,
+    }
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     variables[:] = found.x if found.fun <= before else start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,7 +28,9 @@ from .frames import (
 
 __all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
 
-_LINES = {  # the thickest line is drawn first, so that coinciding lines are all visible
+_LINES: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # the thickest line is drawn first, so that coinciding lines are all visible
     "ais": ("AIS", {"color": SKY, "linewidth": 7, "solid_capstyle": "butt"}),
     "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 3.5}),
     "exact": ("log p(x)", {"color": "black", "linewidth": 1.2}),
@@ -210,7 +213,7 @@ def plot_rate_distortion(
         markersize=6,
     )
     for x, y, label in zip(rate, distortion, labels or ()):
-        place = {"xytext": (7, 5), "textcoords": "offset points"}
+        place: dict[str, Any] = {"xytext": (7, 5), "textcoords": "offset points"}
         ax.annotate(label, (x, y), fontsize=9, **place)
     ax.margins(0.18, 0.12)
     _equal_elbo(ax)

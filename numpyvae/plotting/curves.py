@@ -87,9 +87,9 @@ def plot_history(history: History, *, ax: Axes | None = None) -> Axes:
     if not np.allclose(objective, history["elbo"], rtol=1e-6):
         handles += ax.plot(epoch, objective, color="0.2", linewidth=1, dashes=(1, 1.5))
         labels.append(f"training objective  {number(objective[-1])}")
-    legend = {"loc": "lower right", "frameon": False, "alignment": "left"}
+    legend: dict[str, Any] = {"loc": "lower right", "frameon": False, "alignment": "left"}
     ax.legend(handles, labels, title="at the last epoch", **legend)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.grid(axis="y", color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     where = "validation" if validated else "training"

@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
@@ -38,7 +38,9 @@ CLASSES = (  # Petroff 2021: ten colors that are distinct for normal and color-b
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
 _SETTINGS = threading.Lock()
-_FORMATS = {  # no dates; more compression saves a few percent of a PNG and doubles the time
+_FORMATS: dict[
+    str, dict[str, Any]
+] = {  # no dates; more compression saves a few percent of a PNG and doubles the time
     ".png": {"pil_kwargs": {"compress_level": 3}},
     ".svg": {"metadata": {"Date": None}},
     ".pdf": {"metadata": {"CreationDate": None}},
@@ -48,7 +50,7 @@ _FORMATS = {  # no dates; more compression saves a few percent of a PNG and doub
 def make_figure(width: float, height: float) -> Figure:
     """Return a figure of this size in inches, made by pyplot if pyplot has been imported."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    new = pyplot.figure if pyplot else Figure
+    new: Any = pyplot.figure if pyplot else Figure
     return new(figsize=(width, height), layout="none", facecolor="white")
 
 
@@ -60,8 +62,8 @@ def make_axes(
     if ax is not None:
         return ax
     figure = make_figure(width, height)
-    box = (left, bottom, width - left - right, height - bottom - top)
-    ax = figure.add_axes(np.divide(box, (width, height, width, height)))
+    size = (width - left - right) / width, (height - bottom - top) / height
+    ax = figure.add_axes((left / width, bottom / height, *size))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -109,14 +111,17 @@ def save_figure(figure: Figure | Axes, path: str | os.PathLike, *, dpi: float = 
     """
     if not isinstance(figure, (Axes, FigureBase)):
         raise TypeError(f"figure: expected a Figure or an Axes, got {type(figure).__name__}")
-    figure = figure.get_figure().canvas.figure  # the whole figure, also for a subfigure
+    owner = figure.get_figure()
+    if owner is None:
+        raise ValueError("figure: expected Axes on a figure, got Axes removed from theirs")
+    figure = owner.canvas.figure  # the whole figure, also for a subfigure
     suffix = Path(path).suffix.lower()
     try:
         if suffix not in _FORMATS:
             raise ValueError(f"path: expected a suffix .png, .svg or .pdf; got {str(path)!r}")
         # With a fixed salt the parts of an SVG have the same names every time. The settings belong
         # to the process: two threads that change and restore them must not overlap.
-        salt = {"svg.hashsalt": "numpyvae"}
+        salt: Any = {"svg.hashsalt": "numpyvae"}
         with _SETTINGS, matplotlib.rc_context(salt), atomic_write(path) as file:
             figure.savefig(file, format=suffix[1:], dpi=dpi, **_FORMATS[suffix])
     finally:

@@ -109,7 +109,7 @@ def plot_active_units(
     ax.bar(place, height, color=np.where(active[order], BLUE, GRAY), width=0.8)
     # The bar of a collapsed latent can be too low to be visible; the ring is always visible.
     collapsed = ~active[order]
-    rings = {"marker": "o", "color": GRAY, "fillstyle": "none", "linestyle": ""}
+    rings: dict[str, Any] = {"marker": "o", "color": GRAY, "fillstyle": "none", "linestyle": ""}
     top = kl.max() or 1.0
     ax.plot(place[collapsed], height[collapsed] + 0.03 * top, **rings)
     ax.legend(
@@ -151,18 +151,18 @@ def _check_labels(labels: Any, count: int) -> np.ndarray:
 def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
     """Draw points (N, 2), colored by class or by value; many points are drawn smaller."""
     size = min(20.0, max(1.0, 25_000 / len(points)))
-    style = {"s": size, "linewidths": 0, "alpha": 0.85}
-    classes = [] if labels is None else np.unique(labels)
+    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.85}
+    classes = np.unique([] if labels is None else labels)
     if len(classes) > len(CLASSES):
-        drawn = ax.scatter(*points.T, c=labels, cmap="viridis", **style)
+        drawn = ax.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", **style)
         ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0, 0.03, 1)), label="label")
         return
     if labels is None:
-        ax.scatter(*points.T, color=BLUE, **style)
+        ax.scatter(points[:, 0], points[:, 1], color=BLUE, **style)
         return
     # One scatter in the order of the data, so that no class covers the others.
     colors = np.array(CLASSES)[np.searchsorted(classes, labels)]
-    ax.scatter(*points.T, c=colors, **style)
+    ax.scatter(points[:, 0], points[:, 1], c=colors, **style)
     dots = [Line2D([], [], marker="o", linestyle="", color=c) for c in CLASSES[: len(classes)]]
     ax.legend(
         dots, classes, title="label", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False,

@@ -60,8 +60,8 @@ def plot_rows(
         first = i == 0
         if vae.data_dim <= _BARS:
             ax.bar(at - 0.2, x[i], 0.4, base, color=SKY, label="data" if first else None)
-            style = {"color": VERMILLION, "label": "reconstruction" if first else None}
-            ax.bar(at + 0.2, means[i], 0.4, base, **style)
+            label = "reconstruction" if first else None
+            ax.bar(at + 0.2, means[i], 0.4, base, color=VERMILLION, label=label)
         else:
             ax.plot(at, base + x[i], color=BLUE, linewidth=1, label="data" if first else None)
             label = "reconstruction" if first else None
@@ -117,7 +117,7 @@ def plot_row_samples(
         ax.vlines(at, low, high, color=BLUE, linewidth=1, label="5 % to 95 %")
         ax.bar(at, q3 - q1, 0.5, q1, color=SKY, label="25 % to 75 %")
         ax.plot(at, middle, "_", color=BLUE, markersize=14, label="median")
-        style = {"marker": "o", "markersize": 3, "linestyle": "none"}
+        style: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none"}
     else:
         ax.fill_between(at, low, high, color=SKY, alpha=0.3, linewidth=0, label="5 % to 95 %")
         ax.plot(at, middle, color=BLUE, linewidth=1.5, label="median")
@@ -141,7 +141,7 @@ def _frame(ax: Axes | None, rows: int, names: Sequence[str] | None, D: int) -> A
         if long:
             ax.tick_params(axis="x", rotation=60)
     else:
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
     margin = max(0.6, 0.01 * D)
     ax.set_xlim(1 - margin, D + margin)
     ax.spines["left"].set_visible(True)

@@ -42,14 +42,15 @@ def in_blocks(
     array([4., 4., 4.], dtype=float32)
     """
     most = max(1, _LAYER_BYTES // (row_size(vae).widest * vae.dtype.itemsize))
-    result = None
-    for start in range(0, len(rows), most):
-        part = function(rows[start : start + most].astype(vae.dtype, copy=False))
-        if len(rows) <= most:
-            return part
-        if result is None:
-            result = np.empty((len(rows), *part.shape[1:]), part.dtype)
-        result[start : start + most] = part
+    part = function(rows[:most].astype(vae.dtype, copy=False))
+    if len(rows) <= most:
+        return part
+    result = np.empty((len(rows), *part.shape[1:]), part.dtype)
+    result[:most] = part
+    for start in range(most, len(rows), most):
+        result[start : start + most] = function(
+            rows[start : start + most].astype(vae.dtype, copy=False)
+        )
     return result
 
 

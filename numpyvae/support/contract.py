@@ -68,16 +68,30 @@ class Model(Protocol):
     Examples
     --------
     >>> from numpyvae import VAE
-    >>> missing = [name for name in vars(Model) if name[0] != "_" and not hasattr(VAE, name)]
-    >>> missing
+    >>> vae = VAE(data_dim=4, latent_dim=2)
+    >>> [name for name in vars(Model) if name[0] != "_" and not hasattr(vae, name)]
     []
     """
 
-    data_dim: int
-    latent_dim: int
-    dtype: np.dtype
-    likelihood: Any
-    parameters: Mapping[str, np.ndarray]
+    @property
+    def data_dim(self) -> int:
+        """D."""
+
+    @property
+    def latent_dim(self) -> int:
+        """J."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+
+    @property
+    def likelihood(self) -> Any:
+        """A `Likelihood`."""
+
+    @property
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """At least those of the likelihood."""
 
     def encoder(self, x: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Callable]:
         """Return (mu, logvar), (B, J) each, of a q(z|x) for x (B, D), and a pullback.

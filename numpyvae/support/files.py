@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
     arrays : mapping of str to array
     """
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **dict[str, Any](arrays))
 
 
 class ArrayFile:
@@ -159,10 +159,10 @@ class ArrayFile:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
 
-    def __enter__(self) -> ArrayFile:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._zip.close()
         self._file.close()
 

@@ -279,7 +279,7 @@ class NonFiniteError(FloatingPointError):
             "finite objective: lower the learning rate, or set the optimizer's clip_norm"
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # An exception is copied and pickled by its arguments.
         what = str(self).partition("expected a finite ")[2].partition(", got NaN")[0]
         return NonFiniteError, (what, self.epoch, self.step, self.parameter, self.history)

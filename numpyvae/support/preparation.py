@@ -199,6 +199,11 @@ class Preparation:
         return -len(self.low) * math.log(self.maximum)
 
     @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """`low` and `high`, or None if the range of the training rows is not known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def rule(self) -> str:
         """The rule in a few words, for a report."""
         if self.binarize:
@@ -256,13 +261,13 @@ class Preparation:
 
         Images are compared as a whole, tables column by column.
         """
-        if self.low is None:
+        if self.ranges is None:
             return None
         low, high = raw.min(axis=0).astype(float), raw.max(axis=0).astype(float)
-        known = (self.low, self.high)
+        known = self.ranges
         if self.image_shape is not None or self.scale == "maximum":
             low, high = low.min(keepdims=True), high.max(keepdims=True)
-            known = (self.low.min(keepdims=True), self.high.max(keepdims=True))
+            known = known[0].min(keepdims=True), known[1].max(keepdims=True)
         span = np.maximum(known[1] - known[0], np.finfo(float).tiny)
         away = (low < known[0] - 3 * span) | (high > known[1] + 3 * span)
         # A constant column is a group of rows rather than another scale.
@@ -329,7 +334,9 @@ class Preparation:
         names = cls.stored_names(header)
         if header is None:
             return None
-        more = {n.partition(".")[2]: file.read(n, (data_dim,), "f") for n in sorted(names)}
+        more: dict[str, Any] = {
+            n.partition(".")[2]: file.read(n, (data_dim,), "f") for n in sorted(names)
+        }
         given = {key: value for key, value in header.items() if key != "arrays"}
         try:
             for key in ("columns", "names"):

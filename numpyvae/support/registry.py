@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ __all__ = [
 
 ACTIVATIONS: dict[str, Callable] = {}
 LIKELIHOODS: dict[str, type] = {}
+
+Activation = TypeVar("Activation", bound=Callable)
+Kind = TypeVar("Kind", bound=type)
 
 
 def register(kind: str, table: dict[str, Any], name: str, part: Any) -> None:
@@ -87,7 +90,7 @@ def find_numbered(table: Mapping[str, Callable], name: str) -> Any:
     return None
 
 
-def register_activation(*, smooth: bool, increasing: bool) -> Callable[[Callable], Callable]:
+def register_activation(*, smooth: bool, increasing: bool) -> Callable[[Activation], Activation]:
     """Make an activation known by its name, so that a model that uses it can be saved and loaded.
 
     Parameters
@@ -113,9 +116,10 @@ def register_activation(*, smooth: bool, increasing: bool) -> Callable[[Callable
     (True, True)
     """
 
-    def decorate(f: Callable) -> Callable:
+    def decorate(f: Activation) -> Activation:
         register("activation", ACTIVATIONS, f.__name__, f)
-        f.smooth, f.increasing = smooth, increasing
+        marked: Any = f
+        marked.smooth, marked.increasing = smooth, increasing
         return f
 
     return decorate
@@ -147,7 +151,7 @@ def find_activation(activation: str | Callable) -> Callable:
     return ACTIVATIONS[check_choice("activation", activation, tuple(ACTIVATIONS))]
 
 
-def register_likelihood(pattern: str) -> Callable[[type], type]:
+def register_likelihood(pattern: str) -> Callable[[Kind], Kind]:
     """Make a likelihood known by its name, so that a model that uses it can be saved and loaded.
 
     Parameters
@@ -172,7 +176,7 @@ def register_likelihood(pattern: str) -> Callable[[type], type]:
     'UnitGaussian'
     """
 
-    def decorate(kind: type) -> type:
+    def decorate(kind: Kind) -> Kind:
         register("likelihood", LIKELIHOODS, pattern, kind)
         return kind
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum, unique
+from typing import Any
 
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
@@ -142,7 +143,7 @@ class _Words(ISeedSequence):
     def __init__(self, words: np.ndarray) -> None:
         self._words = words
 
-    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
         return self._words
 
 
@@ -182,7 +183,8 @@ def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Genera
             digest.update(row)
             digests.append(digest.digest())
     words = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 3).astype(np.uint64)
-    return [np.random.Generator(np.random.SFC64(_Words(w))) for w in words]
+    seeds: list[Any] = [_Words(w) for w in words]  # the stubs of SFC64 leave out ISeedSequence
+    return [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
 
 
 def row_normals(

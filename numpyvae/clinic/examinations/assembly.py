@@ -70,7 +70,7 @@ def examine(facts: Facts) -> Iterator[Finding]:
     if free is not None:
         facts.weights = free.coefficients, free.errors
     yield from _verdict(facts, first, found, free)
-    if failure:
+    if single is None:
         yield skipped("assembly: rows of a batch", failure)
         return
     yield from reduction(facts, first, single, found)
@@ -155,9 +155,9 @@ def _with_grays(facts: Facts, x: np.ndarray) -> tuple | None:
     return None if found is None or not found.names else (found, free, first, single)
 
 
-def _has_kl(facts: Facts, single: Measured, found: Hypothesis) -> bool:
+def _has_kl(facts: Facts, single: Measured | None, found: Hypothesis) -> bool:
     """Whether single rows show a KL: among many copies none looks like one over their number."""
-    alone = free_fit(facts, single, found)
+    alone = None if single is None else free_fit(facts, single, found)
     if alone is None:
         return True
     c = alone.coefficients
@@ -211,7 +211,7 @@ def _verdict(
     names = [n for n in found.names if n not in ("many times", "few times")]
     for name in names:
         yield wrong(_TITLE, name, expected, text, probe)
-    if not names and len(found.names) == 0:
+    if not found.names:
         yield from _right(facts, free, expected, text, probe)
     whole = fit_of(facts, m, found)
     if whole is not None:
@@ -236,9 +236,11 @@ def _unnamed(facts: Facts, free: Fit | None) -> str:
     return "reconstruction and KL are not of one ELBO"
 
 
-def _right(facts: Facts, free: Fit, expected: str, text: str, probe: str) -> Iterator[Finding]:
+def _right(
+    facts: Facts, free: Fit | None, expected: str, text: str, probe: str
+) -> Iterator[Finding]:
     """Yield a loss that is −ELBO; of a squared error without σ, with which σ it is."""
-    if identified(facts):
+    if free is None or identified(facts):
         yield Finding(_TITLE, RIGHT, "", "", expected, text, _EQUATION, "", probe)
         return
     beta, size = facts.calls.subject.beta, free.coefficients[0]

@@ -20,9 +20,9 @@ _LEAST = 10  # tolerances: rounding errors alone, by another order of the sums, 
 
 def examine(facts: Facts) -> Iterator[Finding]:
     """Yield whether the outputs for a row stay when the other rows change."""
-    calls, x = facts.calls, facts.x
+    calls = facts.calls
     missing = facts.missing("encode")
-    if missing or len(x) < 4:
+    if missing or len(facts.rows) < 4:
         yield skipped(_TITLE, missing or "x has fewer than 4 different rows")
         return
     effect = _effect(facts)
@@ -66,8 +66,8 @@ def _fully(facts: Facts) -> float:
 
 def _effect(facts: Facts) -> float:
     """The change of the outputs for row 0 in another company."""
-    half = len(facts.x) // 2
-    x = facts.x
+    x = facts.rows
+    half = len(x) // 2
     one, other = np.concatenate([x[:1], x[1:half]]), np.concatenate([x[:1], x[half:]])
     both = facts.calls.encode(one)[0][0], facts.calls.encode(other)[0][0]
     effect = misfit(*both)

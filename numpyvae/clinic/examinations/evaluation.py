@@ -77,8 +77,9 @@ def _error_of_draw(facts: Facts, x: np.ndarray) -> float:
 def _data_set(facts: Facts) -> Iterator[Finding]:
     """Yield whether the figure for a data set is the mean over its rows."""
     b = facts.calls.subject.batch_size or 4
-    rows = np.arange(2 * b + max(b // 2, 1)) % len(facts.x)
-    x = facts.x[rows][np.argsort(_row_values(facts, facts.x[rows], "right"))]
+    rows = np.arange(2 * b + max(b // 2, 1)) % len(facts.rows)
+    x = facts.rows[rows]
+    x = x[np.argsort(_row_values(facts, x, "right"))]
     finding = _figure(facts, x, b, 0)
     if finding.verdict == WRONG and _figure(facts, x, b, 1).verdict != WRONG:
         advice = "two sets of evaluations do not agree"
@@ -101,7 +102,7 @@ def _figure(facts: Facts, x: np.ndarray, b: int, stage: int) -> Finding:
             hypotheses = mean_only
     if facts.latent_dim > 2:  # the nodes are 512 draws
         error = np.hypot(error, _error_of_draw(facts, x) / 16)
-    distances = {}
+    distances: dict[str, float] = {}
     for name, v, sign in _signed(facts, hypotheses):
         size = abs(v) / max(abs(hypotheses["right"]), 1e-12)
         allowed = max(SIGMAS * error * size, _RELATIVE * abs(v))
@@ -122,7 +123,8 @@ def _figure(facts: Facts, x: np.ndarray, b: int, stage: int) -> Finding:
 
 def _evaluations(facts: Facts, x: np.ndarray, start: int) -> list[float]:
     """The figures of 30 evaluations, or of up to 240 until their mean is known to 0.2 %."""
-    calls, values = facts.calls, []
+    calls = facts.calls
+    values: list[float] = []
     while len(values) < 240:
         calls.reseed(start + 3000 + len(values))
         value = calls.array("evaluate", calls.call("evaluate", x))
@@ -147,7 +149,7 @@ def _signed(facts: Facts, hypotheses: dict[str, float]) -> Iterator[tuple[str, f
             for shift in constants:
                 value = factor * (v + shift * size)
                 for sign in (1, -1):
-                    declared = {"loss": 1, "elbo": -1}.get(subject.figure, sign)
+                    declared = {"loss": 1, "elbo": -1}.get(subject.figure or "", sign)
                     label = name if sign == declared else "sign of the reported figure"
                     if sign == declared or name == "right":
                         yield label, value, sign
@@ -184,7 +186,7 @@ def _shared_generator(facts: Facts, x: np.ndarray) -> Iterator[Finding]:
         calls.reseed(17)
         if evaluated:
             calls.call("evaluate", x)
-        losses.append(float(calls.array("loss", calls.call("loss", facts.x[:8])).mean()))
+        losses.append(float(calls.array("loss", calls.call("loss", facts.rows[:8])).mean()))
     found = ", ".join(f"{v:.6g}" for v in losses)
     if abs(losses[0] - losses[1]) > facts.tolerance * (1 + abs(losses[0])):
         yield unusual(_GENERATOR, "evaluation draws from the training generator", "equal", found)

@@ -49,8 +49,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         yield skipped(_EVIDENCE, facts.unknown)
     elif calls.subject.n_importance > 1 and calls.has("loss", "encode", "decode"):
         yield from _samples(facts)
-    elif right and facts.measured is not None and facts.latent_dim <= 2:
-        yield from _evidence(facts)
+    elif right and facts.measured is not None and facts.weights and facts.latent_dim <= 2:
+        yield from _evidence(facts, facts.weights[0])
     else:
         yield skipped(_EVIDENCE, "the loss is not −ELBO, or J > 2, or this is not known")
 
@@ -63,7 +63,7 @@ def _constant(facts: Facts) -> bool:
 def _two_forms(facts: Facts) -> Iterator[Finding]:
     """Yield whether the difference at equal noise has the mean 0."""
     calls, j = facts.calls, facts.latent_dim
-    x = np.concatenate([facts.x[:_ROWS]] * _TILES)
+    x = np.concatenate([facts.rows[:_ROWS]] * _TILES)
     size = 1 + abs(calls.loss(x, 1, j))
     found = []
 
@@ -96,7 +96,7 @@ def _difference(facts: Facts, x: np.ndarray) -> str:
     d = []
     for seed in range(6):
         if calls.subject.noise == "eps":
-            z = laws(facts.scale)["right"](mu, second, calls.eps(*mu.shape, seed))
+            z = laws(facts.scale)["right"](mu, second, calls.eps(len(mu), mu.shape[1], seed))
         elif calls.has("sample_z", "seed"):
             z = calls.sample_z(mu, second, seed)
         else:
@@ -120,9 +120,9 @@ def _difference(facts: Facts, x: np.ndarray) -> str:
     return default
 
 
-def _evidence(facts: Facts) -> Iterator[Finding]:
+def _evidence(facts: Facts, c: np.ndarray) -> Iterator[Finding]:
     """Yield how far the bound of each row is below log p(x), by a grid over z."""
-    m, (c, _) = facts.measured, facts.weights
+    m = facts.measured
     x = m.x[:5]
     fine, coarse = (log_evidence(facts, x, n) for n in (61, 43))
     error = np.abs(fine - coarse).max()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,14 +76,14 @@ def weights_of(facts: Facts) -> dict[str, float]:
     pairs = [*((n, t) for n in both for t in ("many times", "few times")), tuple(both)]
     for pair in pairs:
         if all(n in table for n in pair):
-            table[_AND.join(pair)] = beta * np.prod([table[n] / beta for n in pair])
+            table[_AND.join(pair)] = float(beta * np.prod([table[n] / beta for n in pair]))
     return table
 
 
 def candidates(facts: Facts) -> Iterator[Hypothesis]:
     """Yield the formulas of the pieces, then those with one more bug, then with two more."""
     base = [facts.law, facts.reconstruction_form, facts.kl_form]
-    tables = [
+    tables: list[dict[str, Any]] = [
         laws(facts.scale),
         reconstruction_forms(facts.calls.subject, facts.output),
         kl_forms(facts.scale),
@@ -102,7 +102,8 @@ def candidates(facts: Facts) -> Iterator[Hypothesis]:
                 parts = list(start)
                 for place, name in zip(places, names):
                     parts[place] = name
-                yield Hypothesis(*parts, weights[parts[3]])
+                law, reconstruction, kl, weight = parts
+                yield Hypothesis(law, reconstruction, kl, weight, weights[weight])
 
 
 def identified(facts: Facts) -> bool:

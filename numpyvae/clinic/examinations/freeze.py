@@ -14,13 +14,13 @@ _TITLE = "noise: frozen by the seed"
 
 def examine(facts: Facts) -> Iterator[Finding]:
     """Yield whether the loss is a function of x and the seed."""
-    calls, x = facts.calls, facts.x
+    calls = facts.calls
     missing = facts.missing("loss")
     if missing:
         facts.frozen = calls.has("sample_z") and calls.has("seed")
         yield skipped(_TITLE, missing)
         return
-    values = [calls.loss(x[:8], seed, facts.latent_dim) for seed in (1, 1, 2, 3, 4)]
+    values = [calls.loss(facts.rows[:8], seed, facts.latent_dim) for seed in (1, 1, 2, 3, 4)]
     scale = facts.tolerance * (1 + abs(values[0]))
     same = abs(values[0] - values[1]) <= scale
     facts.varies = max(abs(v - values[0]) for v in values[1:]) > scale

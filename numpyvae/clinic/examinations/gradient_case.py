@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ class Case(NamedTuple):
         What rounding errors of the loss explain does not count.
         """
         difference = np.linalg.norm((self.found - self.expected)[where])
-        difference = max(difference - self.rounding * np.sqrt(where.sum()), 0.0)
+        difference = np.maximum(difference - self.rounding * np.sqrt(where.sum()), 0.0)
         size = np.sqrt(where.sum() / len(where)) * np.linalg.norm(self.expected)
         return float(difference / max(np.linalg.norm(self.expected[where]), 1e-3 * size, 1e-300))
 
@@ -69,7 +70,7 @@ class Case(NamedTuple):
         """The relative misfit at which a hypothesis still holds."""
         return max(1e-4, 2 * self.tolerance)
 
-    def near(self, values: float | np.ndarray | None, target: float | tuple) -> bool:
+    def near(self, values: float | tuple | np.ndarray | None, target: float | tuple) -> bool:
         """Whether factors have these values."""
         if values is None:
             return False
@@ -80,7 +81,7 @@ class Case(NamedTuple):
 def compare(facts: Facts) -> Case:
     """Return both gradients; coordinates at a kink, where two steps disagree, are left out."""
     calls, h = facts.calls, step(facts)
-    x = facts.x[:_ROWS]
+    x = facts.rows[:_ROWS]
     gradient = calls.gradient(x, SEED, facts.latent_dim)
     again = calls.gradient(x, SEED, facts.latent_dim)
     for one, other in zip(gradient.values(), again.values()):
@@ -110,7 +111,7 @@ def compare(facts: Facts) -> Case:
     rounding = 16 * float(np.finfo("float32" if single else "float64").eps) * abs(value()) / h
     tolerance = 1e-5
     if single:  # what the two steps differ by shows the rounding errors
-        change = np.linalg.norm(first - second) / max(np.linalg.norm(second), 1e-300)
+        change = np.linalg.norm(first - second) / np.maximum(np.linalg.norm(second), 1e-300)
         tolerance = float(np.clip(20 * change, 2e-3, 3e-2))
     limit = tolerance * (np.abs(first) + 0.1 * scale) + (rounding if single else 0)
     smooth = np.maximum(np.abs(first - second), kinks) <= limit
@@ -119,12 +120,12 @@ def compare(facts: Facts) -> Case:
             "loss: expected one that has a derivative, got other differences for another step; "
             'compute in float64, or declare dtype="float32"'
         )
-    blocks = blocks._replace(index=blocks.index[smooth], block=blocks.block[smooth])
+    blocks = replace(blocks, index=blocks.index[smooth], block=blocks.block[smooth])
     found = np.concatenate(list(gradient.values()))[blocks.index]
     expected = second[smooth]
     if single:
         keep = ~_kinks(found, expected, blocks.block, tolerance, rounding)
-        blocks = blocks._replace(index=blocks.index[keep], block=blocks.block[keep])
+        blocks = replace(blocks, index=blocks.index[keep], block=blocks.block[keep])
         found, expected = found[keep], expected[keep]
     return Case(facts, x, blocks, found, expected, tolerance, rounding)
 
@@ -156,7 +157,8 @@ def factor_of(case: Case) -> tuple[float, str] | None:
     if not calls.has("encode", "decode") or calls.draws > 1 or facts.unknown:
         return None
     none = np.empty(0, int)
-    losses, values = [], {"analytic": [], "sampled": []}
+    losses: list[float] = []
+    values: dict[str, list[float]] = {"analytic": [], "sampled": []}
     for seed in (SEED, SEED + 1, SEED + 2):
         z = z_of(case, seed)
         if z is None:
@@ -180,7 +182,15 @@ def parts_of(case: Case) -> tuple[Parts, float, str] | None:
     known = factor_of(case)
     if known is None:
         return None
-    return parts(case.facts, case.x, z_of(case, SEED), case.blocks.index), *known
+    return parts(case.facts, case.x, known_z(case, SEED), case.blocks.index), *known
+
+
+def known_z(case: Case, seed: int) -> np.ndarray:
+    """Return the z of `z_of`; raise SubjectError if it is not known."""
+    z = z_of(case, seed)
+    if z is None:
+        raise SubjectError("sample_z: expected the noise of the loss, got none that is known")
+    return z
 
 
 def z_of(case: Case, seed: int) -> np.ndarray | None:
@@ -188,5 +198,5 @@ def z_of(case: Case, seed: int) -> np.ndarray | None:
     facts, calls = case.facts, case.facts.calls
     mu, second = calls.encode(case.x)
     if calls.subject.noise == "eps":
-        return laws(facts.scale)["right"](mu, second, calls.eps(*mu.shape, seed))
+        return laws(facts.scale)["right"](mu, second, calls.eps(len(mu), mu.shape[1], seed))
     return calls.sample_z(mu, second, seed) if calls.has("sample_z", "seed") else None

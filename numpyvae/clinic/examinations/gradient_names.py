@@ -10,7 +10,7 @@ import numpy as np
 
 from ..differences import Parts, differences, encoder_parts, step
 from ..hypotheses import reconstruction_forms, sigmoid
-from .gradient_case import SEED, Case, parts_of, z_of
+from .gradient_case import SEED, Case, known_z, parts_of
 from .unbiased import unbiased
 
 __all__ = ["NOT", "UNBIASED", "name_of"]
@@ -95,7 +95,7 @@ def _output(case: Case, p: Parts, c: float, where: np.ndarray) -> str:
     default = "derivative of the output"
     if facts.calls.subject.family != "bernoulli":
         return default
-    first = facts.calls.decode(z_of(case, SEED))[0]
+    first = facts.calls.decode(known_z(case, SEED))[0]
     x = case.x.reshape(len(case.x), -1)
     q = sigmoid(first) if facts.output == "logits" else first
     jacobian = p.out if facts.output == "logits" else p.out / (q * (1 - q))
@@ -118,7 +118,7 @@ def _updated(case: Case, p: Parts, c: float, last: list[str], inner: np.ndarray)
 
     The other gradients are linear in the weights of the last layer: found = right + r · change.
     """
-    calls, z = case.facts.calls, z_of(case, SEED)
+    calls, z = case.facts.calls, known_z(case, SEED)
     gradient = calls.gradient(case.x, SEED, case.facts.latent_dim)
     flat = calls.vector()
     moved = np.concatenate([g if n in last else 0 * g for n, g in gradient.items()])
@@ -157,7 +157,7 @@ def _factors(case: Case, columns: list[np.ndarray], where: np.ndarray) -> np.nda
     a = np.stack(columns, 1)[where]
     y = case.found[where]
     factors, *_ = np.linalg.lstsq(a, y, rcond=None)
-    fits = np.linalg.norm(y - a @ factors) <= case.loose * max(np.linalg.norm(y), 1e-12)
+    fits = np.linalg.norm(y - a @ factors) <= case.loose * np.maximum(np.linalg.norm(y), 1e-12)
     return factors if fits and len(y) > len(columns) else None
 
 

@@ -170,7 +170,7 @@ def estimates(facts: Facts, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
     subject, d = facts.calls.subject, facts.data_dim
     for name, constant in wrong_constants(subject, facts.output, d):
-        shift = gaussian_constant(subject, facts.output, d) - constant
+        shift = (gaussian_constant(subject, facts.output, d) or 0.0) - constant
         if abs(shift) > 3 * _FLOOR:
             table[name] = table["right"] + shift
     return table

@@ -24,7 +24,7 @@ def modes(facts: Facts) -> Iterator[Finding]:
     calls = facts.calls
     calls.call("eval")
     try:
-        x = np.repeat(facts.x[:4], COPIES, 0)
+        x = np.repeat(facts.rows[:4], COPIES, 0)
         values = [calls.loss(x, seed, facts.latent_dim) for seed in (1, 2, 3)]
         text = ", ".join(f"{v:.6g}" for v in values)
         if facts.varies and np.ptp(values) <= facts.tolerance:

@@ -44,7 +44,7 @@ def _cost(facts: Facts, logit: float, x: float) -> float:
     rows[:, 0], out[1, 0] = x, logit
     if facts.output == "probabilities":
         out = sigmoid(out)
-    shape = rows.shape if facts.x is None else (2, *facts.x.shape[1:])
+    shape = rows.shape if facts.x is None else (2, *facts.rows.shape[1:])
     values = facts.calls.row_terms(
         "reconstruction", rows.reshape(shape), as_decoded(facts, out, None), finite=False
     )
@@ -82,7 +82,7 @@ def _saturated(facts: Facts) -> Iterator[Finding]:
 def _range(facts: Facts) -> Iterator[Finding]:
     """Yield whether σ or μ has a bound on inputs of a wide range."""
     rng = facts.rng(50)
-    shape = (400, *facts.x.shape[1:])
+    shape = (400, *facts.rows.shape[1:])
     wide = np.concatenate([rng.normal(0, s, shape) for s in (1.0, 10.0)])
     try:
         mu, second = facts.calls.encode(wide)

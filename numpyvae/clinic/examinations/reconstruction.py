@@ -38,7 +38,7 @@ def designed(facts: Facts, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.
     shape = _PROBES, facts.data_dim
     logits, second = 1.5 * rng.standard_normal(shape), None
     if subject.family == "custom":
-        rows = facts.x[:_OWN_ROWS].reshape(-1, facts.data_dim)
+        rows = facts.rows[:_OWN_ROWS].reshape(-1, facts.data_dim)
         x = np.repeat(rows, _PROBES // _OWN_ROWS, 0)
         return x, *facts.calls.decode(2 * rng.standard_normal((len(x), facts.latent_dim)))
     if subject.family == "gaussian":
@@ -104,7 +104,9 @@ def _shape_of_x(facts: Facts) -> tuple[int, ...]:
     return (facts.data_dim,) if facts.x is None else facts.x.shape[1:]
 
 
-def _fits(facts: Facts, x, first, second, values) -> dict[str, tuple[float, float, float]]:
+def _fits(
+    facts: Facts, x: np.ndarray, first: np.ndarray, second: np.ndarray | None, values: np.ndarray
+) -> dict[str, tuple[float, float, float]]:
     """For each form its factor, its constant and the misfit.
 
     A Gaussian can have a constant, and a likelihood of the user's own one for each row of x.
@@ -124,7 +126,9 @@ def _fits(facts: Facts, x, first, second, values) -> dict[str, tuple[float, floa
     return fits
 
 
-def _constant(facts, factor: float, constant: float, found: str, probe: str) -> Iterator[Finding]:
+def _constant(
+    facts: Facts, factor: float, constant: float, found: str, probe: str
+) -> Iterator[Finding]:
     """Yield the finding of a right term, with what its constant is."""
     subject, d = facts.calls.subject, facts.data_dim
     equation = bug("(1−x) term missing").equation
@@ -160,7 +164,9 @@ def _other_constants(facts: Facts, variance: float) -> Iterator[tuple[str, float
     yield from wrong_constants(subject, facts.output, facts.data_dim)
 
 
-def _doubled_pixels(facts: Facts, x, first, second) -> None:
+def _doubled_pixels(
+    facts: Facts, x: np.ndarray, first: np.ndarray, second: np.ndarray | None
+) -> None:
     """Twice the pixels: a sum doubles, a mean stays."""
     try:
         once = facts.calls.row_terms(

@@ -51,11 +51,11 @@ def reduction(
 ) -> Iterator[Finding]:
     """Yield how both terms go over the rows of a batch."""
     base = found or next(iter(candidates(facts)))
-    fits = [free_fit(facts, m, base) for m in (many, one)]
-    if any(f is None for f in fits):
+    of_many, of_one = (free_fit(facts, m, base) for m in (many, one))
+    if of_many is None or of_one is None:
         return
     with np.errstate(all="ignore"):
-        c = fits[0].coefficients / fits[1].coefficients
+        c = of_many.coefficients / of_one.coefficients
     kinds = _kind(c[0]), _kind(c[1])
     figures = f"c({COPIES})/c(1) = {c[0]:.3g} (reconstruction), {c[1]:.3g} (KL)"
     probe = facts.probe(f"B = 1 and {COPIES}")
@@ -77,16 +77,18 @@ def reduction(
         return
     if "" in kinds and found is not None:
         # the factors of the terms are not known apart, but the losses have one factor
-        whole = [fit_of(facts, m, found) for m in (many, one)]
-        kinds = (_kind(float(whole[0].coefficients[0] / whole[1].coefficients[0])),) * 2
+        all_, single = (fit_of(facts, m, found) for m in (many, one))
+        if all_ is not None and single is not None:
+            kind = _kind(float(all_.coefficients[0] / single.coefficients[0]))
+            kinds = kind, kind
     kind = kinds[0] or kinds[1]
     if not kind or kinds not in ((kind, kind), (kind, ""), ("", kind)):
         yield Finding(_TITLE, UNDECIDED, found=figures, probe=probe)
         return
-    per_row = facts.factor = float(abs(fits[1].coefficients[0]))
+    per_row = facts.factor = float(abs(of_one.coefficients[0]))
     facts.guesses.append(f"reduction over rows: {kind}, factor {per_row:.3g} for one row")
     nominal = facts.calls.subject.batch_size
-    if kind == "sum" and nominal and nominal > 1 and _divides(facts, fits[0], nominal):
+    if kind == "sum" and nominal and nominal > 1 and _divides(facts, of_many, nominal):
         name = "nominal batch size in the divisor"
         yield wrong(_TITLE, name, f"1/{COPIES}", f"1/{nominal}", probe)
         return
@@ -135,8 +137,8 @@ def _different(
     def stage(number: int) -> tuple[float, float]:
         first = 50_000 * (number + 1)
         values = [facts.calls.loss(x, first + s, facts.latent_dim) for s in range(calls)]
-        values = np.array(values) / (len(x) if kind == "sum" else 1)
-        mean, error = mean_and_error(values)
+        per_row = np.array(values) / (len(x) if kind == "sum" else 1)
+        mean, error = mean_and_error(per_row)
         means.append(mean)
         # the copies have noise too: it is known, or that of one call of as many different draws
         one_call = error * np.sqrt(calls * len(x) / m.different_draws)
@@ -178,7 +180,7 @@ def one_noise(facts: Facts, many: Measured, one: Measured) -> Iterator[Finding]:
 
 def black_box(facts: Facts) -> Iterator[Finding]:
     """Yield how the loss alone goes over the rows: the mean loss of copies against that of one."""
-    x = facts.x[:8]
+    x = facts.rows[:8]
     if facts.calls.subject.noise == "eps":
         ratio, error = _of_equal_copies(facts, x), 0.0
     else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..differences import Parts, encoder_parts, slope, step
 from ..statistics import two_stages
-from .gradient_case import Case, factor_of, z_of
+from .gradient_case import Case, factor_of, known_z
 
 __all__ = ["unbiased"]
 
@@ -28,7 +28,7 @@ def unbiased(case: Case, known: tuple[Parts, float, str] | None) -> str:
     # central differences have an error that no number of seeds removes
     wrong = np.isin(case.blocks.block, [case.blocks.names.index(n) for n in case.wrong])
     bias = case.tolerance * np.linalg.norm(case.expected[wrong])
-    spread = np.maximum(first.std(0), max(bias, 1e-300))
+    spread = np.maximum(first.std(0), np.maximum(bias, 1e-300))
     direction = first.mean(0) / spread**2
     direction /= max(np.linalg.norm(direction), 1e-300)
 
@@ -53,7 +53,7 @@ def _exact_differences(case: Case, c: float) -> Callable:
     sigma = np.exp(0.5 * logvar)
 
     def one(seed: int) -> np.ndarray:
-        z = z_of(case, seed)
+        z = known_z(case, seed)
         g, eps = slope(facts, x, z), (z - mu) / sigma
         by_mu, by_logvar = g + beta * mu, 0.5 * (g * eps * sigma + beta * (sigma**2 - 1))
         exact = (by_mu * d_mu + by_logvar * d_logvar).sum((1, 2)) / len(x)
