@@ -154,7 +154,8 @@ class DataParallel(Wrapping):
             distance *= 2
         gradient = vae.parameters.empty_gradient(update)
         gradient.part(update)[:] = total.gradient
-        return Estimate(*map(float, total.values), gradient)
+        objective, reconstruction, kl = map(float, total.values)
+        return Estimate(objective, reconstruction, kl, gradient)
 
 
 class _Sum:
