@@ -11,7 +11,6 @@ import numpy as np
 from ..core.likelihoods import Likelihood, parse_likelihood
 from ..core.vae import VAE, Architecture
 from ..support.checks import check_kind, check_vae, shown
-from ..support.registry import find_activation
 from .layouts import Layout, parts
 
 __all__ = ["build", "from_state_dict", "to_state_dict"]
@@ -107,8 +106,7 @@ def build(
     likelihood = parse_likelihood(likelihood)
     arrays, problems = _arrays(state)
     widths = _widths(layout, arrays)
-    D, J, hidden = widths or (1, 1, (1,))
-    architecture = Architecture(D, J, hidden, find_activation(activation), likelihood)
+    architecture = Architecture(*(widths or (1, 1, (1,))), activation, likelihood)
     if widths is None:  # a weight of the encoder is missing, or has no two axes
         shapes = dict.fromkeys(layout.tensors(likelihood))
     else:
@@ -121,7 +119,7 @@ def build(
         for problem in problems[_SHOWN:]:
             error.add_note(problem)
         raise error
-    vae = VAE(D, J, hidden, activation, likelihood, dtype=np.result_type(*arrays.values()).name)
+    vae = VAE(*widths, activation, likelihood, dtype=np.result_type(*arrays.values()).name)
     for part in table:
         part.of(vae.parameters)[...] = arrays[part.name]
     return vae
@@ -129,8 +127,7 @@ def build(
 
 def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the tensors as arrays, and a line for each one that is not finite float32 or 64."""
-    arrays: dict[str, np.ndarray] = {}
-    problems: list[str] = []
+    arrays, problems = {}, []
     for name, tensor in state.items():
         dtype = getattr(tensor, "dtype", type(tensor).__name__)
         dtype = str(getattr(dtype, "name", dtype)).removeprefix("torch.")
@@ -150,18 +147,13 @@ def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]
     return arrays, problems
 
 
-def _widths(
-    layout: Layout, arrays: Mapping[str, np.ndarray]
-) -> tuple[int, int, tuple[int, ...]] | None:
+def _widths(layout: Layout, arrays: Mapping[str, np.ndarray]) -> tuple | None:
     """Return D, J and the hidden widths, from the weights of the encoder, if it has them all."""
-    names = [[f"{n}.weight" for n in heads] for heads in layout.heads("encoder")]
-    if not all(name in arrays for layer in names for name in layer):
+    layers = [[arrays.get(f"{n}.weight") for n in names] for names in layout.heads("encoder")]
+    if any(A is None or A.ndim != 2 or 0 in A.shape for layer in layers for A in layer):
         return None
-    layers = [[arrays[name].shape for name in layer] for layer in names]
-    if any(len(shape) != 2 or 0 in shape for layer in layers for shape in layer):
-        return None
-    outs = [sum(n_out for n_out, _ in layer) for layer in layers]
-    return layers[0][0][1], max(1, outs[-1] // 2), tuple(outs[:-1])
+    outs = [sum(A.shape[0] for A in layer) for layer in layers]
+    return layers[0][0].shape[1], max(1, outs[-1] // 2), tuple(outs[:-1])
 
 
 def _differences(
