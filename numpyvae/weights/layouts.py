@@ -53,7 +53,7 @@ class Layout:
     others: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        names = []
+        names: list[str] = []
         for network in ("encoder", "decoder"):
             layers = getattr(self, network)
             if isinstance(layers, str) or not isinstance(layers, (tuple, list)) or not layers:

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.likelihoods import Likelihood, parse_likelihood
 from ..core.vae import VAE, Architecture
 from ..support.checks import check_kind, check_vae, shown
+from ..support.registry import find_activation
 from .layouts import Layout, parts
 
 __all__ = ["build", "from_state_dict", "to_state_dict"]
@@ -103,23 +104,23 @@ def build(
 ) -> VAE:
     """Return the model; messages about tensors begin with `where`."""
     check_kind("layout", layout, Layout, "use PYTORCH_EXAMPLE or sequential_layout()")
-    likelihood = parse_likelihood(likelihood)
+    activation, likelihood = find_activation(activation), parse_likelihood(likelihood)
     arrays, problems = _arrays(state)
     widths = _widths(layout, arrays)
-    architecture = Architecture(*(widths or (1, 1, (1,))), activation, likelihood)
-    if widths is None:  # a weight of the encoder is missing, or has no two axes
-        shapes = dict.fromkeys(layout.tensors(likelihood))
-    else:
-        table = list(parts(layout, architecture))
-        shapes = {part.name: part.shape for part in table}
-    problems += _differences(shapes, arrays)
+    D, J, hidden = widths or (1, 1, (1,))
+    architecture = Architecture(D, J, hidden, activation, likelihood)
+    # Shapes are not known if a weight of the encoder is missing, or has no two axes.
+    table = list(parts(layout, architecture)) if widths else []
+    shapes = {part.name: part.shape for part in table}
+    problems += _differences(shapes or dict.fromkeys(layout.tensors(likelihood)), arrays)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         error = ValueError(f"{where}: {'; '.join(problems[:_SHOWN])}{more}")
         for problem in problems[_SHOWN:]:
             error.add_note(problem)
         raise error
-    vae = VAE(*widths, activation, likelihood, dtype=np.result_type(*arrays.values()).name)
+    dtype = np.result_type(*arrays.values()).name
+    vae = VAE(D, J, hidden, activation, likelihood, dtype)
     for part in table:
         part.of(vae.parameters)[...] = arrays[part.name]
     return vae
@@ -147,13 +148,16 @@ def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]
     return arrays, problems
 
 
-def _widths(layout: Layout, arrays: Mapping[str, np.ndarray]) -> tuple | None:
+def _widths(
+    layout: Layout, arrays: Mapping[str, np.ndarray]
+) -> tuple[int, int, tuple[int, ...]] | None:
     """Return D, J and the hidden widths, from the weights of the encoder, if it has them all."""
-    layers = [[arrays.get(f"{n}.weight") for n in names] for names in layout.heads("encoder")]
-    if any(A is None or A.ndim != 2 or 0 in A.shape for layer in layers for A in layer):
-        return None
-    outs = [sum(A.shape[0] for A in layer) for layer in layers]
-    return layers[0][0].shape[1], max(1, outs[-1] // 2), tuple(outs[:-1])
+    layers = [[f"{name}.weight" for name in names] for names in layout.heads("encoder")]
+    for name in (name for layer in layers for name in layer):
+        if name not in arrays or arrays[name].ndim != 2 or 0 in arrays[name].shape:
+            return None
+    outs = [sum(arrays[name].shape[0] for name in layer) for layer in layers]
+    return arrays[layers[0][0]].shape[1], max(1, outs[-1] // 2), tuple(outs[:-1])
 
 
 def _differences(
