@@ -89,7 +89,7 @@ html_sidebars = {
     page: []
     for page in (
         *("index", "notes/*", "faq", "results", "architecture", "own-data"),
-        *("clinic", "clinic-catalog", "clinic-exercises"),
+        *("clinic", "clinic-catalog", "clinic-exercises", "data-parallel"),
     )
 }
 html_context = {
@@ -121,7 +121,7 @@ html_theme_options = {
             page: ["page-toc"]
             for page in (
                 *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
-                *("clinic", "clinic-catalog", "clinic-exercises"),
+                *("clinic", "clinic-catalog", "clinic-exercises", "data-parallel"),
             )
         },
     },
