@@ -105,14 +105,24 @@ html_show_search_summary = (
     False  # it would load pages by a script, which browsers forbid for file://
 )
 html_show_sphinx = False
+TEXTS = (
+    "architecture",
+    "clinic",
+    "clinic-catalog",
+    "clinic-exercises",
+    "data-parallel",
+    "faq",
+    "glossary",
+    "many-machines",
+    "own-data",
+    "reproductions",
+    "results",
+    "scikit-learn",
+    "teaching",
+    "weights",
+)
 # No sidebar where a page has no others beside it; the notes need the width for two columns.
-html_sidebars = {
-    page: []
-    for page in (
-        *("index", "notes/*", "faq", "results", "architecture", "own-data"),
-        *("clinic", "clinic-catalog", "clinic-exercises", "teaching", "glossary"),
-    )
-}
+html_sidebars = {page: [] for page in ("index", "notes/*", *TEXTS)}
 html_context = {
     "default_mode": "auto",
     "notes_pages": [
@@ -138,13 +148,7 @@ html_theme_options = {
     "article_header_end": ["notes-strip"],
     "secondary_sidebar_items": {
         **{page: [] for page in ("index", "notes/*")},
-        **{
-            page: ["page-toc"]
-            for page in (
-                *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
-                *("clinic", "clinic-catalog", "clinic-exercises", "teaching", "glossary"),
-            )
-        },
+        **{page: ["page-toc"] for page in (*TEXTS, "api/*", "tutorials/*")},
     },
     "footer_start": ["copyright"],
     "footer_end": [],
