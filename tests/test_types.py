@@ -92,7 +92,13 @@ TYPED = [p for p in TO_IMPORT if p.relative_to(ROOT).as_posix() not in COMPILED]
 def test_the_public_interface_declares_its_types(path):
     # kills: a public parameter, result or property whose type a user's checker does not know.
     # Numba finds the types of the functions that it compiles; those files are left out.
-    assert dict(untyped(importlib.import_module(name_of(path)))) == {}
+    try:
+        module = importlib.import_module(name_of(path))
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))  # a folder that belongs to an extra
+    assert dict(untyped(module)) == {}
 
 
 class Planted(Likelihood):
