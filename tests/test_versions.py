@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import numpyvae
 from numpyvae.command.cli import main
@@ -67,3 +68,13 @@ def test_the_oldest_versions_that_are_tried_are_those_that_are_promised():
     assert {"numpy", "scipy", "matplotlib", "pytest"} <= least.keys()
     for name, version in least.items():
         assert f"{tried[name]}.".startswith(f"{version}."), name
+
+
+def test_the_libraries_have_an_order_that_does_not_change(monkeypatch):
+    # kills: equal runs whose records differ, since the system lists its libraries in any order
+    pool = {"user_api": "blas", "internal_api": "openblas", "num_threads": 1, "architecture": "x"}
+    pools, found = [pool | {"version": version} for version in ("0.3.30", "0.3.31")], []
+    for order in (pools, pools[::-1]):
+        monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda order=order: order)
+        found.append(provenance("1.2.3")["blas"])
+    assert found[0] == found[1]
