@@ -60,12 +60,16 @@ def compare(latent_dim: int, epochs: int = 100, seed: int = 0) -> dict[str, tupl
 
 
 def words(values: np.ndarray) -> str:
-    """Mean over trainings and images, standard error over images, and range over trainings."""
+    """Mean over trainings and images, and the standard error over images."""
     mean, error = mean_and_error(values.mean(axis=0))
+    return f"{mean:.1f} ± {error:.1f}".replace("-", "−")
+
+
+def spread(values: np.ndarray) -> str:
+    """The range over trainings, if it is seen."""
     each = values.mean(axis=1)
     low, high = f"{each.min():.1f}", f"{each.max():.1f}"
-    spread = "" if low == high else f" ({low} … {high})"
-    return f"{mean:.1f} ± {error:.1f}{spread}".replace("-", "−")
+    return "" if low == high else f" ({low} … {high})".replace("-", "−")
 
 
 def main() -> None:
@@ -75,9 +79,11 @@ def main() -> None:
         found = [compare(latent_dim, seed=seed) for seed in range(TRAININGS)]
         base = [[run["FactorAnalysis"][i] for run in found] for i in (0, 1)]
         for name in found[0]:
-            figures = [np.array([run[name][i] for run in found]) for i in (0, 1)]
-            cells = (words(v) for pair in zip(figures, np.subtract(figures, base)) for v in pair)
-            print(f"| {latent_dim} | {name} | {' | '.join(cells)} |", flush=True)
+            cells = [str(latent_dim), name]
+            for i in (0, 1):
+                values = np.array([run[name][i] for run in found])
+                cells += [words(values) + spread(values), words(values - base[i])]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

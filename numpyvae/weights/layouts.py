@@ -33,7 +33,7 @@ class Layout:
         names, of the layer of μ and of that of log σ².
     decoder : tuple of str or tuple of str
         A name for each layer; for the last one, a pair if `gaussian:head` has two layers.
-    others : mapping of str to str
+    others : mapping of str to str, optional
         Names in the state dict of the parameters of the likelihood, as `decoder.logvar` of
         `gaussian:learned`; the name itself if left out.
 
