@@ -64,6 +64,9 @@ THIRD_PARTY = {
     "jax": {"clinic"},
     "keras": {"clinic"},
     "threadpoolctl": {"support", "command"},
+    "joblib": {"support", "command"},
+    "dask": {"support"},
+    "distributed": {"support", "command"},
     "pytest": {"clinic"},
 }
 IN_A_FUNCTION = {
@@ -71,6 +74,9 @@ IN_A_FUNCTION = {
     "pooch",
     "PIL",
     "threadpoolctl",
+    "joblib",
+    "dask",
+    "distributed",
     "numba",
     "torch",
     "jax",
