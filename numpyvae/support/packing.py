@@ -22,7 +22,7 @@ def pack(work: Callable[..., Any]) -> bytes:
     TypeError
         If a part of it cannot be pickled.
     """
-    from joblib.externals import cloudpickle
+    import cloudpickle
 
     try:
         return cloudpickle.dumps(work)
