@@ -5,14 +5,27 @@ import signal
 import threading
 import time
 import tracemalloc
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from numpyvae import VAE
-from numpyvae.bounds import annealed_log_likelihood, cubo, importance_curve
+from numpyvae import VAE, mean_terms
+from numpyvae.bounds import (
+    annealed_log_likelihood,
+    compare_bounds,
+    cubo,
+    eubo,
+    fitted_log_likelihood,
+    importance_curve,
+)
 from numpyvae.bounds import importance_log_likelihood as importance
+from numpyvae.core.likelihoods import Bernoulli
+from numpyvae.diagnostics import rate_distortion
+from numpyvae.inference import variational_inference
 from numpyvae.support.parallel import map_rows
 
 BOUNDS = {
@@ -20,7 +33,22 @@ BOUNDS = {
     "curve": lambda vae, x, n: importance_curve(vae, x, 30, n_jobs=n).values,
     "cubo": lambda vae, x, n: cubo(vae, x, 30, n_jobs=n),
     "annealed": lambda vae, x, n: annealed_log_likelihood(vae, x, 5, 20, n_jobs=n).log_lower,
+    "eubo": lambda vae, x, n: eubo(vae, x, draws(x), memory=1, n_jobs=n),
+    "appendix D": lambda vae, x, n: (
+        fitted_log_likelihood(vae, x[:40], 4, 4, n_burn=5, memory=2, n_jobs=n).log_likelihood
+    ),
+    "mean ELBO": lambda vae, x, n: np.array(mean_terms(vae, np.tile(x, (9, 1)), n_jobs=n)),
+    "rate": lambda vae, x, n: np.array(rate_distortion(vae, x, memory=2, n_jobs=n).rate),
+    "own q": lambda vae, x, n: variational_inference(vae, x, max_iterations=2, n_jobs=n).logvar,
+    "compared": lambda vae, x, n: (
+        compare_bounds(vae, x, ["elbo"], memory=2, n_jobs=n).estimates["elbo"].values
+    ),
 }
+
+
+def draws(x):
+    """Draws of z (L, N, J), whose values are of no importance here."""
+    return np.random.default_rng(1).standard_normal((3, len(x), 3))
 
 
 def case(n=130, data_dim=300):
@@ -143,3 +171,115 @@ def test_memory_is_that_of_the_workers_alone():
         finally:
             tracemalloc.stop()
     assert peaks[1] < 2 * 1.25 * peaks[0]
+
+
+def one_task(vae, x):
+    """A bound whose rows are split into several tasks."""
+    return importance(vae, x, 4)
+
+
+def test_joblib_says_how_many_work_where_n_jobs_does_not():
+    # kills: a context of joblib that is ignored, and a worker that is shared out again
+    vae, x = case(60, 8)
+    found = []
+    work = lambda rows, advance: found.append(threading.get_ident())  # noqa: E731
+    with parallel_config(n_jobs=1):
+        map_rows(work, [slice(0, 1), slice(1, 2)], [x], None, quiet)
+    assert set(found) == {threading.get_ident()}
+    meet = threading.Barrier(2, timeout=20)
+    with parallel_config(n_jobs=2):
+        over_numbers(lambda task, advance: meet.wait(), 2, None)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A context of two worker processes, which end after the tests."""
+    from joblib.externals.loky import get_reusable_executor
+
+    with parallel_config(backend="loky", n_jobs=2):
+        yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+def steep():
+    """A likelihood of the user's own, which the workers cannot import."""
+
+    class Steep(Bernoulli):
+        def log_prob(self, x, out, parameters):
+            return super().log_prob(x, 2 * out, parameters)
+
+    return Steep()
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "own"])
+def test_processes_find_the_same_bits(processes, likelihood):
+    # kills: a model that is rounded on the way, BLAS threads in the workers, and likelihoods of
+    # the user's own that cannot be sent
+    vae = VAE(64, 3, (40,), likelihood=steep() if likelihood == "own" else likelihood)
+    x = case(70, 64)[1]
+    with parallel_config(backend="threading", n_jobs=1):
+        alone = one_task(vae, x)
+    assert np.array_equal(one_task(vae, x), alone)
+    assert np.array_equal(one_task(vae, np.asfortranarray(x)), alone)
+
+
+def task_of_a_worker(folder, rows, *, advance):
+    """End the worker at the first row, the first time or always, as the lack of memory does."""
+    died = Path(folder, "died")
+    if rows[0] == 0 and not died.exists():
+        if Path(folder).name == "once":
+            died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    advance("moves")
+    advance("more moves")
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return int(rows.sum()), {pool["num_threads"] for pool in pools}
+
+
+@pytest.mark.parametrize("how_often", ["once", "always"])
+def test_a_worker_that_dies_loses_nothing(how_often, tmp_path, processes):
+    # kills: an endless wait, results of the lost tasks that are missing or in another order,
+    # BLAS threads in a worker, and progress that is not counted
+    folder, shown = tmp_path / how_often, []
+    folder.mkdir()
+
+    def run():
+        return map_rows(
+            partial(task_of_a_worker, folder),
+            [slice(i, i + 1) for i in range(5)],
+            [np.arange(5)],
+            None,
+            lambda note, steps=1: shown.append((note, steps)),
+        )
+
+    if how_often == "always":
+        with pytest.raises(ChildProcessError, match=r"^expected worker processes .* memory$"):
+            run()
+    else:
+        assert run() == [(i, {1}) for i in range(5)]
+        assert shown == [("more moves", 2)] * 5
+
+
+def test_what_cannot_be_sent_gets_one_line(processes):
+    # kills: an error of pickle, which tells neither the cause nor the remedy
+    vae, x = case(60, 8)
+    vae.lock = threading.Lock()
+    line = r"^n_jobs: expected a model that can be pickled.*_thread.lock.*; use threads, the .*$"
+    with pytest.raises(TypeError, match=line):
+        one_task(vae, x)
+
+
+def test_errors_of_a_worker_arrive_as_they_are(processes):
+    # kills: an error wrapped in one of joblib, which the command does not know
+    vae, x = case(60, 8)
+    with pytest.raises(FloatingPointError, match="^expected log importance weights"):
+        one_task(vae.with_flat(vae.parameters.flat * np.nan), x)
+
+
+def test_a_model_is_sent_once():
+    # kills: the model in every task
+    from numpyvae.support.packing import pack, pack_blocks
+
+    vae = VAE(64, 3, (400,))
+    model, rows = len(pack(vae)), len(pack_blocks([np.zeros((20, 64), "float32")]))
+    assert model > vae.parameters.flat.nbytes > 10 * rows

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
-from .packing import pack, pack_blocks, run_packed, unpack
+from .packing import pack, pack_blocks, run_packed
 
 __all__ = ["inside_task", "on_cluster"]
 
@@ -43,13 +44,14 @@ def on_cluster(
     at_a_time = _tasks_at_a_time(client, n_jobs)
     rest = iter(range(len(tasks)))
     with _large_models(), _plain_errors():
-        model = client.submit(unpack, pack(work), pure=False)
+        name = uuid4().hex
+        model = client.submit(bytes, pack(work), pure=False)
         waiting: dict[Any, int] = {}
         try:
             while True:
                 for _, i in zip(range(at_a_time - len(waiting)), rest):
                     blocks = pack_blocks(tasks[i])
-                    waiting[client.submit(run_packed, model, blocks, pure=False)] = i
+                    waiting[client.submit(run_packed, name, model, blocks, pure=False)] = i
                 if not waiting:
                     return results
                 for future in _done(client, waiting):

@@ -11,7 +11,7 @@ import numpy as np
 from .blas import blas_threads
 from .memory import keep_freed_memory
 
-__all__ = ["pack", "pack_blocks", "run_packed", "unpack"]
+__all__ = ["pack", "pack_blocks", "run_packed"]
 
 
 def pack(work: Callable[..., Any]) -> bytes:
@@ -34,21 +34,28 @@ def pack(work: Callable[..., Any]) -> bytes:
         ) from error
 
 
-def unpack(packed: bytes) -> Callable[..., Any]:
-    """Return the work on the side of the worker.
+_unpacked: tuple[str, Any] = ("", None)  # the work that this process has unpacked last
 
-    Raises
-    ------
-    ImportError
-        If the worker cannot import what the model consists of.
+
+def _unpack(name: str, packed: Any) -> Callable[..., Any]:
+    """Return the work on the side of the worker, which unpacks it at its first task alone.
+
+    All values are in the bytes themselves, so that the arrays begin at addresses that suit their
+    dtype. Arrays that do not, such as those that Dask makes of what it receives, are multiplied
+    by another loop of NumPy, with other last bits.
     """
+    global _unpacked
+    if _unpacked[0] == name:
+        return _unpacked[1]
     try:
-        return pickle.loads(packed)
+        work = pickle.loads(packed)
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"expected a worker that can import all parts of the model, got {error}; install "
             "their module where the workers run, or use threads, the default backend"
         ) from None
+    _unpacked = name, work
+    return work
 
 
 def pack_blocks(blocks: Sequence[np.ndarray]) -> bytes:
@@ -66,9 +73,13 @@ class _Steps:
         self.note, self.count = note, self.count + steps
 
 
-def run_packed(work: Callable[..., Any], packed: bytes) -> tuple[Any, str, int]:
-    """Do one task, and return its result, the last note of its progress and its steps."""
-    blocks, errors = pickle.loads(packed)
+def run_packed(name: str, packed: Any, packed_blocks: bytes) -> tuple[Any, str, int]:
+    """Do one task, and return its result, the last note of its progress and its steps.
+
+    `name` belongs to the packed work alone.
+    """
+    work = _unpack(name, packed)
+    blocks, errors = pickle.loads(packed_blocks)
     steps = _Steps()
     keep_freed_memory()
     with blas_threads(1), np.errstate(**errors):

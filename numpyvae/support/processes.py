@@ -9,13 +9,12 @@ from uuid import uuid4
 
 import numpy as np
 
-from .packing import pack, pack_blocks, run_packed, unpack
+from .packing import pack, pack_blocks, run_packed
 
 __all__ = ["on_processes"]
 
 _ATTEMPTS = 3  # how often the rest of the work is begun again after a worker has died
 _MAPPED = "16K"  # larger models are sent in shared memory
-_unpacked: tuple[str, Any] = ("", None)  # the work that this process has unpacked last
 
 
 def on_processes(
@@ -39,7 +38,8 @@ def on_processes(
         parallel = Parallel(n_jobs, return_as=return_as, max_nbytes=_MAPPED)
         first = len(results)
         calls = (
-            delayed(_run)(name, packed, pack_blocks(tasks[i])) for i in range(first, len(tasks))
+            delayed(run_packed)(name, packed, pack_blocks(tasks[i]))
+            for i in range(first, len(tasks))
         )
         try:
             for result, note, steps in parallel(calls):
@@ -52,11 +52,3 @@ def on_processes(
         f"expected worker processes that finish their work, got {_ATTEMPTS} that died, as after a "
         "lack of memory; decrease n_jobs or memory"
     )
-
-
-def _run(name: str, packed: np.ndarray, blocks: bytes) -> tuple[Any, str, int]:
-    """Do one task in a worker, which unpacks the work at its first task alone."""
-    global _unpacked
-    if _unpacked[0] != name:
-        _unpacked = name, unpack(packed.tobytes())
-    return run_packed(_unpacked[1], blocks)
