@@ -99,7 +99,7 @@ def test_a_killed_worker_changes_no_result(on_dask):
 def test_a_task_that_ends_every_worker_gets_one_line(on_dask, monkeypatch):
     # kills: the endless wait of joblib's own backend for such a task
     monkeypatch.setattr(on_dask.cluster_of_test.scheduler, "allowed_failures", 0)
-    with pytest.raises(ChildProcessError, match="^expected workers that finish their work, got"):
+    with pytest.raises(ChildProcessError, match=r"^expected workers that finish their work, got"):
         over_rows(deadly)
 
 
@@ -110,7 +110,9 @@ def test_a_cluster_without_workers_gets_one_line(monkeypatch):
         distributed.LocalCluster(n_workers=0, **SETTINGS) as local,
         distributed.Client(local) as client,
         joblib.parallel_config(backend="dask", client=client),
-        pytest.raises(ChildProcessError, match="expected a Dask worker, got none for 0.2 seconds"),
+        pytest.raises(
+            ChildProcessError, match=r"expected a Dask worker, got none for 0.2 seconds"
+        ),
     ):
         over_rows(slow)
 
@@ -144,7 +146,7 @@ def test_the_command_finds_the_same_figures_on_each_backend(run, two_workers, ca
     # kills: a backend that the command does not pass on, and bits that depend on it
     address = two_workers.scheduler.address
     alone = evaluated(run, capsys, "--n-jobs", "1")
-    assert alone[0] == 0 and json.loads(alone[1])["test_rows"] == 40
+    assert (alone[0], json.loads(alone[1])["test_rows"]) == (0, 40)
     for options in (
         ["--n-jobs", "2"],
         ["--n-jobs", "2", "--backend", "processes"],
@@ -166,10 +168,11 @@ def test_errors_of_the_cluster_are_one_line(run, two_workers, capsys, monkeypatc
         ((*dask, "tcp://127.0.0.1:1"), 1, "where none answers within 1 seconds"),
     ):
         found, _, err = evaluated(run, capsys, *options)
-        assert (found, err.count("\n")) == (code, 1) and words in err, err
+        assert (found, err.count("\n")) == (code, 1), err
+        assert words in err
     monkeypatch.setattr(workers, "__version__", "0.0.1")  # here, not in the workers
     code, _, err = evaluated(run, capsys, *dask, address)
-    assert code == 1 and err.count("\n") == 1
+    assert (code, err.count("\n")) == (1, 1)
     assert "numpyvae 0.0.1 on each worker, got Python" in err
 
 
@@ -177,4 +180,5 @@ def test_without_dask_the_command_says_what_to_install(run, capsys, monkeypatch)
     # kills: a ModuleNotFoundError that does not name the extra
     monkeypatch.setitem(sys.modules, "distributed", None)
     code, _, err = evaluated(run, capsys, "--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
-    assert code == 1 and err.count("\n") == 1 and "pip install 'numpyvae[dask]'" in err
+    assert (code, err.count("\n")) == (1, 1)
+    assert "pip install 'numpyvae[dask]'" in err

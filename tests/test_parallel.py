@@ -180,8 +180,7 @@ def one_task(vae, x):
 
 def test_joblib_says_how_many_work_where_n_jobs_does_not():
     # kills: a context of joblib that is ignored, and a worker that is shared out again
-    vae, x = case(60, 8)
-    found = []
+    x, found = case(60, 8)[1], []
     work = lambda rows, advance: found.append(threading.get_ident())  # noqa: E731
     with parallel_config(n_jobs=1):
         map_rows(work, [slice(0, 1), slice(1, 2)], [x], None, quiet)
@@ -272,7 +271,7 @@ def test_what_cannot_be_sent_gets_one_line(processes):
 def test_errors_of_a_worker_arrive_as_they_are(processes):
     # kills: an error wrapped in one of joblib, which the command does not know
     vae, x = case(60, 8)
-    with pytest.raises(FloatingPointError, match="^expected log importance weights"):
+    with pytest.raises(FloatingPointError, match=r"^expected log importance weights"):
         one_task(vae.with_flat(vae.parameters.flat * np.nan), x)
 
 

@@ -48,9 +48,12 @@ def workers(backend: str, n_jobs: int | None, scheduler: str | None) -> Iterator
         given = "--backend dask" if scheduler is None else "--scheduler"
         raise UsageError(f"{given}: expected {expected}, got none")
     if backend == "dask":
-        with _client(scheduler) as client, blas_threads(1):
-            with _configured(backend="dask", client=client, n_jobs=n_jobs):
-                yield
+        with (
+            _client(scheduler) as client,
+            blas_threads(1),
+            _configured(backend="dask", client=client, n_jobs=n_jobs),
+        ):
+            yield
         return
     n_jobs = n_jobs or default_jobs()
     with blas_threads(1):  # also for what is not a parallel map: the same bits for any number
@@ -93,7 +96,8 @@ def _client(scheduler: str) -> Iterator[Any]:
         ) from None
     except ValueError as error:
         raise ValueError(
-            f"--scheduler: expected an address as tcp://127.0.0.1:8786, got {scheduler!r} ({error})"
+            "--scheduler: expected an address as tcp://127.0.0.1:8786, got "
+            f"{scheduler!r} ({error})"
         ) from None
     with client:
         _check_versions(client)

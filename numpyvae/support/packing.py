@@ -1,4 +1,4 @@
-"""What other processes need to do the work: it is packed once, and unpacked once by each worker."""
+"""What other processes need for the work: packed once, and unpacked once by each worker."""
 
 from __future__ import annotations
 
