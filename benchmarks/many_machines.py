@@ -1,11 +1,14 @@
 """Measure what `docs/many-machines.md` tells: `python -m benchmarks.many_machines --output FILE`.
 
-- what a task costs beside its work, and what the start of the workers costs, for each backend;
-- how many times as fast two workers are as one, for annealed importance sampling;
-- what a chain costs for each temperature and datapoint, from which `estimate` computes the time of
-  a large evaluation.
+- what a task costs beside its work: the processor time of the process that gives out the tasks,
+  which with Dask includes the scheduler;
+- how many times as fast two workers are as one, for annealed importance sampling of the digits'
+  model, 64-200-10; the two take turns;
+- the processor time of one move of one chain of one datapoint, for the model 784-500-20, from which
+  `estimate` computes the time of a large evaluation.
 
-The workers have one BLAS thread each, and the settings that are compared take turns.
+Each worker has one BLAS thread. Processor times, unlike the others, hardly depend on what else the
+machine has to do.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from benchmarks.options import whole
 from numpyvae import VAE
 from numpyvae.bounds import annealed_log_likelihood, simulate
 from numpyvae.bounds.annealing import PILOT_CHAINS, n_moves, sigmoid_temperatures
-from numpyvae.bounds.streams import row_slices
+from numpyvae.bounds.streams import decoder_megabytes, row_slices
 from numpyvae.support.packing import pack
 from numpyvae.support.parallel import map_rows
 
 BACKENDS = ("threads", "processes", "dask")
 _TASKS, _ROWS = 200, 20  # of the tasks without work
-_TEMPERATURES, _CHAINS = 5, 16
+_CHAINS, _SHARED_ROWS = 16, 40
 
 
 class Estimate(NamedTuple):
@@ -105,6 +108,13 @@ def seconds_of(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def cpu_seconds(function: Callable[[], Any]) -> float:
+    """Return the processor time of this process in a call."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
 def empty_tasks(n: int) -> None:
     """Map `nothing` over n blocks of 20 rows of 784 values."""
     x = np.zeros((n * _ROWS, 784), np.float32)
@@ -112,37 +122,44 @@ def empty_tasks(n: int) -> None:
     map_rows(nothing, blocks, [x], None, lambda note, steps=1: None)
 
 
-def costs(backend: str, repeats: int) -> dict[str, float]:
-    """Measure the first map of two tasks, which starts the workers, and the cost of a task."""
-    with on(backend, 2):
-        start = seconds_of(lambda: empty_tasks(2))
-        several = [(seconds_of(lambda: empty_tasks(_TASKS)), seconds_of(lambda: empty_tasks(2)))
-                   for _ in range(repeats)]  # fmt: skip
-    per_task = median((many - few) / (_TASKS - 2) for many, few in several)
-    return {"start_seconds": start, "task_seconds": max(per_task, 0.0)}
-
-
-def scaling(backend: str, repeats: int) -> tuple[dict[str, float], float]:
-    """Measure one worker against two, in turn; return the ratios, and seconds of a move."""
-    vae = model()
-    rows = row_slices(vae, 10**6, _CHAINS, None)[0].stop
-    x, _ = simulate(vae, 4 * rows)  # four tasks
-
-    def anneal():
-        annealed_log_likelihood(vae, x, _TEMPERATURES, _CHAINS)
-
-    ones, ratios = [], []
+def task_cost(repeats: int) -> float:
+    """Measure the processor time that this process needs for a task without work."""
+    several = []
     for _ in range(repeats):
-        pair = []
-        for n in (1, 2):
-            with on(backend, n):
-                annealed_log_likelihood(vae, x[: 2 * rows], 1, _CHAINS)  # starts the workers
-                pair.append(seconds_of(anneal))
-        ones.append(pair[0])
-        ratios.append(pair[0] / pair[1])
-    moves = len(x) * chain_moves(_TEMPERATURES, _CHAINS)
-    found = {"speedup": median(ratios), "lowest": min(ratios), "highest": max(ratios)}
-    return found, median(ones) / moves
+        few, many = (cpu_seconds(lambda n=n: empty_tasks(n)) for n in (2, _TASKS))
+        several.append((many - few) / (_TASKS - 2))
+    return median(several)
+
+
+def move_cost(repeats: int) -> float:
+    """Measure the processor time of one move of one chain of one datapoint."""
+    vae = model()
+    x, _ = simulate(vae, row_slices(vae, 10**6, _CHAINS, None)[0].stop)
+    found = [
+        cpu_seconds(lambda: annealed_log_likelihood(vae, x, 1, _CHAINS, n_jobs=1))
+        for _ in range(repeats + 1)
+    ]
+    return median(found[1:]) / (len(x) * chain_moves(1, _CHAINS))
+
+
+def once(vae: VAE, x: np.ndarray) -> float:
+    """Return how long the work takes that is shared out for `scaling`."""
+    memory = _SHARED_ROWS * _CHAINS * decoder_megabytes(vae) * 1.01
+    annealed_log_likelihood(vae, x[:2], 1, _CHAINS, memory=memory)  # starts the workers
+    return seconds_of(lambda: annealed_log_likelihood(vae, x, 1, _CHAINS, memory=memory))
+
+
+def scaling(backend: str, repeats: int) -> dict[str, float]:
+    """Measure one worker against two, in turn, on eight tasks."""
+    vae = VAE(64, 10, (200,))
+    x, _ = simulate(vae, 8 * _SHARED_ROWS)
+    ratios = []
+    for _ in range(repeats):
+        with on(backend, 1):
+            one = once(vae, x)
+        with on(backend, 2):
+            ratios.append(one / once(vae, x))
+    return {"speedup": median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -152,11 +169,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="JSON file to write (default: print it)")
     args = parser.parse_args(argv)
     measured: dict[str, Any] = {"packed_model_bytes": len(pack(model())), "repeats": args.repeats}
+    measured["chain_move_seconds"] = move_cost(args.repeats)
     for backend in BACKENDS:
-        found, move = scaling(backend, args.repeats)
-        measured[backend] = costs(backend, args.repeats) | found
-        if backend == "dask":
-            measured["chain_move_seconds"] = move
+        with on(backend, 2):
+            start = seconds_of(lambda: empty_tasks(2))
+            costs = {"start_seconds": start, "task_seconds": task_cost(args.repeats)}
+        measured[backend] = costs | scaling(backend, args.repeats)
     text = json.dumps(measured, indent=1) + "\n"
     if args.output is None:
         print(text, end="")
