@@ -2,12 +2,12 @@
 
 - what a task costs beside its work: the processor time of the process that gives out the tasks,
   which with Dask includes the scheduler;
-- how many times as fast two workers are as one, for annealed importance sampling of the digits'
-  model, 64-200-10; the two take turns;
-- the processor time of one move of one chain of one datapoint, for the model 784-500-20, from which
-  `estimate` computes the time of a large evaluation.
+- how many times as fast two workers are as one, for annealed importance sampling; the two take
+  turns;
+- the processor time of one move of one chain of one datapoint, from which `estimate` computes the
+  time of a large evaluation.
 
-Each worker has one BLAS thread. Processor times, unlike the others, hardly depend on what else the
+The model is 784-500-20, as for MNIST. Each worker has one BLAS thread. Processor times, unlike the others, hardly depend on what else the
 machine has to do.
 """
 
@@ -35,7 +35,7 @@ from numpyvae.support.parallel import map_rows
 
 BACKENDS = ("threads", "processes", "dask")
 _TASKS, _ROWS = 200, 20  # of the tasks without work
-_CHAINS, _SHARED_ROWS = 16, 40
+_CHAINS, _SHARED_ROWS = 16, 10
 
 
 class Estimate(NamedTuple):
@@ -151,7 +151,7 @@ def once(vae: VAE, x: np.ndarray) -> float:
 
 def scaling(backend: str, repeats: int) -> dict[str, float]:
     """Measure one worker against two, in turn, on eight tasks."""
-    vae = VAE(64, 10, (200,))
+    vae = model()
     x, _ = simulate(vae, 8 * _SHARED_ROWS)
     ratios = []
     for _ in range(repeats):
