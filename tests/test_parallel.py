@@ -26,6 +26,7 @@ from numpyvae.bounds import importance_log_likelihood as importance
 from numpyvae.core.likelihoods import Bernoulli
 from numpyvae.diagnostics import rate_distortion
 from numpyvae.inference import variational_inference
+from numpyvae.support.packing import pack, pack_blocks, run_packed
 from numpyvae.support.parallel import map_rows
 
 BOUNDS = {
@@ -231,14 +232,13 @@ def task_of_a_worker(folder, rows, *, advance):
         os.kill(os.getpid(), signal.SIGKILL)
     advance("moves")
     advance("more moves")
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return int(rows.sum()), {pool["num_threads"] for pool in pools}
+    return int(rows.sum())
 
 
 @pytest.mark.parametrize("how_often", ["once", "always"])
 def test_a_worker_that_dies_loses_nothing(how_often, tmp_path, processes):
-    # kills: an endless wait, results of the lost tasks that are missing or in another order,
-    # BLAS threads in a worker, and progress that is not counted
+    # kills: an endless wait, results of the lost tasks that are missing or in another order, and
+    # progress that is not counted
     folder, shown = tmp_path / how_often, []
     folder.mkdir()
 
@@ -255,7 +255,7 @@ def test_a_worker_that_dies_loses_nothing(how_often, tmp_path, processes):
         with pytest.raises(ChildProcessError, match=r"^expected worker processes .* memory$"):
             run()
     else:
-        assert run() == [(i, {1}) for i in range(5)]
+        assert run() == list(range(5))
         assert shown == [("more moves", 2)] * 5
 
 
@@ -277,8 +277,30 @@ def test_errors_of_a_worker_arrive_as_they_are(processes):
 
 def test_a_model_is_sent_once():
     # kills: the model in every task
-    from numpyvae.support.packing import pack, pack_blocks
-
     vae = VAE(64, 3, (400,))
     model, rows = len(pack(vae)), len(pack_blocks([np.zeros((20, 64), "float32")]))
     assert model > vae.parameters.flat.nbytes > 10 * rows
+
+
+def surroundings(rows, *, advance):
+    """What a task finds: the BLAS threads and the settings for floating-point errors."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {pool["num_threads"] for pool in pools}, np.geterr()["over"], rows.flags.aligned
+
+
+def test_a_task_in_another_process_works_as_one_of_a_thread():
+    # kills: BLAS threads in a worker, and settings of the caller that do not go with the task
+    with np.errstate(over="raise"):
+        blocks = pack_blocks([np.arange(3.0)])
+    with threadpool_limits(2, "blas"):
+        before = threadpool_info()
+        found, note, steps = run_packed("one", pack(surroundings), blocks)
+        assert threadpool_info() == before
+    assert found == ({1}, "raise", True)
+    assert (note, steps) == ("", 0)
+    # kills: work of an earlier map that is taken for this one
+    assert run_packed("two", pack(partial(one_row_of, 2)), blocks)[0] == 2.0
+
+
+def one_row_of(i, rows, *, advance):
+    return float(rows[i])

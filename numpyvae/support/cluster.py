@@ -43,7 +43,7 @@ def on_cluster(
     results: list[Any] = [None] * len(tasks)
     at_a_time = _tasks_at_a_time(client, n_jobs)
     rest = iter(range(len(tasks)))
-    with _large_models(), _plain_errors():
+    with client.as_current(), _large_models(), _plain_errors():  # `wait` takes the current one
         name = uuid4().hex
         model = client.submit(bytes, pack(work), pure=False)
         waiting: dict[Any, int] = {}
