@@ -7,8 +7,8 @@
 - the processor time of one move of one chain of one datapoint, from which `estimate` computes the
   time of a large evaluation.
 
-The model is 784-500-20, as for MNIST. Each worker has one BLAS thread. Processor times, unlike the others, hardly depend on what else the
-machine has to do.
+The model is 784-500-20, as for MNIST. Each worker has one BLAS thread. Processor times, unlike the
+others, hardly depend on what else the machine has to do.
 """
 
 from __future__ import annotations

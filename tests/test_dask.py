@@ -30,12 +30,17 @@ SETTINGS = {
 }
 
 
+def _client(local):
+    """A client that is not the default one: several may be open at the same time."""
+    return distributed.Client(local, set_as_default=False)
+
+
 @pytest.fixture(scope="module")
 def two_workers():
     """A client of two worker processes on the loopback interface."""
     with (
         distributed.LocalCluster(n_workers=2, **SETTINGS) as local,
-        distributed.Client(local) as c,
+        _client(local) as c,
     ):
         c.cluster_of_test = local
         yield c
@@ -73,11 +78,6 @@ def slow(rows, *, advance):
     return 2 * rows
 
 
-def deadly(rows, *, advance):
-    """A task that ends its worker, as the lack of memory does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def over_rows(work, advance=lambda note, steps=1: None):
     blocks = [slice(i, i + 1) for i in range(12)]
     return map_rows(work, blocks, [np.arange(12)], None, advance)
@@ -96,19 +96,12 @@ def test_a_killed_worker_changes_no_result(on_dask):
     assert shown == [1] * 12
 
 
-def test_a_task_that_ends_every_worker_gets_one_line(on_dask, monkeypatch):
-    # kills: the endless wait of joblib's own backend for such a task
-    monkeypatch.setattr(on_dask.cluster_of_test.scheduler, "allowed_failures", 0)
-    with pytest.raises(ChildProcessError, match=r"^expected workers that finish their work, got"):
-        over_rows(deadly)
-
-
 def test_a_cluster_without_workers_gets_one_line(monkeypatch):
     # kills: an endless wait for the first worker
     monkeypatch.setattr(cluster, "_PATIENCE", 0.2)
     with (
         distributed.LocalCluster(n_workers=0, **SETTINGS) as local,
-        distributed.Client(local) as client,
+        _client(local) as client,
         joblib.parallel_config(backend="dask", client=client),
         pytest.raises(
             ChildProcessError, match=r"expected a Dask worker, got none for 0.2 seconds"
@@ -182,3 +175,15 @@ def test_without_dask_the_command_says_what_to_install(run, capsys, monkeypatch)
     code, _, err = evaluated(run, capsys, "--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
     assert (code, err.count("\n")) == (1, 1)
     assert "pip install 'numpyvae[dask]'" in err
+
+
+def deadly(rows, *, advance):
+    """A task that ends its worker, as the lack of memory does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_ends_every_worker_gets_one_line(on_dask, monkeypatch):
+    # kills: the endless wait of joblib's own backend for such a task
+    monkeypatch.setattr(on_dask.cluster_of_test.scheduler, "allowed_failures", 0)
+    with pytest.raises(ChildProcessError, match=r"^expected workers that finish their work, got"):
+        over_rows(deadly)
