@@ -118,10 +118,10 @@ def endless():
     yield work
     assert forgotten == []
     for _ in range(500):  # the threads of the pool end after their last task
-        if threading.active_count() == before:
+        if threading.active_count() <= before:
             break
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_an_error_ends_the_other_workers(endless):
