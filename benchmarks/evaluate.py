@@ -29,7 +29,7 @@ from benchmarks.peak import peak_megabytes
 from numpyvae import VAE, datasets, importance_log_likelihood
 from numpyvae.bounds import simulate
 from numpyvae.bounds.streams import decoder_megabytes, rows_in_cache
-from numpyvae.support.parallel import over_cores
+from numpyvae.support.parallel import map_rows
 from numpyvae.support.statistics import mean_and_error, plus_minus
 
 Contestant = Callable[[np.ndarray, int], np.ndarray]
@@ -138,6 +138,7 @@ def products(vae: VAE, rows_of_z: int) -> Contestant:
 
     def multiply(x, K):
         def work(pieces, advance):
+            (pieces,) = pieces
             arrays = [rng.standard_normal((rows, W.shape[0]), vae.dtype) for W in weights]
             outs = [np.empty((rows, W.shape[1]), vae.dtype) for W in weights]
             for _ in range(pieces):
@@ -145,7 +146,8 @@ def products(vae: VAE, rows_of_z: int) -> Contestant:
                     np.matmul(a, W, out=out)
 
         pieces = len(x) * K // rows
-        over_cores(work, [pieces // 8] * 8, None, lambda note: None)
+        eighths = [slice(i, i + 1) for i in range(8)]
+        map_rows(work, eighths, [np.full(8, pieces // 8)], None, lambda note: None)
 
     return multiply
 

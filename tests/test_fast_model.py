@@ -217,6 +217,19 @@ def test_evaluation_of_a_compiled_model_is_the_same_for_any_number_of_threads():
 
 
 @needs_numba
+def test_a_compiled_model_works_in_other_processes():
+    """Kills a model whose compiled functions go with it, which cannot be pickled."""
+    from joblib import parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
+    twin, x = compiled(small_vae(dtype="float32", data_dim=20)), data_for("bernoulli", 60, 20)
+    alone = importance_log_likelihood(twin, x, 30, n_jobs=1)
+    with parallel_config(backend="loky", n_jobs=2):
+        assert np.array_equal(importance_log_likelihood(twin, x, 30), alone)
+    get_reusable_executor().shutdown(wait=True)
+
+
+@needs_numba
 def test_annealing_of_a_compiled_model_is_that_of_the_model():
     """Kills a gradient in z that the Hamiltonian moves do not get."""
     vae, x = small_vae(), data_for("bernoulli", 5)

@@ -29,8 +29,10 @@ The functions share these parameters:
 - `memory : float, optional`, the megabytes for the arrays of the decoder and its gradient, for
   each worker. The datapoints are processed in blocks of that size. With None a block fits into the
   processor's cache, which is fastest. The result depends on it only by rounding.
-- `n_jobs : int, optional`, the number of workers, each on one core; by default the number of BLAS
-  threads. The result does not depend on it, to the last bit.
+- `n_jobs : int, optional`, the number of workers, each on one core; −1 takes all cores. By default
+  it is that of `joblib.parallel_config`, else the number of BLAS threads. The workers are threads,
+  or what `joblib.parallel_config(backend=…)` says: processes, or a Dask cluster. The result does
+  not depend on it, to the last bit.
 - `progress : bool`, whether to show a progress line on standard error
 
 They raise a TypeError or a ValueError if `x` or a setting is not valid for the model, or if the

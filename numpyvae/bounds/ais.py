@@ -19,7 +19,9 @@ bound. The gap on simulated data tells how close it is, if the simulated data re
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from ..support.checks import (
     check_seed,
     check_vae,
 )
-from ..support.parallel import check_jobs, over_cores
+from ..support.parallel import check_jobs, map_rows
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
 from ..support.statistics import mean_and_error, plus_minus
@@ -182,37 +184,51 @@ def annealed_log_likelihood(
     n_jobs = check_jobs(n_jobs)
     blocks = row_slices(vae, len(x), max(C, PILOT_CHAINS), memory)
     start = time.perf_counter()
-    lower, upper, acceptance = np.empty((3, len(x)))
     pilot_moves, moves = n_moves(betas)
-
-    def work(rows, advance):
-        block = x[rows].astype(vae.dtype)
-
-        def streams(purpose, n):
-            return RowStreams(seed, purpose, block, n, vae.latent_dim, vae.dtype)
-
-        path = Path(vae, block, initial)
-        steps = None
-        if moves:
-            steps = tune(
-                path, betas, n_leapfrog, streams(Purpose.ANNEAL_PILOT, PILOT_CHAINS), advance
-            )
-        draws = streams(Purpose.ANNEAL_FORWARD, C)
-        point = path.start(0.0, path.draw(draws.normal()))
-        log_w, acceptance[rows] = anneal(path, point, betas, steps, n_leapfrog, draws, advance)
-        lower[rows] = log_mean_exp(log_w)
-        if posterior is not None:
-            z = np.repeat(posterior[None, rows].astype(vae.dtype), C, axis=0)
-            point, draws = path.start(1.0, z), streams(Purpose.ANNEAL_REVERSE, C)
-            log_w, reverse = anneal(path, point, betas[::-1], steps, n_leapfrog, draws, advance)
-            upper[rows] = -log_mean_exp(log_w)
-            acceptance[rows] = 0.5 * (acceptance[rows] + reverse)
-
     total = len(blocks) * (pilot_moves + moves * (1 if posterior is None else 2))
+    work = partial(_anneal_block, vae, betas, C, n_leapfrog, initial, seed)
+    arrays = [x] if posterior is None else [x, posterior]
     with progress_line(total, "move", progress) as advance:
-        over_cores(work, blocks, n_jobs, advance)
+        parts = map_rows(work, blocks, arrays, n_jobs, advance)
+    lower, upper, acceptance = (np.concatenate(part) for part in zip(*parts))
     above = None if posterior is None else upper
     return AnnealedBounds(lower, above, acceptance, moves, C, time.perf_counter() - start)
+
+
+def _anneal_block(
+    vae: VAE,
+    betas: np.ndarray,
+    C: int,
+    n_leapfrog: int,
+    initial: str,
+    seed: int,
+    x: np.ndarray,
+    posterior: np.ndarray | None = None,
+    *,
+    advance: Callable[[str], None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower bound, upper bound (NaN without posterior draws) and acceptance, (B,) each."""
+    x = x.astype(vae.dtype)
+
+    def streams(purpose, n):
+        return RowStreams(seed, purpose, x, n, vae.latent_dim, vae.dtype)
+
+    path = Path(vae, x, initial)
+    steps = None
+    if len(betas) > 2:
+        pilot = streams(Purpose.ANNEAL_PILOT, PILOT_CHAINS)
+        steps = tune(path, betas, n_leapfrog, pilot, advance)
+    draws = streams(Purpose.ANNEAL_FORWARD, C)
+    point = path.start(0.0, path.draw(draws.normal()))
+    log_w, acceptance = anneal(path, point, betas, steps, n_leapfrog, draws, advance)
+    lower, upper = log_mean_exp(log_w), np.full(len(x), np.nan)
+    if posterior is not None:
+        z = np.repeat(posterior[None].astype(vae.dtype), C, axis=0)
+        point, draws = path.start(1.0, z), streams(Purpose.ANNEAL_REVERSE, C)
+        log_w, reverse = anneal(path, point, betas[::-1], steps, n_leapfrog, draws, advance)
+        upper = -log_mean_exp(log_w)
+        acceptance = 0.5 * (acceptance + reverse)
+    return lower, upper, acceptance
 
 
 def sandwich(

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.parallel import check_jobs, map_rows
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
 from ..support.streams import Purpose
@@ -71,6 +74,7 @@ def fitted_log_likelihood(
     n_burn: int = 200,
     seed: int = 0,
     memory: float = 32.0,
+    n_jobs: int | None = None,
     progress: bool = False,
 ) -> FittedEstimate:
     """Estimate log p(x) from posterior draws and a density fitted to them; for small J.
@@ -115,7 +119,7 @@ def fitted_log_likelihood(
     C = check_count("n_chains", n_chains, minimum=2)
     n_leapfrog = check_count("n_leapfrog", n_leapfrog)
     n_burn = check_count("n_burn", n_burn)
-    seed = check_seed(seed)
+    seed, n_jobs = check_seed(seed), check_jobs(n_jobs)
     fitted = n_samples * (C // 2)
     if fitted < 2 * (vae.latent_dim + 1):
         raise ValueError(
@@ -123,28 +127,43 @@ def fitted_log_likelihood(
             f"{vae.latent_dim} dimensions, got {n_samples} from each of {C // 2} chains"
         )
     start = time.perf_counter()
-    result, acceptance = np.empty((2, len(x)))
     blocks = row_slices(vae, len(x), C, memory, kept=4 * n_samples * C * (vae.latent_dim + 1))
+    work = partial(_fitted_block, vae, n_samples, C, n_leapfrog, n_burn, seed)
     with progress_line(len(blocks) * (n_burn + n_samples), "move", progress) as advance:
-        for rows in blocks:
-            block = x[rows].astype(vae.dtype)
-            path = Path(vae, block, "encoder")
-            draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, block, C, vae.latent_dim, vae.dtype)
-            point = path.start(1.0, path.draw(draws.normal()))
-            samples = sample(
-                path.density(1.0),
-                point.z,
-                n_samples,
-                draws,
-                n_leapfrog=n_leapfrog,
-                n_burn=n_burn,
-                advance=advance,
-            )
-            acceptance[rows] = samples.acceptance
-            log_q = _fitted_log_density(samples.z[:, : C // 2], samples.z[:, C // 2 :])
-            log_ratio = log_q - samples.log_p[:, C // 2 :]
-            result[rows] = -log_mean_exp(log_ratio.reshape(-1, log_ratio.shape[-1]))
+        parts = map_rows(work, blocks, [x], n_jobs, advance)
+    result, acceptance = (np.concatenate(part) for part in zip(*parts))
     return FittedEstimate(result, acceptance, time.perf_counter() - start)
+
+
+def _fitted_block(
+    vae: VAE,
+    n_samples: int,
+    C: int,
+    n_leapfrog: int,
+    n_burn: int,
+    seed: int,
+    x: np.ndarray,
+    *,
+    advance: Callable[[str], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the estimates and the acceptance of one block, (B,) each."""
+    x = x.astype(vae.dtype)
+    path = Path(vae, x, "encoder")
+    draws = RowStreams(seed, Purpose.POSTERIOR_CHAINS, x, C, vae.latent_dim, vae.dtype)
+    point = path.start(1.0, path.draw(draws.normal()))
+    samples = sample(
+        path.density(1.0),
+        point.z,
+        n_samples,
+        draws,
+        n_leapfrog=n_leapfrog,
+        n_burn=n_burn,
+        advance=advance,
+    )
+    log_q = _fitted_log_density(samples.z[:, : C // 2], samples.z[:, C // 2 :])
+    log_ratio = log_q - samples.log_p[:, C // 2 :]
+    estimates = -log_mean_exp(log_ratio.reshape(-1, log_ratio.shape[-1]))
+    return estimates, samples.acceptance
 
 
 def _fitted_log_density(to_fit: np.ndarray, z: np.ndarray) -> np.ndarray:

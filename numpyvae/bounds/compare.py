@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, shown
+from ..support.parallel import check_jobs
 from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 from .ais import annealed_log_likelihood
@@ -134,6 +135,7 @@ def compare_bounds(
     n_chains: int = 8,
     seed: int = 0,
     memory: float | None = None,
+    n_jobs: int | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Compute several bounds on log p(x) for the same datapoints.
@@ -174,7 +176,8 @@ def compare_bounds(
     K = check_count("n_importance", n_importance)
     T, C = check_count("n_temperatures", n_temperatures), check_count("n_chains", n_chains)
     seed = check_seed(seed)
-    budget = {"progress": progress} | ({} if memory is None else {"memory": memory})
+    budget = {"progress": progress, "n_jobs": check_jobs(n_jobs)}
+    budget |= {} if memory is None else {"memory": memory}
     effort = _Effort(posterior, K, T, C, seed, budget)
     estimates: dict[str, Estimate] = {}
     for name in names[::-1]:  # so that a bound that is not available raises before AIS runs
@@ -205,14 +208,12 @@ class _Effort(NamedTuple):
     n_temperatures: int
     n_chains: int
     seed: int
-    budget: dict[str, Any]  # memory and progress, where they are set
+    budget: dict[str, Any]  # progress, n_jobs, and memory where it is set
 
 
 def _elbo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
     settings = {"n_samples": _ELBO_SAMPLES, "purpose": Purpose.ELBO, "seed": effort.seed}
-    if "memory" in effort.budget:
-        settings["memory"] = effort.budget["memory"]
-    (terms,) = row_terms(vae, x, vae.encode(x), **settings)
+    (terms,) = row_terms(vae, x, vae.encode(x), **settings, **effort.budget)
     return [Estimate("elbo", terms.elbo)]
 
 

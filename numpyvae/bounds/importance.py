@@ -11,6 +11,7 @@ estimate needs only the model and its encoder, and is the usual one in the liter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from ..core.vae import VAE
 from ..fast.model import weigh_draws
 from ..support.checks import check_count, check_data, check_noise, check_rows, check_seed
-from ..support.parallel import check_jobs, over_cores
+from ..support.parallel import check_jobs, map_rows
 from ..support.progress import progress_line
 from ..support.special import log_mean_exp
 from ..support.streams import Purpose, row_normals, row_streams
@@ -128,20 +129,21 @@ def importance_curve(
     n_jobs = check_jobs(n_jobs)
     steps = (m * 10**e for e in range(len(str(K))) for m in (1, 2, 5))
     sizes = np.array([*(k for k in steps if k < K), K])
-    values = np.empty((len(sizes), x.shape[0]))
+    reduce = partial(_curve, K=K, sizes=sizes)
+    parts = _for_each_block(reduce, vae, x, K, Purpose.IMPORTANCE, seed, memory, n_jobs, progress)
+    return ImportanceCurve(sizes, np.concatenate(parts, axis=1))
 
-    def work(rows, pieces):
-        log_w = np.empty((K, values[:, rows].shape[1]))  # too large a K fails here
-        done = 0
-        for piece in pieces:
-            log_w[done : done + len(piece)] = piece
-            done += len(piece)
-        for value, k in zip(values, sizes):
-            groups = log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1)  # (k, K // k, B)
-            value[rows] = log_mean_exp(groups).mean(axis=0)
 
-    _for_each_block(work, vae, x, K, Purpose.IMPORTANCE, seed, memory, n_jobs, progress)
-    return ImportanceCurve(sizes, values)
+def _curve(pieces: Iterator[np.ndarray], K: int, sizes: np.ndarray) -> np.ndarray:
+    """Return L_k for each k of `sizes`, (M, B), from the log weights of K draws."""
+    log_w, done = np.empty((0, 0)), 0
+    for piece in pieces:
+        if not done:
+            log_w = np.empty((K, piece.shape[1]))  # too large a K fails here
+        log_w[done : done + len(piece)] = piece
+        done += len(piece)
+    groups = (log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1) for k in sizes)
+    return np.array([log_mean_exp(group).mean(axis=0) for group in groups])  # (k, K // k, B)
 
 
 def log_mean_weights(
@@ -156,17 +158,17 @@ def log_mean_weights(
     power: float = 1.0,
 ) -> np.ndarray:
     """Return log (1/K) Σ_k w_k^power for each row of x, (N,), block by block."""
-    result = np.empty(x.shape[0])
+    reduce = partial(_log_mean, power=power)
+    parts = _for_each_block(reduce, vae, x, K, purpose, seed, memory, n_jobs, progress)
+    return np.concatenate(parts)
 
-    def work(rows, pieces):
-        result[rows] = log_mean_exp(power * log_w for log_w in pieces)
 
-    _for_each_block(work, vae, x, K, purpose, seed, memory, n_jobs, progress)
-    return result
+def _log_mean(pieces: Iterator[np.ndarray], power: float) -> np.ndarray:
+    return log_mean_exp(power * log_w for log_w in pieces)
 
 
 def _for_each_block(
-    work: Callable[[slice, Iterator[np.ndarray]], None],
+    reduce: Callable[[Iterator[np.ndarray]], np.ndarray],
     vae: VAE,
     x: np.ndarray,
     K: int,
@@ -175,22 +177,32 @@ def _for_each_block(
     memory: float | None,
     n_jobs: int | None,
     progress: bool,
-) -> None:
-    """Call work(rows, pieces) for each block of rows; `pieces` yields its log weights, (k, B)."""
+) -> list[np.ndarray]:
+    """Return reduce(pieces) of each block of rows; `pieces` yields its log weights, (k, B)."""
     B = min(_ROWS, x.shape[0])
     most = max(1, rows_in_cache(vae) // B)
     if memory is not None:
         most = how_many(memory, B * decoder_megabytes(vae), f"one draw for each of {B} datapoints")
-    blocks = range(-(-x.shape[0] // _ROWS))
-
-    def work_on(block, advance):
-        rows = slice(block * _ROWS, (block + 1) * _ROWS)
-        values = np.asarray(x[rows], vae.dtype)
-        streams = row_streams(seed, purpose, values)
-        work(rows, _pieces(vae, values, K, streams, most, advance))
-
+    blocks = [slice(i, i + _ROWS) for i in range(0, x.shape[0], _ROWS)]
+    work = partial(_reduced, reduce, vae, K, purpose, seed, most)
     with progress_line(len(blocks) * -(-K // most), "piece", progress) as advance:
-        over_cores(work_on, blocks, n_jobs, advance)
+        return map_rows(work, blocks, [x], n_jobs, advance)
+
+
+def _reduced(
+    reduce: Callable[[Iterator[np.ndarray]], np.ndarray],
+    vae: VAE,
+    K: int,
+    purpose: int,
+    seed: int,
+    most: int,
+    x: np.ndarray,
+    *,
+    advance: Callable[[str], None],
+) -> np.ndarray:
+    """Return what `reduce` makes of the log weights of one block."""
+    x = np.asarray(x, vae.dtype)
+    return reduce(_pieces(vae, x, K, row_streams(seed, purpose, x), most, advance))
 
 
 def _pieces(

@@ -6,12 +6,17 @@ q at the same datapoints, and with noise that was not used to fit those q.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from ..core.distributions import gaussian_kl
 from ..core.elbo import Terms
 from ..core.vae import VAE
 from ..fast.model import weigh_draws
+from ..support.parallel import map_rows
+from ..support.progress import progress_line
 from .importance import check_weights
 from .streams import RowStreams, row_slices
 
@@ -26,6 +31,8 @@ def row_terms(
     purpose: int,
     seed: int,
     memory: float = 32.0,
+    n_jobs: int | None = None,
+    progress: bool = False,
 ) -> list[Terms]:
     """Return reconstruction and KL of each datapoint, (N,), for each given q = N(μ, σ²).
 
@@ -47,17 +54,36 @@ def row_terms(
     purpose, seed : int
         These identify the random streams.
     memory : float
-        Megabytes for the arrays of the decoder.
+        Megabytes for the arrays of the decoder, for each worker.
+    n_jobs : int, optional
+    progress : bool
     """
     pairs = -(-n_samples // 2)
-    result = [Terms(*np.empty((2, len(x)))) for _ in qs]
-    for rows in row_slices(vae, len(x), 2 * pairs, memory):
-        block = x[rows].astype(vae.dtype, copy=False)
-        half = RowStreams(seed, purpose, block, pairs, vae.latent_dim, vae.dtype).normal()
-        eps = np.concatenate([half, -half])
-        for terms, (mu, logvar) in zip(result, qs):
-            kl, _ = gaussian_kl(mu[rows], logvar[rows])
-            log_w = check_weights(weigh_draws(vae, block, mu[rows], logvar[rows], eps))
-            terms.kl[rows] = kl
-            terms.reconstruction[rows] = log_w.mean(axis=0, dtype=float) + kl
-    return result
+    blocks = row_slices(vae, len(x), 2 * pairs, memory)
+    arrays = [x, *(array for q in qs for array in q)]
+    with progress_line(len(blocks), "block", progress) as advance:
+        work = partial(_block_terms, vae, pairs, purpose, seed)
+        parts = map_rows(work, blocks, arrays, n_jobs, advance)
+    return [Terms(*terms) for terms in np.concatenate(parts, axis=-1)]  # (len(qs), 2, N)
+
+
+def _block_terms(
+    vae: VAE,
+    pairs: int,
+    purpose: int,
+    seed: int,
+    x: np.ndarray,
+    *qs: np.ndarray,
+    advance: Callable[[str], None],
+) -> np.ndarray:
+    """Return both terms of each row of a block for each q, (len(qs) / 2, 2, B)."""
+    x = x.astype(vae.dtype, copy=False)
+    half = RowStreams(seed, purpose, x, pairs, vae.latent_dim, vae.dtype).normal()
+    eps = np.concatenate([half, -half])
+    found = []
+    for mu, logvar in zip(qs[::2], qs[1::2]):
+        kl, _ = gaussian_kl(mu, logvar)
+        log_w = check_weights(weigh_draws(vae, x, mu, logvar, eps))
+        found.append((log_w.mean(axis=0, dtype=float) + kl, kl))
+    advance("")
+    return np.array(found, dtype=float)

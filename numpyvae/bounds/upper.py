@@ -13,6 +13,8 @@ average is biased downwards, by Jensen's inequality: see `cubo`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from ..core.vae import VAE
 from ..estimators.weights import weigh
 from ..support.checks import check_count, check_data, check_positive, check_rows, check_seed
-from ..support.parallel import check_jobs
+from ..support.parallel import check_jobs, map_rows
 from ..support.progress import progress_line
 from ..support.streams import Purpose
 from .importance import check_weights, log_mean_weights
@@ -30,7 +32,13 @@ __all__ = ["cubo", "eubo"]
 
 
 def eubo(
-    vae: VAE, x: Any, posterior: Any, *, memory: float = 32.0, progress: bool = False
+    vae: VAE,
+    x: Any,
+    posterior: Any,
+    *,
+    memory: float = 32.0,
+    n_jobs: int | None = None,
+    progress: bool = False,
 ) -> np.ndarray:
     """Estimate the evidence upper bound E_{p(z|x)}[log p_θ(x, z) − log q_φ(z|x)] ≥ log p(x).
 
@@ -58,19 +66,23 @@ def eubo(
     (5,)
     """
     x = check_data(vae, x)
-    z = _posterior_draws(posterior, x.shape[0], vae)
-    result = np.empty(x.shape[0])
+    z, n_jobs = _posterior_draws(posterior, x.shape[0], vae), check_jobs(n_jobs)
     blocks = row_slices(vae, x.shape[0], z.shape[0], memory)
     with progress_line(len(blocks), "block", progress) as advance:
-        for rows in blocks:
-            block = x[rows].astype(vae.dtype)
-            (mu, logvar), _ = vae.encoder(block)
-            eps = (z[:, rows].astype(vae.dtype) - mu) * np.exp(-0.5 * logvar)
-            result[rows] = check_weights(weigh(vae, block, mu, logvar, eps).log_w).mean(
-                axis=0, dtype=float
-            )
-            advance("")
-    return result
+        arrays = [x, z.swapaxes(0, 1)]  # (L, N, J) → (N, L, J)
+        return np.concatenate(map_rows(partial(_eubo_block, vae), blocks, arrays, n_jobs, advance))
+
+
+def _eubo_block(
+    vae: VAE, x: np.ndarray, z: np.ndarray, *, advance: Callable[[str], None]
+) -> np.ndarray:
+    """Return the mean log weight of each row of a block at its posterior draws z, (B, L, J)."""
+    x, z = x.astype(vae.dtype), np.ascontiguousarray(z.swapaxes(0, 1), vae.dtype)
+    (mu, logvar), _ = vae.encoder(x)
+    eps = (z - mu) * np.exp(-0.5 * logvar)
+    log_w = check_weights(weigh(vae, x, mu, logvar, eps).log_w)
+    advance("")
+    return log_w.mean(axis=0, dtype=float)
 
 
 def _posterior_draws(posterior: Any, rows: int, vae: VAE) -> np.ndarray:

@@ -17,7 +17,6 @@ from typing import Any
 
 from .. import __version__
 from ..core.vae import VAE
-from ..support.blas import blas_threads
 from ..support.strict_json import to_json
 from ..support.terminal import Terminated, prepare_streams, sigterm_interrupts
 from ..support.versions import installed, versions_text
@@ -28,6 +27,7 @@ from .reapply import data_for, request_of
 from .sampling import write_samples
 from .settings import OPTIONS, flag, make_settings
 from .usage import UsageError
+from .workers import workers
 
 __all__ = ["main"]
 
@@ -132,7 +132,7 @@ def _resume(args: Namespace, given: dict[str, Any]) -> dict[str, Any] | None:
 def _evaluate(args: Namespace) -> int:
     named = hasattr(args, "dataset")
     run, before = saved.take_settings_of_run(args)
-    with blas_threads(args.n_jobs):  # the bounds take as many workers
+    with workers(args.backend, args.n_jobs, args.scheduler):
         path = saved.model_file(args.model)
         vae = VAE.load(path)
         data = data_for(vae, request_of(args), run, named)

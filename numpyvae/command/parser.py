@@ -22,6 +22,7 @@ from .measuring import SLOW_ROWS
 from .preparation import DATASETS
 from .settings import OPTIONS, default_text, flag
 from .usage import BOUNDS, Check, bound_names, choice, image_shape, positive, suggest, whole
+from .workers import BACKENDS
 
 __all__ = ["DEFAULT_EXPERIMENTS", "DEFAULT_RUN", "OF_DATA", "OF_RUN", "parse", "parsers"]
 
@@ -193,6 +194,18 @@ def _add_evaluate(command: _Parser) -> None:
         "(default: all cores)",
         whole(),
         metavar="N",
+    )
+    command.add(
+        "--backend",
+        f"where the work is done: {', '.join(BACKENDS)}; the figures are the same to the bit",
+        choice(BACKENDS),
+        default=BACKENDS[0],
+        metavar="NAME",
+    )
+    command.add(
+        "--scheduler",
+        "address of the Dask scheduler for --backend dask, as tcp://127.0.0.1:8786",
+        metavar="ADDRESS",
     )
     command.add(
         "--bounds",

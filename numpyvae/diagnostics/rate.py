@@ -16,6 +16,7 @@ from typing import Any
 from ..bounds.terms import row_terms
 from ..core.vae import VAE
 from ..support.checks import check_count, check_data, check_seed
+from ..support.parallel import check_jobs
 from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 
@@ -44,7 +45,13 @@ class RateDistortion:
 
 
 def rate_distortion(
-    vae: VAE, x: Any, *, n_samples: int = 10, seed: int = 0, memory: float = 32.0
+    vae: VAE,
+    x: Any,
+    *,
+    n_samples: int = 10,
+    seed: int = 0,
+    memory: float = 32.0,
+    n_jobs: int | None = None,
 ) -> RateDistortion:
     """Estimate the rate and the distortion of a model: one point of a rate–distortion curve.
 
@@ -58,7 +65,9 @@ def rate_distortion(
         The number of draws of z for each datapoint; an odd number is rounded up.
     seed : int
     memory : float
-        Megabytes for the arrays of the decoder.
+        Megabytes for the arrays of the decoder, for each worker.
+    n_jobs : int, optional
+        The number of workers, as in `numpyvae.bounds`.
 
     Returns
     -------
@@ -85,6 +94,7 @@ def rate_distortion(
         purpose=Purpose.RATE,
         seed=check_seed(seed),
         memory=memory,
+        n_jobs=check_jobs(n_jobs),
     )
     return RateDistortion(
         mean_and_error(terms.kl),

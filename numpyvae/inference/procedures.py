@@ -27,6 +27,7 @@ They raise a TypeError or a ValueError if `x`, `nodes` or a setting is not valid
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ from scipy.optimize import minimize
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
+from ..support.parallel import check_jobs, map_rows
 from ..support.streams import Purpose, stream
 from .given_q import terms_given_q
 
@@ -150,6 +152,7 @@ def variational_inference(
     start: Posterior | None = None,
     nodes: Nodes | None = None,
     max_iterations: int = 1000,
+    n_jobs: int | None = None,
 ) -> Posterior:
     """Maximize the ELBO over q with the decoder fixed: argmin of KL(q ‖ p_θ(z|x)), Eq. (5).
 
@@ -159,6 +162,9 @@ def variational_inference(
     ----------
     start : Posterior, optional
         The start of the search for free q; by default the q of the encoder.
+    n_jobs : int, optional
+        The number of workers for free q, each with 100 datapoints at a time; as in
+        `numpyvae.bounds`.
 
     Returns
     -------
@@ -173,6 +179,7 @@ def variational_inference(
     """
     x, (eps, weights) = _inputs(vae, x, nodes)
     check_choice("q", q, ("free", "amortized"))
+    n_jobs = check_jobs(n_jobs)
     max_iterations = check_count("max_iterations", max_iterations)
     if q == "amortized":
         _ascend(
@@ -181,21 +188,34 @@ def variational_inference(
         mu, logvar = vae.encode(x)
     else:
         mu, logvar = start[:2] if start is not None else vae.encode(x)
-        both = np.stack([mu, logvar]).astype(vae.dtype)  # (2, N, J)
-        for first in range(0, len(x), _ROWS):
-            rows = slice(first, first + _ROWS)
-            flat = np.ascontiguousarray(both[:, rows]).ravel()
-            shape = (2, -1, vae.latent_dim)
-
-            def value_and_gradient(flat=flat, shape=shape, rows=rows):
-                mu, logvar = flat.reshape(shape)
-                terms, pull = terms_given_q(vae, x[rows], mu, logvar, eps, weights)
-                return terms.elbo, np.stack(pull()).ravel()
-
-            _ascend(value_and_gradient, flat, len(x[rows]), max_iterations)
-            both[:, rows] = flat.reshape(shape)
-        mu, logvar = both
+        work = partial(_free_block, vae, eps, weights, max_iterations)
+        parts = map_rows(work, _blocks(x), [x, mu, logvar], n_jobs, lambda note, steps=1: None)
+        mu, logvar = np.concatenate(parts, axis=1)
     return Posterior(mu, logvar, _elbo(vae, x, mu, logvar, eps, weights))
+
+
+def _free_block(
+    vae: VAE,
+    eps: np.ndarray,
+    weights: np.ndarray,
+    max_iterations: int,
+    x: np.ndarray,
+    mu: np.ndarray,
+    logvar: np.ndarray,
+    *,
+    advance: Callable[[str], None],
+) -> np.ndarray:
+    """Return the best μ and log σ² of each row of a block, (2, B, J)."""
+    both = np.stack([mu, logvar]).astype(vae.dtype)  # (2, B, J)
+    flat = both.reshape(-1)  # a view
+
+    def value_and_gradient():
+        terms, pull = terms_given_q(vae, x, *both, eps, weights)
+        return terms.elbo, np.stack(pull()).ravel()
+
+    _ascend(value_and_gradient, flat, len(x), max_iterations)
+    advance("")
+    return both
 
 
 def m_step(
@@ -306,6 +326,11 @@ def _inputs(vae: VAE, x: Any, nodes: Nodes | None) -> tuple[np.ndarray, Nodes]:
     return x.astype(vae.dtype, copy=False), (eps[:, None, :], weights)
 
 
+def _blocks(x: np.ndarray) -> list[slice]:
+    """Return the rows of each quasi-Newton search."""
+    return [slice(first, first + _ROWS) for first in range(0, len(x), _ROWS)]
+
+
 def _elbo(
     vae: VAE,
     x: np.ndarray,
@@ -316,8 +341,7 @@ def _elbo(
 ) -> float:
     """Return the mean of the ELBO, Eq. (11), over the data, computed in blocks of rows."""
     total = 0.0
-    for first in range(0, len(x), _ROWS):
-        rows = slice(first, first + _ROWS)
+    for rows in _blocks(x):
         terms, _ = terms_given_q(vae, x[rows], mu[rows], logvar[rows], eps, weights)
         total += terms.elbo * len(x[rows])
     return total / len(x)

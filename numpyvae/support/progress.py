@@ -19,7 +19,7 @@ _SECONDS = 10.0  # between two lines where there is no terminal
 
 @contextmanager
 def progress_line(total: int, unit: str, shown: bool, done: int = 0) -> Iterator:
-    """Yield a function `advance(note)` that counts one step, and shows the count and the note.
+    """Yield a function `advance(note, steps=1)`, which counts steps and shows count and note.
 
     On a terminal the line is the progress bar of tqdm if that is installed, else plain text.
 
@@ -35,7 +35,7 @@ def progress_line(total: int, unit: str, shown: bool, done: int = 0) -> Iterator
         The number of steps that were made before.
     """
     if not shown or sys.stderr is None:
-        yield lambda note: None
+        yield lambda note, steps=1: None
         return
     if not sys.stderr.isatty():
         yield _counter(total, unit, done, "{}\n", _SECONDS)
@@ -52,20 +52,20 @@ def progress_line(total: int, unit: str, shown: bool, done: int = 0) -> Iterator
             total=total, initial=done, unit=unit, file=sys.stderr, dynamic_ncols=True
         ) as bar:
 
-            def advance(note: str) -> None:
+            def advance(note: str, steps: int = 1) -> None:
                 bar.set_postfix_str(note, refresh=False)
-                bar.update()
+                bar.update(steps)
 
             yield advance
 
 
-def _counter(total: int, unit: str, done: int, line: str, seconds: float) -> Callable[[str], None]:
-    """Return a function `advance(note)` that writes a line, if the last one is old enough."""
+def _counter(total: int, unit: str, done: int, line: str, seconds: float) -> Callable[..., None]:
+    """Return a function `advance(note, steps=1)` that writes a line, if the last one is old."""
     last = time.monotonic()
 
-    def advance(note: str) -> None:
+    def advance(note: str, steps: int = 1) -> None:
         nonlocal done, last
-        done, now = done + 1, time.monotonic()
+        done, now = done + steps, time.monotonic()
         if now - last >= seconds:
             last = now
             sys.stderr.write(line.format(f"{unit} {done}/{total}  {note}"))
