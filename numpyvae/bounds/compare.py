@@ -176,7 +176,7 @@ def compare_bounds(
     K = check_count("n_importance", n_importance)
     T, C = check_count("n_temperatures", n_temperatures), check_count("n_chains", n_chains)
     seed = check_seed(seed)
-    budget = {"progress": progress, "n_jobs": check_jobs(n_jobs)}
+    budget: dict[str, Any] = {"progress": progress, "n_jobs": check_jobs(n_jobs)}
     budget |= {} if memory is None else {"memory": memory}
     effort = _Effort(posterior, K, T, C, seed, budget)
     estimates: dict[str, Estimate] = {}
@@ -212,7 +212,7 @@ class _Effort(NamedTuple):
 
 
 def _elbo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
-    settings = {"n_samples": _ELBO_SAMPLES, "purpose": Purpose.ELBO, "seed": effort.seed}
+    settings: dict[str, Any] = {"n_samples": _ELBO_SAMPLES, "purpose": Purpose.ELBO, "seed": effort.seed}
     (terms,) = row_terms(vae, x, vae.encode(x), **settings, **effort.budget)
     return [Estimate("elbo", terms.elbo)]
 

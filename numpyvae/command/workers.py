@@ -72,7 +72,7 @@ def _configured(**settings: Any) -> Any:
 
 
 @contextmanager
-def _client(scheduler: str) -> Iterator[Any]:
+def _client(scheduler: str | None) -> Iterator[Any]:
     """Yield a client of the scheduler, if its workers have the same versions."""
     try:
         import logging

@@ -210,7 +210,7 @@ def _free_block(
     flat = both.reshape(-1)  # a view
 
     def value_and_gradient():
-        terms, pull = terms_given_q(vae, x, *both, eps, weights)
+        terms, pull = terms_given_q(vae, x, both[0], both[1], eps, weights)
         return terms.elbo, np.stack(pull()).ravel()
 
     _ascend(value_and_gradient, flat, len(x), max_iterations)

@@ -117,7 +117,7 @@ class _Blocks(Sequence):
         return [np.ascontiguousarray(array[self._slices[i]]) for array in self._arrays]
 
 
-def _chosen_backend(n_jobs: int | None, n_tasks: int) -> tuple[Any, int | None]:
+def _chosen_backend(n_jobs: int | None, n_tasks: int) -> tuple[Any, Any]:
     """Return joblib's backend and the number of workers; without a backend, one works here.
 
     A context of joblib can be active only if joblib has been imported, which takes longer than a

@@ -167,7 +167,7 @@ def parts(layout: Layout, architecture: Architecture) -> Iterator[Part]:
         If the model has another number of layers, or a layer cannot be split.
     """
     phi, theta = architecture.shapes()
-    shapes = phi | theta
+    shapes = {**phi, **theta}
     for network in ("encoder", "decoder"):
         layers, expected = layout.heads(network), len(architecture.hidden) + 1
         if len(layers) != expected:
