@@ -1,0 +1,322 @@
+"""
+Uncertain weights
+=================
+
+So far the decoder has had one value of θ. Appendix F of Kingma & Welling treats θ as the latent z is
+treated: it has a prior, and an approximate posterior q(θ). We derive the bound, compare q(θ) with the
+exact posterior of the weights of a small model, and measure how the spread of the weights depends on
+the number of datapoints N.
+
+:Aim: to learn a Gaussian q over the weights of the decoder, and to say what its width means.
+:You need: sections 3.4 and 3.5 of the notes, Eq. (10) and Eq. (11); tutorial 5; Kingma & Welling 2013,
+    appendix F.
+:Time: about thirty seconds.
+"""
+
+# %%
+# The bound
+# ---------
+# The data X = {x_1, …, x_N} have one θ, and each x_n has its own z_n. By Eq. (10), each log p_θ(x_n) is
+# at least ELBO_n(φ, θ). The argument that leads to Eq. (10) works for θ too, with the prior p(θ) and
+# with q(θ):
+#
+# .. math::
+#    \log p(X) & \ge \mathbb{E}_{q(\theta)}\big[\log p_\theta(X)\big]
+#    - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) \\
+#    & \ge \mathbb{E}_{q(\theta)}\Big[\sum_{n=1}^N \mathrm{ELBO}_n(\phi, \theta)\Big]
+#    - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
+#
+# Let p(θ) = N(0, v I) and q(θ) = N(μ, diag σ²), with a μ_i and a σ_i for each weight. Their KL is that of
+# appendix B with θ/√v in place of z:
+#
+# .. math::
+#    D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) =
+#    \tfrac12 \sum_i \Big(\frac{\mu_i^2 + \sigma_i^2}{v} - 1 - \log \frac{\sigma_i^2}{v}\Big).
+#
+# The expectation is reparameterized twice, z = μ(x) + σ(x) ε and θ = μ + σ ζ. A minibatch of B rows gives
+# an unbiased estimate of the bound in nats per datapoint:
+#
+# .. math::
+#    \frac1B \sum_{b=1}^B \mathrm{ELBO}_b(\phi, \mu + \sigma\zeta)
+#    - \frac1N D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
+#
+# The KL is divided by N and not by B: there is one θ for the whole data set.
+#
+# A posterior of weights that is known
+# ------------------------------------
+# The smallest linear-Gaussian model is x = w z + b + noise with z ~ N(0, 1) and noise of standard
+# deviation s. It has two weights, w and b, and log p(x|w, b) = log N(x; b, w² + s²). So the posterior
+# p(w, b|X) and log p(X) can be computed on a grid.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import numpyvae
+from numpyvae import Adam, cosine_schedule, datasets
+from numpyvae.inference import full_bound, full_variational_bayes, noise_nodes
+
+s, v = 0.5, 1.0
+w, b = np.linspace(-3, 3, 601)[:, None], np.linspace(-3, 3, 601)[None]
+cell = 0.01**2
+
+
+def exact_posterior(x):
+    """Return log p(X), and the density of p(w, b|X) on the grid."""
+    variance = w**2 + s**2
+    square = (x**2).sum() - 2 * b * x.sum() + len(x) * b**2  # Σ (x_n − b)²
+    log_joint = -0.5 * (len(x) * np.log(2 * np.pi * variance) + square / variance)
+    log_joint = log_joint - 0.5 * (w**2 + b**2) / v - np.log(2 * np.pi * v)
+    top = log_joint.max()
+    total = np.exp(log_joint - top).sum() * cell
+    return top + np.log(total), np.exp(log_joint - top) / total
+
+
+def learned(x, steps=1500, **settings):
+    """Return the VAE and the q(w, b) of full variational Bayes; w starts above 0."""
+    N = len(x)
+    vae = numpyvae.VAE(1, 1, (), likelihood=f"gaussian:{s}", dtype="float64")
+    vae.parameters.phi[:] = 1, 0, 0, 0
+    vae.parameters.theta[:] = 0.5, 0
+    q, _ = full_variational_bayes(
+        vae,
+        x,
+        epochs=steps,
+        batch_size=N,
+        n_samples=4,
+        prior_variance=v,
+        start_sigma=0.1,
+        optimizer=Adam(0.02),
+        schedule=cosine_schedule(steps),
+        **settings,
+    )
+    return vae, q
+
+
+everything = 0.5 + np.random.default_rng(0).normal(0, np.hypot(1, s), (320, 1))
+x_few = everything[:20]
+vae, q = learned(x_few)
+log_p, density = exact_posterior(x_few)
+
+# %%
+# q against the posterior
+# -----------------------
+# The signs of w and z can be changed together without a change of x, so the posterior has two modes, at
+# w and −w. The Gaussian q covers one of them, as in tutorial 14.
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
+left.contour(w.ravel(), b.ravel(), density.T, levels=6, colors="0.5")
+sigma_w, sigma_b = np.exp(0.5 * q.logvar)
+turn = np.linspace(0, 2 * np.pi, 100)
+for k in (1, 2):
+    label = "q: 1 and 2 standard deviations" if k == 1 else None
+    ring = q.mu[:, None] + k * np.array([sigma_w * np.cos(turn), sigma_b * np.sin(turn)])
+    left.plot(*ring, "C0", label=label)
+left.plot([], [], color="0.5", label="exact posterior")
+left.set(xlim=(-1.8, 1.8), ylim=(-0.6, 2), xlabel="w", ylabel="b", title="N = 20")
+left.legend(loc="upper center", fontsize=8)
+over_b = density.sum(axis=0) * 0.01
+right.plot(b.ravel(), over_b, color="0.5", linewidth=4, label="exact posterior")
+height = np.exp(-0.5 * ((b - q.mu[1]) / sigma_b) ** 2).ravel() / sigma_b / np.sqrt(2 * np.pi)
+right.plot(b.ravel(), height, "C0", label="q")
+right.set(xlim=(-0.6, 1.6), xlabel="b", ylabel="density", title="the weight b")
+right.legend()
+
+mean_b = (over_b * b).sum() * 0.01
+exact_b = np.sqrt((over_b * (b - mean_b) ** 2).sum() * 0.01)
+print(f"b: exact {mean_b:.3f} ± {exact_b:.3f}, q {q.mu[1]:.3f} ± {sigma_b:.3f}")
+assert abs(q.mu[1] - mean_b) < 0.3 * exact_b
+assert 0.35 < sigma_b / exact_b < 0.75
+
+# %%
+# The mean of q is right, and its width is about half of the exact one. The cause is the family: in q, θ
+# and z are independent. For given z, the posterior of b has the precision N/s² + 1/v. This is the
+# precision that q finds, since the ELBO sees b only through the z of q. The exact posterior does not
+# know z, and has about the variance (w² + s²)/N. We compare with the first formula:
+
+as_if_known = (len(x_few) / s**2 + 1 / v) ** -0.5
+print(f"b: σ of q {sigma_b:.3f}, and with known z {as_if_known:.3f}")
+assert abs(sigma_b / as_if_known - 1) < 0.15
+
+# %%
+# Is the bound below log p(X)? For this model the bound is quadratic in θ and in z, so that two nodes for
+# each weight and for each z give its exact value.
+
+noise_z, noise_theta = noise_nodes(1, 2)[0], noise_nodes(2, 2)[0]
+
+
+def total_bound(vae, q, x):
+    """Return the bound on log p(X), for all N datapoints together."""
+    eps = np.repeat(noise_z[:, None], len(x), axis=1)  # (2, N, 1)
+    return len(x) * full_bound(vae, q, x, eps, noise_theta, len(x), v)[0].value
+
+
+gap = log_p - total_bound(vae, q, x_few)
+print(f"log p(X) = {log_p:.2f} nats for {len(x_few)} points, gap of the bound {gap:.2f} nats")
+assert gap > np.log(2)
+
+# %%
+# The gap is larger than log 2 ≈ 0.69 nats, which the second mode costs (exercise 2).
+#
+# What N does to the spread
+# -------------------------
+# With more data the weights are known better: both widths fall like 1/√N, and the factor of about two
+# between them remains.
+
+sizes, widths = (20, 80, 320), {"exact posterior": [], "q": []}
+for N in sizes:
+    _, over = exact_posterior(everything[:N])
+    over = over.sum(axis=0) * 0.01
+    mean = (over * b).sum() * 0.01
+    widths["exact posterior"].append(np.sqrt((over * (b - mean) ** 2).sum() * 0.01))
+    widths["q"].append(np.exp(0.5 * learned(everything[:N])[1].logvar[1]))
+
+fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+for (name, values), style in zip(widths.items(), ("ko-", "C0s--")):
+    ax.loglog(sizes, values, style, label=name)
+    slope = np.log(values[-1] / values[0]) / np.log(sizes[-1] / sizes[0])
+    print(f"standard deviation of b, {name}: {np.round(values, 3)}, ∝ N^{slope:.2f}")
+    assert abs(slope + 0.5) < 0.1
+ax.set(xlabel="number of datapoints N", ylabel="standard deviation of b", xticks=sizes)
+ax.set(xticklabels=sizes, yticks=[0.03, 0.05, 0.1, 0.2], yticklabels=[0.03, 0.05, 0.1, 0.2])
+ax.minorticks_off()
+ax.set_title("the spread of a weight")
+ax.legend()
+
+# %%
+# The weights of a decoder of digits
+# ----------------------------------
+# Now a decoder with 1404 weights. We train it on 100, 400 and 1600 digits, for the same number of steps:
+# once with a single θ, and once with q(θ). With uncertain weights the density of a new x is an average
+# over decoders, p(x|X) ≈ (1/M) Σ_m p(x|θ_m) with θ_m ~ q(θ). With two latents, each p(x|θ_m) is an
+# integral over a plane.
+
+digits, rng = datasets.load_digits(), np.random.default_rng(0)
+x_train = datasets.binarize(digits.grays("train"), rng)
+x_test = datasets.binarize(digits.grays("test"), rng)[:500]
+axis = np.linspace(-5, 5, 81, dtype="float32")
+grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+log_cell = -0.5 * (grid**2).sum(axis=1) - np.log(2 * np.pi) + 2 * np.log(axis[1] - axis[0])
+
+
+def log_mean(values, axis):
+    """Return log of the mean of exp(values)."""
+    top = values.max(axis=axis, keepdims=True)
+    return np.log(np.exp(values - top).mean(axis=axis)) + top.squeeze(axis)
+
+
+def log_evidence(vae, x):
+    """Return log p(x) by the trapezoidal rule; log p(x|z) is linear in x."""
+    p = np.clip(vae.decode(grid), 1e-7, 1 - 1e-7)
+    log_joint = x @ np.log(p / (1 - p)).T + np.log1p(-p).sum(axis=1) + log_cell
+    return log_mean(log_joint, axis=1) + np.log(len(grid))
+
+
+decoder_sizes, epochs = (100, 400, 1600), (1500, 375, 94)
+single, average, spread, kl = [], [], [], []
+z = np.random.default_rng(1).standard_normal((50, 2))
+for N, passes in zip(decoder_sizes, epochs):
+    settings = {"epochs": passes, "optimizer": Adam(0.01), "schedule": cosine_schedule(passes)}
+    one = numpyvae.VAE(64, 2, (20,))
+    numpyvae.fit(one, x_train[:N], **settings)
+    single.append(log_evidence(one, x_test).mean())
+    vae = numpyvae.VAE(64, 2, (20,))
+    found = full_variational_bayes(vae, x_train[:N], start_sigma=0.1, **settings)
+    decoders = found.posterior.draw(vae, 20)
+    average.append(log_mean(np.array([log_evidence(d, x_test) for d in decoders]), axis=0).mean())
+    spread.append(np.std([d.decode(z) for d in decoders], axis=0).mean())
+    kl.append(found.history["kl_theta"][-1])
+    print(
+        f"N = {N}: log p(x) {single[-1]:.1f} with one θ, {average[-1]:.1f} with q(θ) nats per test "
+        f"digit; spread of a pixel {spread[-1]:.3f}, KL(q(θ) ‖ p(θ))/N = {kl[-1]:.1f} nats"
+    )
+    if N == decoder_sizes[0]:
+        shown = [d.decode(z[:5]) for d in decoders[:4]]
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained")
+left.semilogx(decoder_sizes, single, "C1s--", label="one θ")
+left.semilogx(decoder_sizes, average, "C0o-", label="q(θ)")
+left.set(ylabel="log p(x) (nats per test digit)", title="new digits")
+left.legend()
+right.loglog(decoder_sizes, spread, "C0o-")
+right.set(ylabel="standard deviation of a pixel's probability", title="spread under q(θ)")
+right.set(yticks=[0.03, 0.05, 0.1], yticklabels=[0.03, 0.05, 0.1])
+for ax in (left, right):
+    ax.set(xlabel="number of datapoints N", xticks=decoder_sizes, xticklabels=decoder_sizes)
+    ax.minorticks_off()
+
+assert average[0] > single[0] + 2
+assert abs(average[-1] - single[-1]) < 0.7
+assert spread[0] > 1.3 * spread[1] > 1.3 * 1.2 * spread[2]
+assert kl[0] > kl[1] > kl[2]
+
+# %%
+# With 100 digits a single θ overfits: it is several nats worse on new digits than the average over q(θ).
+# With 1600 digits the two are almost the same, and q(θ) is narrow. The part of the bound that the
+# weights cost falls too, since one θ serves more datapoints.
+#
+# Each row of the next figure is one decoder drawn from q(θ) for N = 100, each column a fixed z. The rows
+# differ where 100 digits do not determine the decoder.
+
+from numpyvae import plotting
+
+fig, ax = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
+plotting.image_grid(np.concatenate(shown), digits.image_shape, ax=ax, columns=5)
+ax.set_title("four decoders (rows) at the same five z", fontsize=11)
+
+# %%
+# Exercises
+# ---------
+# 1. A common bug divides the KL of θ by the size B of the minibatch. Which posterior does q(θ) then
+#    approximate, and how wide is it?
+
+# %%
+# The bug multiplies the KL by N/B. The bound divided by this factor has the log-likelihood of B/N of
+# the data: q(θ) approximates the posterior of a data set with B points instead of N, so its variances
+# are about N/B times too large. We imitate the bug for 80 points and B = 20 by telling the function
+# that N = 20: one step of Newton's method for log σ² of b needs only the precision B/s² + 1/v.
+
+with_bug, right_one = ((n / s**2 + 1 / v) ** -1 for n in (20, 80))
+assert 3.5 < with_bug / right_one < 4
+assert abs(widths["q"][0] ** 2 / widths["q"][1] ** 2 - with_bug / right_one) < 1
+
+# %%
+# 2. Why is the gap of the bound at least log 2, for every q that covers one of two equal modes?
+
+# %%
+# The gap is at least KL(q(θ) ‖ p(θ|X)), Eq. (9) for θ. Near one mode, the posterior is half of the
+# density p₊ that is normalized for this mode alone: p(θ|X) = ½ p₊(θ) where q has its mass. So
+# KL(q ‖ p(·|X)) = KL(q ‖ p₊) + log 2 ≥ log 2. The sign of w costs log 2 in total, and not for each
+# datapoint: in nats per datapoint it vanishes as N grows.
+
+half = np.exp(log_p) * density[w.ravel() > 0].sum() * cell / np.exp(log_p)
+assert abs(half - 0.5) < 1e-3
+
+# %%
+# 3. Maximum a posteriori (MAP) maximizes the mean ELBO + log p(θ)/N over one θ
+#    (:class:`numpyvae.inference.WithWeightPrior`). Is it the mean of q(θ) in the example with N = 20, and
+#    what does it not give?
+
+# %%
+# It is close to it, since the bound is nearly quadratic in θ around its maximum, and differs where the
+# draws of θ matter: σ_w² adds to w² in the reconstruction term, so that w of q is smaller. MAP gives no
+# σ: it does not say how well N points determine the weights.
+
+from numpyvae.estimators import SGVBB
+from numpyvae.inference import WithWeightPrior
+
+point = numpyvae.VAE(1, 1, (), likelihood=f"gaussian:{s}", dtype="float64")
+point.parameters.phi[:] = 1, 0, 0, 0
+point.parameters.theta[:] = 0.5, 0
+numpyvae.fit(
+    point,
+    x_few,
+    epochs=1500,
+    batch_size=20,
+    estimator=WithWeightPrior(SGVBB(n_samples=4), 20, v),
+    optimizer=Adam(0.02),
+    schedule=cosine_schedule(1500),
+)
+print(f"MAP w, b: {point.parameters.theta.round(3)}, mean of q {q.mu.round(3)}")
+assert np.abs(point.parameters.theta - q.mu).max() < 0.1
+
+plt.show()
