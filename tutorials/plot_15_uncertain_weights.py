@@ -282,12 +282,12 @@ for ax, N in zip(axes, (100, 1600)):
 fig.suptitle("three decoders from q(θ) (rows) at five points z")
 kl_z = {N: trained[N][2]["kl"][-1] for N in trained}
 print("KL of z:", {N: f"{value:.2f} nats" for N, value in kl_z.items()})
-assert kl_z[100] < 0.5 * kl_z[1600]
+assert kl_z[100] < 0.7 * kl_z[1600]
 
 # %%
-# With 100 digits the columns are nearly alike: z is hardly used (tutorial 11 calls this collapse). The
-# weights that carry z would cost more KL than they bring for 100 digits, so they stay at their prior.
-# With 1600 digits the same weights pay, and the columns are different digits.
+# With 100 digits the columns differ less, and q(z|x) contains less information about x: most weights
+# that carry z would cost more KL than they bring for 100 digits, and stay close to their prior. With
+# 1600 digits each weight serves more datapoints, and the columns are different digits.
 #
 # Exercises
 # ---------
