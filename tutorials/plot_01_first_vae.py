@@ -150,6 +150,12 @@ plotting.plot_manifold(vae, digits.image_shape)
 # 1. How much better is the test ELBO with ten latent variables? Before you run the code, predict
 #    whether each assertion is true.
 
+# %%
+# Both assertions are true. The test ELBO rises by more than 1.5 nats, because ten latents keep more
+# of each image: the reconstruction term gains more than the KL costs. The KL is larger for the same
+# reason: by Eq. (11), information about x in z must be paid for in nats. So a larger KL is no sign
+# of a worse model.
+
 deeper = numpyvae.VAE(data_dim=64, latent_dim=10, hidden=(200,))
 history_10 = numpyvae.fit(
     deeper,
@@ -167,6 +173,12 @@ assert history_10["valid_kl"][-1] > kl
 # 2. The reconstruction term of Eq. (11) is an average over z ~ q(z|x). If the mean of q is used
 #    instead, the value is larger, and it is a common mistake to report it as part of the ELBO. How
 #    large is the difference?
+
+# %%
+# The difference is several tenths of a nat or more. log p(x|z) is highest near the mean of q and
+# falls on both sides of it, so that its value at the mean is above its average over q (nearly the
+# case of Jensen's inequality for a concave function). A value at the mean is therefore no bound on
+# log p(x): the ELBO would be too high by the same amount.
 
 mu, logvar = vae.encode(x_test)
 at_mean, _ = vae.log_likelihood(x_test, mu[None])
