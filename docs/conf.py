@@ -88,7 +88,7 @@ html_show_sphinx = False
 html_sidebars = {
     page: []
     for page in (
-        *("index", "notes/*", "faq", "results", "architecture", "own-data"),
+        *("index", "notes/*", "faq", "results", "architecture", "bibliography", "own-data"),
         *("clinic", "clinic-catalog", "clinic-exercises"),
     )
 }
@@ -120,7 +120,15 @@ html_theme_options = {
         **{
             page: ["page-toc"]
             for page in (
-                *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
+                *(
+                    "faq",
+                    "results",
+                    "architecture",
+                    "bibliography",
+                    "own-data",
+                    "api/*",
+                    "tutorials/*",
+                ),
                 *("clinic", "clinic-catalog", "clinic-exercises"),
             )
         },
