@@ -177,7 +177,8 @@ def test_a_tutorial_has_all_required_parts(path):
 # The bibliography
 
 CITED = re.compile(
-    r"(?<![A-Z]\. )\b([A-Z][a-zé]+)(?:(?:, [A-Z][a-z]+)* & (?:van )?[A-Z][a-z]+)?(?: et al\.)? \(?((?:19|20)\d\d)\b"
+    r"(?<![A-Z]\. )\b([A-Z][a-zé]+)(?:(?:, [A-Z][a-z]+)* & (?:van )?[A-Z][a-z]+)?(?: et al\.)?"
+    r" \(?((?:19|20)\d\d)\b"
 )
 NO_NAMES = {"January", "February", "March", "April", "May", "June", "July", "August"} | {
     *("September", "October", "November", "December", "Figure", "Table", "Python", "Created"),

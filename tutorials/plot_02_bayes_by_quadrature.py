@@ -82,8 +82,8 @@ for row, style in zip(chosen, ("-", "--", ":")):
     assert abs(posterior.sum() * step - 1) < 1e-6
     right.plot(z, posterior, style, label=f"p(z|x), image {chosen.index(row) + 1} from the top")
 right.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color="0.6", label="p(z)")
-right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 4))
-right.legend(loc="upper left", fontsize="small")
+right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 4), ylim=(0, 1.4))
+right.legend(loc="upper left", fontsize="small", ncols=2)
 
 # %%
 # What the posterior is used for
