@@ -276,9 +276,9 @@ assert evidence["AEVB"][3] > evidence["Monte-Carlo EM"][0] + 0.5  # 10 against 1
 # %%
 # Write the posterior covariance with variances s₀², s₁² and correlation ρ. Its determinant is
 # s₀² s₁² (1 − ρ²), and the conditional variances are s_j² (1 − ρ²). With equal means,
-# KL(N(0, A) ‖ N(0, B)) = ½ (tr B⁻¹A − J + log |B|/|A|). For A = diag of the conditional variances and
+# KL(N(0, A) ‖ N(0, B)) = ½ (tr B⁻¹A − J + log det B/det A). For A = diag of the conditional variances and
 # B = the posterior, and for A = the posterior and B = diag of the marginal variances, the trace is 2.
-# What remains is ½ log |B|/|A| = −½ log(1 − ρ²) in both cases. It is the mutual information of the two
+# What remains is ½ log det B/det A = −½ log(1 − ρ²) in both cases. It is the mutual information of the two
 # latents: what a diagonal q cannot represent.
 
 rho2 = posterior.cov[0, 1] ** 2 / marginal.prod()

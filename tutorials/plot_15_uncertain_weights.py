@@ -312,7 +312,7 @@ for n_data in (80, 20):
 # %%
 # The gap is at least KL(q(θ) ‖ p(θ|X)), Eq. (9) for θ. Near one mode, the posterior is half of the
 # density p₊ that is normalized for this mode alone: p(θ|X) = ½ p₊(θ) where q has its mass. So
-# KL(q ‖ p(·|X)) = KL(q ‖ p₊) + log 2 ≥ log 2. The sign of w costs log 2 in total, and not for each
+# KL(q ‖ p(θ|X)) = KL(q ‖ p₊) + log 2 ≥ log 2. The sign of w costs log 2 in total, and not for each
 # datapoint: in nats per datapoint it vanishes as N grows.
 
 assert abs(density[w.ravel() > 0].sum() * cell - 0.5) < 1e-3
