@@ -120,15 +120,8 @@ html_theme_options = {
         **{
             page: ["page-toc"]
             for page in (
-                *(
-                    "faq",
-                    "results",
-                    "architecture",
-                    "bibliography",
-                    "own-data",
-                    "api/*",
-                    "tutorials/*",
-                ),
+                *("faq", "results", "architecture", "bibliography", "own-data"),
+                *("api/*", "tutorials/*"),
                 *("clinic", "clinic-catalog", "clinic-exercises"),
             )
         },
