@@ -171,6 +171,10 @@ def test_a_tutorial_has_all_required_parts(path):
     assert questions == list(range(1, len(questions) + 1))
     assert questions, "expected questions, 1. …"
     assert "assert" in exercises, "expected solutions that are checked"
+    for number, exercise in zip(questions, re.split(r"^# \d+\. ", exercises, flags=re.M)[1:]):
+        _, *cells = exercise.split("\n# %%\n")
+        words = re.match(r"(?:#[^\n]*\n)*", cells[0])[0].split() if cells else []
+        assert len(words) > 15, f"expected an answer in words to exercise {number}"
     assert source.endswith("\nplt.show()\n")
 
 
