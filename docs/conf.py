@@ -107,6 +107,7 @@ html_show_search_summary = (
 html_show_sphinx = False
 TEXTS = (
     "architecture",
+    "bibliography",
     "clinic",
     "clinic-catalog",
     "clinic-exercises",

@@ -178,7 +178,49 @@ def test_a_tutorial_has_all_required_parts(path):
     assert questions == list(range(1, len(questions) + 1))
     assert questions, "expected questions, 1. …"
     assert "assert" in exercises, "expected solutions that are checked"
+    for number, exercise in zip(questions, re.split(r"^# \d+\. ", exercises, flags=re.M)[1:]):
+        _, *cells = exercise.split("\n# %%\n")
+        words = re.match(r"(?:#[^\n]*\n)*", cells[0])[0].split() if cells else []
+        assert len(words) > 15, f"expected an answer in words to exercise {number}"
     assert source.endswith("\nplt.show()\n")
+
+
+# The bibliography
+
+CITED = re.compile(
+    r"(?<![A-Z]\. )\b([A-Z][a-zé]+)(?:(?:, [A-Z][a-z]+)* & (?:van )?[A-Z][a-z]+)?(?: et al\.)?"
+    r" \(?((?:19|20)\d\d)\b"
+)
+NO_NAMES = {"January", "February", "March", "April", "May", "June", "July", "August"} | {
+    *("September", "October", "November", "December", "Figure", "Table", "Python", "Created"),
+}
+
+
+def citations(text: str) -> set[tuple[str, str]]:
+    """Find what is cited as "First & Second 2013" or "First et al. (2013)": first name, year.
+
+    A reference in full, with initials, needs no entry.
+    """
+    text = re.sub(r"\s*\n(?: *#)?\s*", " ", text)
+    return {(name, year) for name, year in CITED.findall(text) if name not in NO_NAMES}
+
+
+def test_every_paper_that_is_cited_is_in_the_bibliography():
+    # Kills: a citation that a reader cannot look up.
+    listed = {
+        (re.match(r"[\wé]+", names)[0], year)
+        for names, years in re.findall(
+            r"^- \*\*(\D+?) ((?:\d{4}(?:, )?)+)\.\*\*",
+            (DOCS / "bibliography.md").read_text("utf-8"),
+            re.MULTILINE,
+        )
+        for year in years.split(", ")
+    }
+    assert ("Kingma", "2013") in listed
+    files = [*ROOT.glob("numpyvae/**/*.py"), *ROOT.glob("tutorials/*.py"), *PAGES]
+    texts = {path: path.read_text("utf-8") for path in files if path.name != "bibliography.md"}
+    cited = {path.name: citations(text) - listed for path, text in texts.items()}
+    assert {name: found for name, found in cited.items() if found} == {}
 
 
 # Equations

@@ -739,6 +739,33 @@ def test_rate_and_distortion_are_on_their_axes_and_lines_join_equal_elbos():
         plotting.plot_rate_distortion(POINTS, ["a"])
 
 
+def test_the_axis_of_rates_begins_at_zero():
+    # Kills: an axis with negative rates, since a KL has none, and a marker that is cut at 0.
+    collapsed = RateDistortion((0.0, 0.0), (25.0, 0.2), (-25.0, 0.2))
+    ax = plotting.plot_rate_distortion([collapsed, *POINTS])
+    assert ax.get_xlim()[0] == 0
+    curve = next(line for line in ax.lines if len(line.get_xdata()) == 4)
+    assert not curve.get_clip_on()
+
+
+def test_a_bound_is_a_line_and_not_a_band():
+    # Kills: a wide line that looks like an interval.
+    ax = plotting.plot_bounds(comparison(reverse_ais=-7.0, exact=-7.05))
+    assert max(line.get_linewidth() for line in ax.lines) <= 2
+
+
+def test_classes_with_similar_colors_have_different_markers():
+    # Kills: two classes that differ by a shade alone.
+    vae = VAE(data_dim=64, latent_dim=2, hidden=(8,))
+    ax = plotting.plot_latent_space(vae, np.eye(64)[:40], np.arange(40) % 10)
+    keys = [(h.get_marker(), to_rgb(h.get_color())) for h in ax.get_legend().legend_handles]
+    for (marker, color), (other, shade) in itertools.combinations(keys, 2):
+        assert marker != other or np.linalg.norm(np.subtract(color, shade)) > 0.3
+    (dots,) = ax.collections
+    drawn = [len(path.vertices) for path in dots.get_paths()]
+    assert drawn[0] == drawn[10] != drawn[5] == drawn[15]
+
+
 # Files.
 
 

@@ -82,8 +82,8 @@ for row, style in zip(chosen, ("-", "--", ":")):
     assert abs(posterior.sum() * step - 1) < 1e-6
     right.plot(z, posterior, style, label=f"p(z|x), image {chosen.index(row) + 1} from the top")
 right.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color="0.6", label="p(z)")
-right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 4))
-right.legend(loc="upper left", fontsize="small")
+right.set(xlabel="z", ylabel="density", title="prior and posteriors", xlim=(-4, 4), ylim=(0, 1.4))
+right.legend(loc="upper left", fontsize="small", ncols=2)
 
 # %%
 # What the posterior is used for
@@ -111,6 +111,12 @@ print(f"mean |μ(x) − E[z|x]| = {np.abs(mu[:, 0] - mean).mean():.3f}")
 # 1. Bayes' rule can be applied in steps: the posterior given the first half of the image is the
 #    prior for the second half. Show on the grid that two steps give the same posterior as one.
 
+# %%
+# Given z, the pixels are independent, so that p(x|z) = p(x₁|z) p(x₂|z) for the two halves. The
+# posterior is ∝ p(x₂|z) [p(x₁|z) p(z)], and the bracket is ∝ p(z|x₁). The normalizing constants do
+# not depend on z, so dividing after the first step, after the second, or only at the end gives the
+# same density.
+
 out, _ = vae.decoder(grid)  # logits, (4001, 1, 64)
 log_pixels = one * out - np.logaddexp(0, out)
 first, second = log_pixels[..., :32].sum(-1)[:, 0], log_pixels[..., 32:].sum(-1)[:, 0]
@@ -129,6 +135,12 @@ assert np.allclose(both, normalized(log_p), atol=1e-9)
 # %%
 # 2. How many grid points are needed to compute log p(x)? Use only every k-th point, and increase k
 #    until the result changes.
+
+# %%
+# About 40 points are enough for ten digits; with 17 points the error is 0.03 nats. The trapezoidal
+# rule converges very fast for smooth functions that vanish at both ends, as soon as the spacing is
+# smaller than the width of the posterior. With a wider spacing the sum can miss the peak
+# altogether.
 
 for k in (10, 50, 100, 250):
     coarse = log_p[::k]

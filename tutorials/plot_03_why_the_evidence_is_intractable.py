@@ -136,6 +136,11 @@ right.legend()
 # 1. By Jensen's inequality, the logarithm of an unbiased estimate is on average too low. Check that
 #    the estimate of log p(x) from the prior is lower with K = 10 than with K = 1000.
 
+# %%
+# The logarithm is concave, so E[log p̂] ≤ log E[p̂] = log p(x): the estimate of p(x) is unbiased,
+# that of log p(x) is too low. The difference grows with the variance of p̂, which is ∝ 1/K. So more
+# draws raise the mean of the estimate, as for L_K in tutorial 9.
+
 few = np.mean([by_prior(models[8], 10).mean() for _ in range(50)])
 many = np.mean([by_prior(models[8], 1000).mean() for _ in range(10)])
 assert few < many - 1
@@ -143,6 +148,11 @@ assert few < many - 1
 # %%
 # 2. For which J does the grid need fewer decoder evaluations than 500 draws from the encoder? Read
 #    the answer from the printed table.
+
+# %%
+# For J = 1 and J = 2, with 9 and about 150 points. The grid needs n^J evaluations, the draws from
+# the encoder a number that depends little on J. With three latents the grid already needs more than
+# a thousand.
 
 assert points[1] < 500 and points[3] > 500
 

@@ -122,11 +122,22 @@ print(
 # 1. The derivation of the bound by Jensen's inequality uses w = p(x, z)/q(z|x). Show that the
 #    average of w is p(x) for any q, and that the average of log w is the ELBO.
 
+# %%
+# E_q[w] = ∫ q p(x, z)/q dz = ∫ p(x, z) dz = p(x) for any q that is positive where p(x, z) is. And
+# E_q[log w] = E_q[log p(x, z)] − E_q[log q] is Eq. (7), the ELBO. By Jensen's inequality E[log w] ≤
+# log E[w], which is Eq. (10). The averages over the draws agree with both values within their
+# noise.
+
 assert abs(np.log(np.exp(draws).mean()) - log_px) < 0.01
 assert abs(draws.mean() - model.elbo_joint_form(x, q)[0]) < 0.02
 
 # %%
 # 2. If q is the posterior itself, log w equals log p(x) for every draw. Use Eq. (4) to explain why.
+
+# %%
+# By Eq. (4), p(x, z) = p(z|x) p(x). With q(z|x) = p(z|x) the weight is p(x, z)/p(z|x) = p(x) for
+# every z: it does not vary, and one draw gives log p(x) exactly. The gap of Eq. (9) is a mean of
+# log p(x) − log w, so it is zero in this case.
 
 z = posterior.transform(rng.standard_normal((1000, 1, 1)))
 assert np.ptp(model.log_joint(x, z) - posterior.log_pdf(z)) < 1e-12
@@ -135,6 +146,12 @@ assert np.ptp(model.log_joint(x, z) - posterior.log_pdf(z)) < 1e-12
 # 3. Appendix A derives Eq. (6) from the KL in the lines Eq. (12)–(17). Appendix B derives Eq. (11)
 #    from Eq. (7) in the lines Eq. (18)–(22). Compute each line separately for a mixture with three
 #    components, where the integrals are sums. All lines of one appendix have the same value.
+
+# %%
+# All lines of an appendix are one number in different forms, so that they agree to rounding. Those
+# of appendix A are the KL to the posterior, those of appendix B the ELBO; their sum is log p(x) for
+# each x, by Eq. (9). For a mixture z is one of three components, and each integral over z is a sum
+# of three terms.
 
 from numpyvae.equations import derivations, make_case
 

@@ -115,6 +115,11 @@ print(f"fit(update='both'): ELBO {history['elbo'][-1]:.3f} nats per datapoint")
 # 1. If the E-step sets q to the exact posterior, the gap is zero. The M-step also has a closed
 #    form. Write exact EM with ``LinearGaussian.posterior`` and ``LinearGaussian.m_step``.
 
+# %%
+# The E-step sets q = p(z|x), so that the ELBO equals log p(x). The M-step increases the ELBO, and
+# log p(x) is at least that: no round decreases log p(x). Its limit is the maximum of the
+# likelihood, probabilistic PCA.
+
 model = LinearGaussian.from_vae(linear_vae(1, seed=8))
 for _ in range(500):
     model = model.m_step(x, model.posterior(x))
@@ -124,6 +129,12 @@ assert abs(exact_em - best_log_p) < 1e-6
 # %%
 # 2. If q is far from the posterior, an M-step can decrease log p(x) although it increases the ELBO.
 #    Find such a q.
+
+# %%
+# By Eq. (9), the ELBO is log p(x) minus the gap. If the gap is large, an M-step can increase the
+# ELBO by making the gap smaller, at the expense of log p(x): it changes the model so that its
+# posterior is closer to the bad q. Here q says z ≈ 3 for each datapoint, and the M-step learns a
+# model in which this is plausible.
 
 bad_q = Gaussian.diagonal(np.full((len(x), 1), 3.0), np.full((len(x), 1), 2.0))
 moved = best.m_step(x, bad_q)

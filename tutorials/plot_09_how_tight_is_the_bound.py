@@ -1,6 +1,6 @@
 """
-How tight is the bound?
-=======================
+How tight is the bound? (advanced)
+==================================
 
 The ELBO lies below log p(x), but how far below? A tighter lower bound shows that the gap has at least
 a certain size. To show that the gap is not larger, one needs an upper bound. An upper bound exists for
@@ -298,6 +298,11 @@ assert 0.5 < gap.mean() / calibration < 2
 # 1. With two latents, log p(x) can be computed by quadrature (tutorial 2), also for real digits.
 #    Compare the annealed lower bound and L_K with it.
 
+# %%
+# Both agree with the exact value within two hundredths of a nat on average, so on this model they
+# are more than bounds: they are estimates. The ELBO is lower by the gap of Eq. (9). With two
+# latents the posteriors are close to Gaussian, and the importance weights vary little.
+
 plane = trained(2, 10)
 some = test[:20]
 exact = Quadrature(plane).log_evidence(some)
@@ -311,6 +316,12 @@ assert 0.02 < (exact - elbo(plane, some)).mean() < 0.2
 # 2. The gap between the two annealed bounds increases if the transitions are poor or too few. Does a
 #    poor encoder change it? Halve all parameters of the encoder: the ELBO falls, but the bounds that
 #    start from the prior do not change.
+
+# %%
+# No. Annealing from the prior uses the decoder alone, and the ELBO uses the encoder: halving φ
+# changes only the second. So a bound that starts from the prior measures the decoder, whatever the
+# encoder is; a bound that starts from q(z|x) would become looser, but with enough steps it would
+# recover.
 
 ruined = vae.with_flat(vae.parameters.flat.copy())
 ruined.parameters.phi[:] *= 0.5

@@ -1,6 +1,6 @@
 """
-Why more importance samples can hurt the encoder
-================================================
+Why more importance samples can hurt the encoder (advanced)
+===========================================================
 
 As K grows, L_K becomes tighter, and the signal-to-noise ratio of its gradient for the decoder
 increases. For the encoder the ratio decreases: the mean gradient vanishes faster than its noise. The
@@ -374,6 +374,11 @@ assert abs(outcome["dreg"][1] - outcome["iwae"][1]) < 0.1
 # %%
 # 1. For K = 1 two of the three estimators are equal, and the third is SGVB-A. Which two are equal?
 
+# %%
+# With one sample w̃ = w̃² = 1, so STL and DReG are the same path derivative. IWAE also has the
+# score term −∂ log q/∂φ, and this sum is the derivative of log p(x, z) − log q(z|x) at one draw,
+# Eq. (7), which is SGVB-A.
+
 noise = np.random.default_rng(0).standard_normal((1, len(x), 8), vae.dtype)
 of_one = {name: rule(1)(vae, x, noise).gradient.phi for name, rule in RULES.items()}
 assert np.array_equal(of_one["STL"], of_one["DReG"])
@@ -382,6 +387,12 @@ assert np.array_equal(of_one["IWAE"], numpyvae.estimators.SGVBA()(vae, x, noise)
 # %%
 # 2. How does the *length* of the mean gradient for φ change with K, for STL and for DReG? The answer
 #    explains how their signal-to-noise ratios depend on K.
+
+# %%
+# The mean of DReG is ∇L_K, which vanishes as L_K approaches log p(x), since log p(x) does not
+# depend on φ. The mean of STL approaches another gradient that does not vanish (exercise 3). So the
+# ratio of STL grows because its noise falls while its signal stays, and that of DReG depends on
+# which of both falls faster.
 
 lengths = {
     name: [np.linalg.norm(signal_to_noise(vae, RULES[name](K))[1]) for K in (1, 64)]
@@ -394,6 +405,12 @@ assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # the mean of STL does not v
 # 3. Integrate by parts to show that E_{p(z|x)}[∂log w/∂z ∂z/∂φ] = E_{p(z|x)}[∂ log q/∂φ], which is
 #    −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its component for μ is −m/s². Is
 #    this the mean of STL at large K?
+
+# %%
+# Yes. Write p for p(z|x) and q for q(z|x). Since ∂ log w/∂z = ∂ log(p/q)/∂z, the mean under p is ∫
+# (∂p/∂z − p ∂ log q/∂z) v dz with v = ∂z/∂φ. Integrating the first term by parts gives −∫ p (∂v/∂z
+# + v ∂ log q/∂z) dz, and by the continuity equation ∂q/∂φ = −∂(q v)/∂z the bracket is −∂ log q/∂φ.
+# For the example E_p[∂ log q/∂m] = E_p[(z − m)/s²] = −m/s².
 
 rng = np.random.default_rng(0)
 means = [estimates("STL", 0.8, 1000, 500, rng).mean() for _ in range(4)]

@@ -10,7 +10,7 @@ collapsed model can recover.
 
 :Aim: to predict from the data and from σ² how many latents a model will use, and to know what a
     warm-up can change.
-:You need: Eq. (9) and Eq. (11); tutorial 6.
+:You need: Eq. (9) and Eq. (11); tutorial 7.
 :Time: about twenty seconds.
 """
 
@@ -280,6 +280,11 @@ assert abs(warm.elbo[0] - plain.elbo[0]) < 0.5 and slow.elbo[0] < plain.elbo[0] 
 # 1. If σ² is learned, how many of J ≤ 12 latents collapse in the best linear model? (Compare the best
 #    σ² with the J largest eigenvalues.)
 
+# %%
+# None. The best σ² is the mean of the D − J smallest eigenvalues, and a mean of smaller numbers is
+# below each of the J largest. So every column has λ > σ², and all J latents are used. Collapse
+# needs a σ² that is fixed, or implied by the loss, at a larger value.
+
 for latents in range(1, 13):
     assert eigenvalues[latents - 1] > ppca_maximum_likelihood(x, latents).sigma2
 
@@ -287,12 +292,21 @@ for latents in range(1, 13):
 # 2. With ``free_bits=0.5`` the objective does not penalize the first half nat of KL of each latent. How
 #    do the KL and the ELBO change?
 
+# %%
+# The KL rises by more than two nats, since up to half a nat in each of 16 latents is free; the
+# ELBO, in which every nat counts, falls by more than half a nat. Free bits keep latents active, but
+# they do not make the model better in nats: the objective is another one.
+
 free, free_history, _ = train(free_bits=0.5)
 assert free_history["kl"][-1] > 6 and free_history["kl"][-1] > fresh_history["kl"][-1] + 2
 assert rate_distortion(free, test).elbo[0] < plain.elbo[0] - 0.5
 
 # %%
 # 3. At which β does the last latent of a linear model of the digits with σ² = ½ collapse?
+
+# %%
+# A weight β with noise variance σ² acts as the noise variance βσ². A latent collapses if λ ≤ βσ²,
+# and the last one if the largest eigenvalue does: β = λ₁/σ² = 2 λ₁, about 1.4.
 
 last = eigenvalues[0] / 0.5
 assert best((0.99 * last * 0.5) ** 0.5).any() and not best((1.01 * last * 0.5) ** 0.5).any()

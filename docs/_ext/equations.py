@@ -127,7 +127,8 @@ def in_lines(latex: str, width: int = 34) -> str:
 
 def _length(latex: str) -> float:
     """Estimate the width of a formula, in characters."""
-    text = re.sub(r"\\(log|argmin)", "mmm", latex)
+    text = re.sub(r"[_^]\{\\text\{\w+\}\}", "", latex)  # words at a brace have their own line
+    text = re.sub(r"\\(log|argmin)", "mmm", text)
     text = re.sub(r"\\(mathrm|mathbb|operatorname|tfrac|frac|tilde|mathcal)", "", text)
     text = re.sub(r"\\[a-zA-Z]+|\\.", "m", text)
     small = sum(len(s) for s in re.findall(r"[_^]\{([^{}]*)\}|[_^](\w)", text) for s in s)

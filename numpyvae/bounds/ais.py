@@ -11,7 +11,7 @@ with E[w] = 1/p(x), and
     log p(x) ≤ E[−log (1/C) Σ_c w_c]                             the upper bound
 
 Exact posterior draws exist for simulated data: if z ~ p(z) and x ~ p(x|z), then z is a draw from
-p(z|x). For such data log p(x) lies between the two bounds (bidirectional Monte Carlo, Grosse,
+p(z|x). For such data log p(x) lies between the two bounds (bidirectional Monte Carlo: Grosse,
 Ghahramani & Adams 2015; for decoders, Wu et al. 2016). For other data there is only the lower
 bound. The gap on simulated data tells how close it is, if the simulated data resemble the others.
 """

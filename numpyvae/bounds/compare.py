@@ -212,7 +212,11 @@ class _Effort(NamedTuple):
 
 
 def _elbo(vae: VAE, x: np.ndarray, effort: _Effort) -> list[Estimate]:
-    settings: dict[str, Any] = {"n_samples": _ELBO_SAMPLES, "purpose": Purpose.ELBO, "seed": effort.seed}
+    settings: dict[str, Any] = {
+        "n_samples": _ELBO_SAMPLES,
+        "purpose": Purpose.ELBO,
+        "seed": effort.seed,
+    }
     (terms,) = row_terms(vae, x, vae.encode(x), **settings, **effort.budget)
     return [Estimate("elbo", terms.elbo)]
 

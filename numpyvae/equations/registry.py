@@ -225,7 +225,8 @@ EQUATIONS: tuple[Equation, ...] = (
     Equation(
         "3",
         "§1",
-        r"p(z|x) = \frac{p(x|z)\, p(z)}{p(x)}",
+        r"\overbrace{p(z|x)}^{\text{posterior}} = \frac{\overbrace{p(x|z)}^{\text{likelihood}}\, "
+        r"\overbrace{p(z)}^{\text{prior}}}{\underbrace{p(x)}_{\text{evidence}}}",
         "log p(z|x) = log p(x|z) + log p(z) − log p(x)",
         "Bayes' theorem: the posterior is the joint density, divided by the evidence.",
         _exact("posterior"),

@@ -28,12 +28,11 @@ from .frames import (
 
 __all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
 
-_LINES: dict[
-    str, tuple[str, dict[str, Any]]
-] = {  # the thickest line is drawn first, so that coinciding lines are all visible
-    "ais": ("AIS", {"color": SKY, "linewidth": 7, "solid_capstyle": "butt"}),
-    "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 3.5}),
-    "exact": ("log p(x)", {"color": "black", "linewidth": 1.2}),
+# If the lines of AIS and reverse AIS coincide, each fills the spaces of the other.
+_LINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ais": ("AIS", {"color": SKY, "linewidth": 2, "linestyle": (0, (8, 8))}),
+    "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 2, "linestyle": (8, (8, 8))}),
+    "exact": ("log p(x)", {"color": "black", "linewidth": 1}),
     "elbo": ("ELBO", {"color": VERMILLION, "linewidth": 2}),
     "eubo": ("EUBO", {"color": PURPLE, "linewidth": 2, "dashes": (5, 2)}),
     "cubo": ("CUBO from K draws", {"color": GRAY, "linewidth": 2, "dashes": (2, 1)}),
@@ -211,11 +210,13 @@ def plot_rate_distortion(
         color=BLUE,
         linewidth=2,
         markersize=6,
+        clip_on=False,  # a rate of 0 is on the axis
     )
     for x, y, label in zip(rate, distortion, labels or ()):
         place: dict[str, Any] = {"xytext": (7, 5), "textcoords": "offset points"}
         ax.annotate(label, (x, y), fontsize=9, **place)
     ax.margins(0.18, 0.12)
+    ax.set_xlim(left=max(0, ax.get_xlim()[0]))  # a rate is a KL
     _equal_elbo(ax)
     title = "Rate and distortion; thin lines: equal ELBO"
     unit = "nats per datapoint"

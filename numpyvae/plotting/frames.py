@@ -19,6 +19,7 @@ __all__ = [
     "CLASSES",
     "GRAY",
     "GREEN",
+    "MARKERS",
     "ORANGE",
     "PURPLE",
     "SKY",
@@ -33,10 +34,13 @@ __all__ = [
 # Okabe & Ito 2008, and a gray.
 BLUE, VERMILLION, SKY, GRAY = "#0072B2", "#D55E00", "#56B4E9", "#8C8C8C"
 ORANGE, GREEN, PURPLE = "#E69F00", "#009E73", "#CC79A7"
-CLASSES = (  # Petroff 2021: ten colors that are distinct for normal and color-blind readers
-    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+# The ten colors of Petroff 2021. The most similar color of each in the first row is below it; the
+# classes of the second row have another marker.
+CLASSES = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#a96b59"),
+    *("#92dadd", "#e76300", "#832db6", "#717581", "#b9ac70"),
 )
+MARKERS = ("o",) * 5 + ("^",) * 5
 _SETTINGS = threading.Lock()
 _FORMATS: dict[
     str, dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 
@@ -15,7 +16,7 @@ from ..core.distributions import gaussian_kl
 from ..core.vae import VAE
 from ..diagnostics import active_units
 from ..support.checks import check_vae
-from .frames import BLUE, CLASSES, GRAY, SKY, VERMILLION, label_axes, make_axes, number
+from .frames import BLUE, CLASSES, GRAY, MARKERS, SKY, VERMILLION, label_axes, make_axes, number
 
 __all__ = ["plot_active_units", "plot_latent_space"]
 
@@ -161,9 +162,16 @@ def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
         ax.scatter(points[:, 0], points[:, 1], color=BLUE, **style)
         return
     # One scatter in the order of the data, so that no class covers the others.
-    colors = np.array(CLASSES)[np.searchsorted(classes, labels)]
-    ax.scatter(points[:, 0], points[:, 1], c=colors, **style)
-    dots = [Line2D([], [], marker="o", linestyle="", color=c) for c in CLASSES[: len(classes)]]
+    which = np.searchsorted(classes, labels)
+    outlines = map(MarkerStyle, MARKERS)
+    shapes = [outline.get_path().transformed(outline.get_transform()) for outline in outlines]
+    ax.scatter(points[:, 0], points[:, 1], c=np.array(CLASSES)[which], **style).set_paths(
+        [shapes[i] for i in which]
+    )
+    dots = [
+        Line2D([], [], marker=marker, linestyle="", color=color)
+        for marker, color, _ in zip(MARKERS, CLASSES, classes)
+    ]
     ax.legend(
         dots, classes, title="label", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False,
         handletextpad=0.1, borderaxespad=0.2,

@@ -118,12 +118,22 @@ assert noise["score function"][-1] > 10 * noise["path"][-1]
 # 1. A common bug is to use exp(log σ²) as σ in the draw. What is E[z²] with this bug? Check your
 #    answer with random draws.
 
+# %%
+# With the bug the draw is z = μ + σ² ε, so its variance is σ⁴ and E[z²] = μ² + σ⁴ = μ² + exp(2 log
+# σ²). The right value is μ² + σ². For σ < 1 the draws are too narrow, for σ > 1 too wide, and there
+# is no error message; the ELBO of such a model is not a bound.
+
 wrong = mu + np.exp(logvar) * eps
 assert abs((wrong**2).mean() - (mu**2 + np.exp(2 * logvar)).item()) < 0.05
 
 # %%
 # 2. Subtracting a constant from f does not change the mean of the score-function estimate, since
 #    E_q[∂ log q/∂μ] = 0, but it does change its variance. Find a constant that reduces the variance.
+
+# %%
+# E_q[f] = μ² + σ² is a good choice: it removes the part of f that is the same for all draws, which
+# multiplies the score and adds only noise. The best constant is E[f s²]/E[s²] for the score s, a
+# mean of f that is weighted by s². The mean of the estimate does not change, since E_q[s] = 0.
 
 z, _ = reparameterize(mu, logvar, eps)
 baseline = (mu**2 + sigma**2).item()

@@ -136,6 +136,12 @@ ax.legend()
 # 1. For a given σ, the best linear decoder is W = U (Λ − σ² I)^½ for the eigenvalues above σ². Show
 #    that no other number of columns gives a higher log p(x) at σ = 0.4.
 
+# %%
+# Each column with λ > σ² that is added increases log p(x), by ½(λ/σ² − 1 − log λ/σ²) nats per
+# datapoint, which is positive unless λ = σ². A column with λ ≤ σ² would need a negative squared
+# length, so its best length is 0, and more columns change nothing. So log p(x) grows up to the
+# number of eigenvalues above σ², and stays there.
+
 s2 = 0.4**2
 _, vectors = np.linalg.eigh(x.T @ x / len(x))
 vectors = vectors[:, ::-1]
@@ -149,6 +155,11 @@ assert np.argmax(scores) + 1 <= n_above and np.isclose(max(scores), scores[n_abo
 # %%
 # 2. The squared error is a Gaussian log-likelihood with the implicit choice σ² = ½. How many latent
 #    variables of a model of the digits do not collapse with this choice?
+
+# %%
+# Three: the eigenvalues of the digits are 0.70, 0.63, 0.55 and then smaller ones, and a latent is
+# used only if λ > σ² = ½. So with a summed squared error all latents but three collapse, however
+# many there are (tutorial 11).
 
 assert (eigenvalues > 0.5).sum() == 3
 
