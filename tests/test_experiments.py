@@ -245,9 +245,26 @@ def test_data_that_the_package_does_not_have_are_asked_for(tmp_path, monkeypatch
     np.savez(tmp_path / "binarized_mnist_packed.npz", train=np.zeros((2, 98), np.uint8))
     with pytest.raises(ValueError, match="expected arrays train, valid and test"):
         load_data("mnist-fixed", tmp_path)
-    np.savez(tmp_path / "freyfaces.npz", images=np.zeros((3, 28, 20), np.uint8))
-    with pytest.raises(ValueError, match=r"shape \(1965, 28, 20\)"):
+    for faces in (np.zeros((3, 28, 20), np.uint8), np.zeros((1965, 28, 20))):
+        np.savez(tmp_path / "freyfaces.npz", images=faces)
+        with pytest.raises(ValueError, match=r"expected an array images of shape \(1965, 28, 20\)"):
+            load_data("frey", tmp_path)
+    (tmp_path / "freyfaces.npz").write_bytes(b"faces")
+    with pytest.raises(ValueError, match="expected an npz archive with the array images"):
         load_data("frey", tmp_path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_faces_are_grays_of_which_some_are_held_out(tmp_path, save):
+    """Kills a reader that refuses the compressed archive in use, and a face in both parts."""
+    faces = np.zeros((1965, 28, 20), np.uint8)
+    faces[:, 0, :2] = np.stack(np.divmod(np.arange(1965), 256), axis=1)  # each face differs
+    save(tmp_path / "freyfaces.npz", images=faces)
+    data = load_data("frey", tmp_path)
+    assert data.x_train.shape == (1765, 560)
+    assert data.x_test.shape == (200, 560)
+    numbers = np.concatenate([data.x_train, data.x_test])[:, :2] * 255 @ [256, 1]
+    assert sorted(np.round(numbers)) == list(range(1965))
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
