@@ -247,7 +247,9 @@ def test_data_that_the_package_does_not_have_are_asked_for(tmp_path, monkeypatch
         load_data("mnist-fixed", tmp_path)
     for faces in (np.zeros((3, 28, 20), np.uint8), np.zeros((1965, 28, 20))):
         np.savez(tmp_path / "freyfaces.npz", images=faces)
-        with pytest.raises(ValueError, match=r"expected an array images of shape \(1965, 28, 20\)"):
+        with pytest.raises(
+            ValueError, match=r"expected an array images of shape \(1965, 28, 20\)"
+        ):
             load_data("frey", tmp_path)
     (tmp_path / "freyfaces.npz").write_bytes(b"faces")
     with pytest.raises(ValueError, match="expected an npz archive with the array images"):

@@ -123,8 +123,8 @@ def _frey(folder: str | os.PathLike[str] | None) -> Data:
             faces = file["images"]
     except Exception as error:  # a damaged archive raises many kinds
         raise ValueError(
-            f"{path}: expected an npz archive with the array images, got a damaged or another file "
-            f"({type(error).__name__}); choose another file"
+            f"{path}: expected an npz archive with the array images, got a damaged or another "
+            f"file ({type(error).__name__}); choose another file"
         ) from None
     if faces.shape != (1965, 28, 20) or faces.dtype != np.uint8:
         raise ValueError(
