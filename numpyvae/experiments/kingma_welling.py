@@ -6,8 +6,8 @@ a prior N(0, I) of the weights. Figure 3 has 100 units and three latents.
 
 The step of Adagrad is, as in the paper, that of {0.01, 0.02, 0.1} with the best objective on the
 training rows in the first iterations, for each data set and method. It is 0.01 for Figures 2, 4
-and 5 (0.02 for wake-sleep on the faces), and 0.02 for Figure 3 (0.1 for Monte-Carlo EM). Each model
-is also measured after a tenth and a hundredth of the samples.
+and 5 (0.02 for wake-sleep on the faces), and 0.02 for Figure 3 (0.1 for Monte-Carlo EM). Each
+model is also measured after a tenth and a hundredth of the samples.
 
 What differs: the digits are those of the fixed binarization, the prior is that of the decoder's
 weights alone (Monte-Carlo EM has none), and the mean of p(x|z) of the faces is not limited to
