@@ -37,6 +37,7 @@ extensions = [
     "course",
     "catalog",
     "drawings",
+    "reproductions",
     "docstrings",
 ]
 exclude_patterns = ["_build", "tutorials/*.ipynb", "tutorials/*.py", "tutorials/*.zip"]
@@ -88,7 +89,7 @@ html_show_sphinx = False
 html_sidebars = {
     page: []
     for page in (
-        *("index", "notes/*", "faq", "results", "architecture", "own-data"),
+        *("index", "notes/*", "faq", "results", "reproductions", "architecture", "own-data"),
         *("clinic", "clinic-catalog", "clinic-exercises"),
     )
 }
@@ -120,7 +121,8 @@ html_theme_options = {
         **{
             page: ["page-toc"]
             for page in (
-                *("faq", "results", "architecture", "own-data", "api/*", "tutorials/*"),
+                *("faq", "results", "reproductions", "architecture", "own-data"),
+                *("api/*", "tutorials/*"),
                 *("clinic", "clinic-catalog", "clinic-exercises"),
             )
         },

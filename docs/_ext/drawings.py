@@ -1,4 +1,4 @@
-"""Drawings that `figures.py` makes when the site is built, in a light and a dark version.
+"""Drawings of `figures.py` and `reproduced.py`, made with the site in a light and a dark version.
 
     ```{drawing} NAME
     :alt: description of the drawing for readers who cannot see it
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import figures
+import reproduced
 from docutils import nodes
 from docutils.parsers.rst import directives
 from pieces import box, code_block, details
@@ -23,6 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 import numpyvae
 
 log = logging.getLogger(__name__)
+figures.DRAWINGS.update(reproduced.DRAWINGS)
 
 FOLDER = Path("_build", "generated", "drawings")  # under the pages
 
@@ -35,8 +37,11 @@ class Drawing(SphinxDirective):
     def run(self):
         name = self.arguments[0]
         if name not in figures.DRAWINGS or "alt" not in self.options:
-            raise self.error(f"drawing {name!r}: expected one of figures.py, with :alt:")
+            raise self.error(
+                f"drawing {name!r}: expected one of figures.py or reproduced.py, with :alt:"
+            )
         self.env.note_dependency(figures.__file__)
+        self.env.note_dependency(reproduced.__file__)
         figure = nodes.figure(classes=["drawing", f"drawing-{name.replace('_', '-')}"])
         # The box around both pictures is needed: the theme hides a caption that directly follows a
         # picture of the other color scheme.
@@ -67,7 +72,8 @@ def draw_all(app):
     folder = Path(app.srcdir, FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     package = Path(numpyvae.__file__).parent
-    newest = max(p.stat().st_mtime for p in (Path(figures.__file__), *package.rglob("*.py")))
+    sources = (figures.__file__, reproduced.__file__, *reproduced.FOLDER.glob("*.json"))
+    newest = max(p.stat().st_mtime for p in (*map(Path, sources), *package.rglob("*.py")))
     for name in figures.DRAWINGS:
         paths = [folder / f"{name}-{palette}.svg" for palette in ("light", "dark")]
         if not all(path.exists() and path.stat().st_mtime > newest for path in paths):

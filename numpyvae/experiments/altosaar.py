@@ -36,7 +36,7 @@ def _claims(found: list[Found]) -> list[Claim]:
     return [
         Claim(
             f"{f.training.name}, seed {f.seed}: the estimate of log p(x) is above the ELBO",
-            f.figures["log p(x)"][0] > f.figures["ELBO"],
+            f.figures["log p(x)"][0] > f.figures["ELBO"][0],
         )
         for f in found
     ]

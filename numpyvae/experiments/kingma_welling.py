@@ -76,7 +76,7 @@ def _final_bounds(trained: Trained) -> dict[str, Any]:
 
 def _above(found: list[Found], quantity: str) -> list[Claim]:
     """Return, for each model and number of samples, whether AEVB is above wake-sleep."""
-    values = {(f.training.name, f.seed, f.epoch): _value(f.figures[quantity]) for f in found}
+    values = {(f.training.name, f.seed, f.epoch): f.figures[quantity][0] for f in found}
     return [
         Claim(
             f"{quantity}: {name} is above wake-sleep after {epoch} passes (seed {seed})",
@@ -85,10 +85,6 @@ def _above(found: list[Found], quantity: str) -> list[Claim]:
         for (name, seed, epoch), value in values.items()
         if "aevb" in name
     ]
-
-
-def _value(figure: Any) -> float:
-    return figure[0] if isinstance(figure, (list, tuple)) else figure
 
 
 def _no_overfitting(found: list[Found]) -> list[Claim]:
@@ -100,9 +96,9 @@ def _no_overfitting(found: list[Found]) -> list[Claim]:
     claims = []
     for (data, seed), group in by_data.items():
         *smaller, largest = sorted(group, key=lambda f: f.training.latent_dim)
-        best = max(f.figures["test bound"] for f in smaller)
+        best = max(f.figures["test bound"][0] for f in smaller)
         text = f"{data}, seed {seed}: more latents do not overfit (within 1 nat of the best)"
-        claims.append(Claim(text, largest.figures["test bound"] > best - 1))
+        claims.append(Claim(text, largest.figures["test bound"][0] > best - 1))
     return claims
 
 
@@ -190,7 +186,7 @@ def _draw_marginal(found: list[Found]) -> Any:
             for part in ("training", "test"):
                 x, y = curves.setdefault(f"{f.training.name}, {part}", ([], []))
                 x.append(f.epoch * f.training.rows)
-                y.append(_value(f.figures[f"log p(x), {part}"]))
+                y.append(f.figures[f"log p(x), {part}"][0])
     names = {"x": "training samples", "y": "log p(x) (nats)", "title": "Appendix D"}
     return plotting.plot_curves(curves, log="x", **names)
 
@@ -279,7 +275,7 @@ def _draw_samples(found: list[Found]) -> Any:
 
 
 def _better_with_latents(found: list[Found]) -> list[Claim]:
-    first, *_, last = (f.figures["test bound"] for f in found if f.last)
+    first, *_, last = (f.figures["test bound"][0] for f in found if f.last)
     return [Claim("the bound is higher with the most latents than with the fewest", last > first)]
 
 
@@ -287,7 +283,7 @@ def _far_above_start(found: list[Found]) -> list[Claim]:
     return [
         Claim(
             f"{f.training.data}: the bound has risen since the first pass",
-            f.figures["test bound"] > f.history["valid_elbo"][0],
+            f.figures["test bound"][0] > f.history["valid_elbo"][0],
         )
         for f in found
         if f.last

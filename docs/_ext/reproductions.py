@@ -1,0 +1,173 @@
+"""The tables of the page "Reproductions", from the results of `numpyvae reproduce`.
+
+    ```{reproduced} altosaar       the table of an experiment, and which of its claims hold
+    ```
+    ```{methods} kingma-welling-fig2       the same figures, with a column for each method
+    :columns: aevb wake-sleep
+    :quantity: test bound
+    ```
+    {ours}`altosaar | mean-field | log p(x)`          a figure of the table, in a sentence
+    {ours}`burda-table1 | vae-1 | -L_K | 121`         that after 121 passes
+    {spent}`altosaar`                                 the seconds of all its trainings and figures
+
+The results are the files `docs/measured/reproduce/NAME.json`: copies of `results.json` in the
+folder of a run. To bring a section up to date, run its command and copy this file.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from pieces import table
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+FOLDER = Path(__file__).parents[1] / "measured" / "reproduce"
+
+
+@cache
+def results(name: str) -> dict:
+    """Return the results of an experiment."""
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Return a number with a minus sign; whole numbers and small ones as they are."""
+    if value is None:
+        return ""
+    whole = float(value).is_integer()
+    text = f"{value:{sign}.{0 if whole else 2 if abs(value) >= 0.1 else 4}f}"
+    return text.replace("-", "−")
+
+
+def find(name: str, training: str, quantity: str, epoch: int | None = None) -> dict:
+    """Return the row of a figure: by default that after the most passes."""
+    rows = [
+        row
+        for row in results(name)["table"]
+        if (row["training"], row["quantity"]) == (training, quantity)
+        and epoch in (None, row["epoch"])
+    ]
+    if not rows:
+        raise KeyError(f"{name}: no figure {quantity!r} of {training!r} after {epoch} passes")
+    return max(rows, key=lambda row: row["epoch"])
+
+
+def passes(row: dict) -> str:
+    """Return after how many passes a figure was measured, of how many."""
+    whole = row["epoch"] == row["epochs"]
+    return f"{row['epoch']:,}" if whole else f"{row['epoch']:,} of {row['epochs']:,}"
+
+
+def lines(name: str) -> list[list[str]]:
+    """Return the table of an experiment."""
+    return [
+        [
+            row["training"],
+            passes(row),
+            row["quantity"].replace("-", "−"),
+            *map(number, (row["ours"], row["published"])),
+            number(row["difference"], "+"),
+            *map(number, (row["se"], row["spread"])),
+        ]
+        for row in results(name)["table"]
+    ]
+
+
+HEAD = ["training", "passes", "figure", "ours", "published", "difference", "our se", "spread"]
+
+
+def by_method(name: str, methods: list[str], quantity: str) -> list[list[str]]:
+    """Return a line for each model and number of passes, with a column for each method."""
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in results(name)["table"]:
+        method = next((m for m in methods if m in row["training"]), None)
+        if row["quantity"] == quantity and method:
+            model = row["training"].replace(method, "").strip("-").replace("--", ", J = ")
+            found.setdefault((model, passes(row)), {})[method] = row
+    made = []
+    for (model, after), rows in found.items():
+        values = [number(rows[m]["ours"]) if m in rows else "" for m in methods]
+        more = [
+            number(rows[methods[0]]["ours"] - rows[m]["ours"], "+")
+            if {m, methods[0]} <= {*rows}
+            else ""
+            for m in methods[1:]
+        ]
+        made.append([model, after, *values, *more])
+    return made
+
+
+def seconds(name: str) -> float:
+    """Return how long all trainings of an experiment took, and all that was measured."""
+    training: dict[tuple[str, int], float] = {}
+    spent = 0.0
+    for model in results(name)["models"]:
+        training[model["training"], model["seed"]] = model["seconds"]["training"]
+        spent += model["seconds"]["measurement"]
+    return spent + sum(training.values())
+
+
+def claims(name: str) -> nodes.Node:
+    """Return the claims of an experiment as a list, each with whether it holds."""
+    texts = [
+        f"{'holds' if c['holds'] else 'does not hold'}: {c['text']}"
+        for c in results(name)["claims"]
+    ]
+    items = [nodes.list_item("", nodes.paragraph("", text)) for text in texts]
+    return nodes.bullet_list("", *items)
+
+
+class Reproduced(SphinxDirective):
+    required_arguments = 1
+
+    def run(self):
+        name = self.arguments[0]
+        self.env.note_dependency(str(FOLDER / f"{name}.json"))
+        rows = [
+            [[nodes.Text(cell)] if cell else [nodes.Text("")] for cell in line]
+            for line in lines(name)
+        ]
+        made = [table(HEAD, rows, "reproduced")]
+        return [*made, claims(name)] if results(name)["claims"] else made
+
+
+class Methods(SphinxDirective):
+    required_arguments = 1
+    option_spec: ClassVar = {
+        "columns": directives.unchanged_required,
+        "quantity": directives.unchanged_required,
+    }
+
+    def run(self):
+        name, methods = self.arguments[0], self.options["columns"].split()
+        self.env.note_dependency(str(FOLDER / f"{name}.json"))
+        lines = by_method(name, methods, self.options["quantity"])
+        head = ["model", "passes", *methods, *(f"{methods[0]} − {m}" for m in methods[1:])]
+        rows = [[[nodes.Text(cell)] for cell in line] for line in lines]
+        made = [table(head, rows, "reproduced")]
+        return [*made, claims(name)] if results(name)["claims"] else made
+
+
+class Ours(SphinxRole):
+    def run(self):
+        name, training, quantity, *epoch = (part.strip() for part in self.text.split("|"))
+        self.env.note_dependency(str(FOLDER / f"{name}.json"))
+        row = find(name, training, quantity, *map(int, epoch))
+        return [nodes.Text(number(row["ours"]))], []
+
+
+class Spent(SphinxRole):
+    def run(self):
+        self.env.note_dependency(str(FOLDER / f"{self.text}.json"))
+        return [nodes.Text(f"{seconds(self.text):,.0f}")], []
+
+
+def setup(app):
+    app.add_directive("reproduced", Reproduced)
+    app.add_directive("methods", Methods)
+    app.add_role("ours", Ours())
+    app.add_role("spent", Spent())
+    return {"parallel_read_safe": True}
