@@ -1,13 +1,16 @@
 """Experiments: what is declared, that a stopped one goes on with the same bits, its files."""
 
+import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from numpyvae import VAE, plotting
 from numpyvae.command.cli import main
+from numpyvae.core import training as core_training
 from numpyvae.core.elbo import Estimator
 from numpyvae.core.optimizers import Adam
 from numpyvae.estimators.sampled import IWAE
@@ -142,6 +145,21 @@ def test_a_measurement_that_is_stopped_keeps_its_parts(tmp_path, whole, monkeypa
     } == expected
 
 
+def test_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
+    """Kills the time of the last stage alone, and of the last process alone."""
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(core_training, "time", clock)
+    outcome = run(TINY, tmp_path, only=["aevb"])
+    assert outcome.found[-1].history["seconds"].tolist() == [1, 2, 3, 4, 5]
+    assert [f.seconds["training"] for f in outcome.found] == [2, 5]
+    kept = sum(
+        float(np.load(path)["seconds"]) for path in (tmp_path / "aevb-seed0").glob("L5-00005*")
+    )
+    (tmp_path / "aevb-seed0/figures-00005.json").unlink()
+    again = run(TINY, tmp_path, only=["aevb"]).found[-1].seconds
+    assert again["measurement"] >= kept
+
+
 def test_the_table_compares_finished_trainings_alone(tmp_path):
     """Kills a stage, or a quick version, beside a published figure; an error as the spread."""
     first = run(TINY, tmp_path, seeds=(0, 1), until=2)
@@ -151,6 +169,11 @@ def test_the_table_compares_finished_trainings_alone(tmp_path):
     last = run(TINY, tmp_path, seeds=(0, 1))
     table = {(row.training, row.epoch): row for row in rows(TINY, last.found, quick=False)}
     assert len(table) == 4  # "curve" is not a line
+    curves = [c for c in last.results["curves"] if c["training"] == "aevb"]
+    assert [c["seed"] for c in curves] == [0, 1]
+    assert all((c["epoch"], c["rows"]) == ([1, 2, 3, 4, 5], 200) for c in curves)
+    history = next(f for f in last.found if f.last and f.seed == 1).history
+    assert curves[1]["valid_elbo"] == pytest.approx(history["valid_elbo"], abs=0.01)
     line = table["aevb", 5]
     ours = [f.figures["log p(x)"][0] for f in last.found if f.last and f.training.name == "aevb"]
     assert line.ours == pytest.approx(np.mean(ours), abs=1e-12)
@@ -194,6 +217,24 @@ def test_a_model_of_another_experiment_is_taken(tmp_path, whole, monkeypatch):
     assert made == [5]  # iwae alone
     taken = VAE.load(whole / "aevb-seed0/model-00005.npz").parameters.flat
     assert (outcome.found[0].vae.parameters.flat == taken).all()
+
+
+@pytest.mark.parametrize("patience", [None, 9])
+def test_a_stage_of_a_longer_training_is_taken(tmp_path, whole, monkeypatch, patience):
+    """Kills a stage that is trained again, and one whose early stopping would have begun anew."""
+    from numpyvae.experiments import training
+
+    made = []
+    real = training.fit
+    monkeypatch.setattr(training, "fit", lambda *a, **k: made.append(k["epochs"]) or real(*a, **k))
+    stopping = replace(small("aevb"), patience=patience)
+    longer = replace(TINY, full=replace(PLAN, trainings=[stopping]))
+    run(longer, tmp_path / "longer")
+    first = replace(TINY, full=replace(PLAN, trainings=[replace(stopping, keep=(), epochs=2)]))
+    outcome = run(first, tmp_path / "first", models=[tmp_path / "longer"])
+    assert made == ([2, 3] if patience is None else [2, 3, 2])
+    assert outcome.found[0].epoch == 2
+    assert len(outcome.found[0].history) == 2
 
 
 def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):

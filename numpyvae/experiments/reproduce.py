@@ -192,7 +192,7 @@ class _Work:
         )
         seconds = {
             "training": history_of(folder).rows[:epoch][-1]["seconds"],
-            "measurement": time.perf_counter() - start,
+            "measurement": time.perf_counter() - start + keeper.seconds,
         }
         effort = {"effort": self.plan.effort}
         write_json(_figures(folder, epoch), {"figures": figures, "seconds": seconds} | effort)
