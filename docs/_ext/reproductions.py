@@ -8,6 +8,8 @@
     ```
     {ours}`altosaar | mean-field | log p(x)`          a figure of the table, in a sentence
     {ours}`burda-table1 | vae-1 | -L_K | 121`         that after 121 passes
+    {apart}`altosaar | mean-field | log p(x)`         its difference from the published one
+    {done}`burda-table1 | vae-1 | -L_K`               after how many passes it was measured
     {spent}`altosaar`                                 the seconds of all its trainings and figures
 
 The results are the files `docs/measured/reproduce/NAME.json`: copies of `results.json` in the
@@ -151,12 +153,23 @@ class Methods(SphinxDirective):
         return [*made, claims(name)] if results(name)["claims"] else made
 
 
-class Ours(SphinxRole):
+def named(text: str) -> dict:
+    """Return the row that the text of a role names."""
+    name, training, quantity, *epoch = (part.strip() for part in text.split("|"))
+    return find(name, training, quantity, *map(int, epoch))
+
+
+FIGURES = {
+    "ours": lambda row: number(row["ours"]),
+    "apart": lambda row: number(abs(row["difference"])),
+    "done": lambda row: f"{row['epoch']:,}",
+}
+
+
+class Figure(SphinxRole):
     def run(self):
-        name, training, quantity, *epoch = (part.strip() for part in self.text.split("|"))
-        self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        row = find(name, training, quantity, *map(int, epoch))
-        return [nodes.Text(number(row["ours"]))], []
+        self.env.note_dependency(str(FOLDER / f"{self.text.partition('|')[0].strip()}.json"))
+        return [nodes.Text(FIGURES[self.name](named(self.text)))], []
 
 
 class Spent(SphinxRole):
@@ -168,6 +181,7 @@ class Spent(SphinxRole):
 def setup(app):
     app.add_directive("reproduced", Reproduced)
     app.add_directive("methods", Methods)
-    app.add_role("ours", Ours())
+    for name in FIGURES:
+        app.add_role(name, Figure())
     app.add_role("spent", Spent())
     return {"parallel_read_safe": True}
