@@ -67,16 +67,22 @@ class Drawing(SphinxDirective):
         return [box("drawing-box", figure, *code)]
 
 
+def changed(name: str) -> float:
+    """Return when the sources of a drawing changed last."""
+    if name in reproduced.DRAWINGS:
+        sources = [Path(reproduced.__file__), reproduced.FOLDER / f"{name}.json"]
+    else:
+        sources = [Path(figures.__file__), *Path(numpyvae.__file__).parent.rglob("*.py")]
+    return max(path.stat().st_mtime for path in sources)
+
+
 def draw_all(app):
-    """Make each drawing that is missing or older than the code."""
+    """Make each drawing that is missing or older than its sources."""
     folder = Path(app.srcdir, FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    package = Path(numpyvae.__file__).parent
-    sources = (figures.__file__, reproduced.__file__, *reproduced.FOLDER.glob("*.json"))
-    newest = max(p.stat().st_mtime for p in (*map(Path, sources), *package.rglob("*.py")))
     for name in figures.DRAWINGS:
         paths = [folder / f"{name}-{palette}.svg" for palette in ("light", "dark")]
-        if not all(path.exists() and path.stat().st_mtime > newest for path in paths):
+        if not all(path.exists() and path.stat().st_mtime > changed(name) for path in paths):
             log.info("drawing %s", name)
             figures.draw(name, folder)
 

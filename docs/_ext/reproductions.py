@@ -26,6 +26,8 @@ from docutils.parsers.rst import directives
 from pieces import table
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from numpyvae.experiments import EXPERIMENTS
+
 FOLDER = Path(__file__).parents[1] / "measured" / "reproduce"
 
 
@@ -63,22 +65,46 @@ def passes(row: dict) -> str:
     return f"{row['epoch']:,}" if whole else f"{row['epoch']:,} of {row['epochs']:,}"
 
 
-def lines(name: str) -> list[list[str]]:
-    """Return the table of an experiment."""
-    return [
-        [
-            row["training"],
-            passes(row),
-            row["quantity"].replace("-", "−"),
-            *map(number, (row["ours"], row["published"])),
-            number(row["difference"], "+"),
-            *map(number, (row["se"], row["spread"])),
-        ]
-        for row in results(name)["table"]
-    ]
+def with_error(row: dict) -> str:
+    """Return our figure ± its standard error."""
+    error = "" if row["se"] is None else f" ± {number(row['se'])}"
+    return number(row["ours"]) + error
 
 
-HEAD = ["training", "passes", "figure", "ours", "published", "difference", "our se", "spread"]
+def lines(name: str) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table: a column for each figure.
+
+    Under the stages of a training are the spread over the seeds, the published figures, and the
+    differences of those that are finished.
+    """
+    published = {(p.training, p.quantity): p.value for p in EXPERIMENTS[name].published}
+    rows = results(name)["table"]
+    figures = [*dict.fromkeys(row["quantity"] for row in rows)]
+    made = []
+    for training in dict.fromkeys(row["training"] for row in rows):
+        stages: dict[int, dict[str, dict]] = {}
+        for row in rows:
+            if row["training"] == training:
+                stages.setdefault(row["epoch"], {})[row["quantity"]] = row
+
+        def line(title, after, cell, have):
+            return [title, after, *(cell(have[q]) if q in have else "" for q in figures)]
+
+        for stage in stages.values():
+            one = next(iter(stage.values()))
+            made.append(line(training, passes(one), with_error, stage))
+            if one["seeds"] > 1:
+                title = f"spread over {one['seeds']} seeds"
+                made.append(line(title, "", lambda row: number(row["spread"]), stage))
+        theirs = {q: published[training, q] for q in figures if (training, q) in published}
+        if theirs:
+            made.append(line("published", f"{one['epochs']:,}", number, theirs))
+            compared = {q: row for q, row in stage.items() if row["difference"] is not None}
+            if compared:
+                made.append(
+                    line("difference", "", lambda row: number(row["difference"], "+"), compared)
+                )
+    return ["", "passes", *(q.replace("-", "−") for q in figures)], made
 
 
 def by_method(name: str, methods: list[str], quantity: str) -> list[list[str]]:
@@ -91,7 +117,7 @@ def by_method(name: str, methods: list[str], quantity: str) -> list[list[str]]:
             found.setdefault((model, passes(row)), {})[method] = row
     made = []
     for (model, after), rows in found.items():
-        values = [number(rows[m]["ours"]) if m in rows else "" for m in methods]
+        values = [with_error(rows[m]) if m in rows else "" for m in methods]
         more = [
             number(rows[methods[0]]["ours"] - rows[m]["ours"], "+")
             if {m, methods[0]} <= {*rows}
@@ -122,18 +148,19 @@ def claims(name: str) -> nodes.Node:
     return nodes.bullet_list("", *items)
 
 
+def show(head: list[str], lines: list[list[str]], name: str) -> list[nodes.Node]:
+    """Return a table of texts, and the claims of the experiment."""
+    made = [table(head, [[[nodes.Text(cell)] for cell in line] for line in lines], "reproduced")]
+    return [*made, claims(name)] if results(name)["claims"] else made
+
+
 class Reproduced(SphinxDirective):
     required_arguments = 1
 
     def run(self):
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        rows = [
-            [[nodes.Text(cell)] if cell else [nodes.Text("")] for cell in line]
-            for line in lines(name)
-        ]
-        made = [table(HEAD, rows, "reproduced")]
-        return [*made, claims(name)] if results(name)["claims"] else made
+        return show(*lines(name), name)
 
 
 class Methods(SphinxDirective):
@@ -146,11 +173,8 @@ class Methods(SphinxDirective):
     def run(self):
         name, methods = self.arguments[0], self.options["columns"].split()
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        lines = by_method(name, methods, self.options["quantity"])
         head = ["model", "passes", *methods, *(f"{methods[0]} − {m}" for m in methods[1:])]
-        rows = [[[nodes.Text(cell)] for cell in line] for line in lines]
-        made = [table(head, rows, "reproduced")]
-        return [*made, claims(name)] if results(name)["claims"] else made
+        return show(head, by_method(name, methods, self.options["quantity"]), name)
 
 
 def named(text: str) -> dict:
