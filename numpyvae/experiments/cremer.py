@@ -76,7 +76,7 @@ CREMER = Experiment(
             "stage_rows": 50,
             "gap": {"n_temperatures": 500, "n_chains": 16},
         },
-        duration="half an hour with --accelerator numba",
+        duration="half an hour with --accelerator numba; three minutes with --models",
     ),
     Plan(
         [

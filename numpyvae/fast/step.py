@@ -104,6 +104,8 @@ class CompiledDReG(Compiled, DReG):
 def compiled_estimator(estimator: Estimator) -> Estimator:
     """Return the compiled estimator of the same objective and gradient, or `estimator` itself.
 
+    Inside `WithWeightPrior`, the estimator that it has is compiled.
+
     Parameters
     ----------
     estimator : Estimator
