@@ -112,7 +112,8 @@ def bounds(palette: Palette) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(panels) :]:
         ax.axis("off")
-    figure.supxlabel("training samples evaluated", color=palette.text)
+    for ax in axes[: len(panels)][-columns:]:
+        ax.set_xlabel("training samples")
     figure.supylabel("bound (nats)", color=palette.text)
     _legend(figure, axes[0], 2)
     return figure
@@ -167,8 +168,9 @@ def _mosaics(palette: Palette, images: dict[str, list[str]], width: float) -> Fi
     ):
         side, across = int(len(tiles[0]) ** 0.5), int(len(tiles) ** 0.5)
         x = np.array([[int(c, 16) for c in tile] for tile in tiles])
-        x = x.reshape(across, across, side, side).transpose(0, 2, 1, 3)
-        ax.imshow(x.reshape(across * side, -1), cmap=cmap, vmin=0, vmax=15)
+        x = x.reshape(across, across, side, side)
+        x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))).transpose(0, 2, 1, 3)  # a gap of one pixel
+        ax.imshow(x.reshape(across * (side + 1), -1), cmap=cmap, vmin=0, vmax=15)
         ax.set_title(title, color=palette.text)
         ax.axis("off")
     return figure

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from statistics import NormalDist
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpyvae.estimators.sampled import IWAE
 from numpyvae.experiments import EXPERIMENTS, Claim, Experiment, Plan, Published, Training
 from numpyvae.experiments import reproduce as run
 from numpyvae.experiments.data import load_data
+from numpyvae.experiments.found import Keeper, Trained
 from numpyvae.experiments.measuring import log_likelihood
 from numpyvae.experiments.results import rows
 
@@ -262,6 +264,23 @@ def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
             run(experiment, tmp_path / "parts")
     run(experiment, tmp_path / "parts")
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_images_are_those_of_the_digits_alone(tmp_path):
+    """Kills decoded faces in the results, which must not be passed on, and a mirrored image."""
+    vae = VAE(64, 2, (3,), seed=1)
+    data, keeper = load_data("digits"), Keeper(tmp_path)
+    for name, shown in (("digits", True), ("frey", False)):
+        training = replace(small(name).final(), data=name)
+        for measure in (EXPERIMENTS["kingma-welling-fig4"], EXPERIMENTS["kingma-welling-fig5"]):
+            trained = Trained(training, 0, 5, vae, data, {"rows": 10}, keeper)
+            figures = measure.measure(trained)
+            assert ("images" in figures) is shown
+    images = EXPERIMENTS["kingma-welling-fig4"].measure(
+        replace(trained, training=replace(training, data="digits"))
+    )["images"]
+    corner = vae.decode([[NormalDist().inv_cdf(u / 24) for u in (1, 23)]])  # top left
+    assert [int(c, 16) for c in images[0]] == np.rint(15 * corner).ravel().tolist()
 
 
 def test_damaged_files_are_named(tmp_path):
