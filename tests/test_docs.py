@@ -629,7 +629,7 @@ def test_headings_are_in_order_and_pictures_have_alternative_text(site):
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 READ = [
-    *("index", "faq", "results", "architecture", "api/elbo", "api/exact"),
+    *("index", "faq", "results", "reproductions", "architecture", "api/elbo", "api/exact"),
     *(f"notes/{name}" for name in ("index", "1-setting", "4-elbo", "6-together")),
     *(f"notes/{name}" for name in ("appendix-a", "equations")),
 ]
