@@ -40,6 +40,7 @@ extensions = [
     "course",
     "catalog",
     "drawings",
+    "reproductions",
     "docstrings",
     "problems",
     "slides",

@@ -120,7 +120,8 @@ def test_every_command_of_the_pages_runs(tmp_path, monkeypatch):
     assert {words[0] for words in commands} >= {"train", "evaluate", "sample", "clinic"}
     # The first command of the README makes the model that the later ones read.
     for words in [["train", "--output", "runs/digits"], *commands]:
-        if "mnist" in words and "NUMPYVAE_DATA" not in os.environ:
+        hours = words[0] == "reproduce" and "--quick" not in words
+        if hours or ("mnist" in words and "NUMPYVAE_DATA" not in os.environ):
             with pytest.raises(SystemExit):  # parses all options, and then only prints the help
                 main([*words, "--help"])
             continue
@@ -679,7 +680,7 @@ def test_headings_are_in_order_and_pictures_have_alternative_text(site):
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 READ = [
-    *("index", "faq", "results", "architecture", "teaching", "glossary"),
+    *("index", "faq", "results", "reproductions", "architecture", "teaching", "glossary"),
     *(f"api/{name}" for name in ("elbo", "exact", "measuring", "model", "training")),
     *(f"notes/{name}" for name in ("index", "1-setting", "4-elbo", "6-together")),
     *(f"notes/{name}" for name in ("appendix-a", "equations")),

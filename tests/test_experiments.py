@@ -1,19 +1,24 @@
 """Experiments: what is declared, that a stopped one goes on with the same bits, its files."""
 
+import itertools
 import json
 from dataclasses import replace
+from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from numpyvae import VAE, plotting
 from numpyvae.command.cli import main
+from numpyvae.core import training as core_training
 from numpyvae.core.elbo import Estimator
 from numpyvae.core.optimizers import Adam
 from numpyvae.estimators.sampled import IWAE
 from numpyvae.experiments import EXPERIMENTS, Claim, Experiment, Plan, Published, Training
 from numpyvae.experiments import reproduce as run
 from numpyvae.experiments.data import load_data
+from numpyvae.experiments.found import Keeper, Trained
 from numpyvae.experiments.measuring import log_likelihood
 from numpyvae.experiments.results import rows
 
@@ -142,6 +147,21 @@ def test_a_measurement_that_is_stopped_keeps_its_parts(tmp_path, whole, monkeypa
     } == expected
 
 
+def test_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
+    """Kills the time of the last stage alone, and of the last process alone."""
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(core_training, "time", clock)
+    outcome = run(TINY, tmp_path, only=["aevb"])
+    assert outcome.found[-1].history["seconds"].tolist() == [1, 2, 3, 4, 5]
+    assert [f.seconds["training"] for f in outcome.found] == [2, 5]
+    kept = sum(
+        float(np.load(path)["seconds"]) for path in (tmp_path / "aevb-seed0").glob("L5-00005*")
+    )
+    (tmp_path / "aevb-seed0/figures-00005.json").unlink()
+    again = run(TINY, tmp_path, only=["aevb"]).found[-1].seconds
+    assert again["measurement"] >= kept
+
+
 def test_the_table_compares_finished_trainings_alone(tmp_path):
     """Kills a stage, or a quick version, beside a published figure; an error as the spread."""
     first = run(TINY, tmp_path, seeds=(0, 1), until=2)
@@ -151,6 +171,11 @@ def test_the_table_compares_finished_trainings_alone(tmp_path):
     last = run(TINY, tmp_path, seeds=(0, 1))
     table = {(row.training, row.epoch): row for row in rows(TINY, last.found, quick=False)}
     assert len(table) == 4  # "curve" is not a line
+    curves = [c for c in last.results["curves"] if c["training"] == "aevb"]
+    assert [c["seed"] for c in curves] == [0, 1]
+    assert all((c["epoch"], c["rows"]) == ([1, 2, 3, 4, 5], 200) for c in curves)
+    history = next(f for f in last.found if f.last and f.seed == 1).history
+    assert curves[1]["valid_elbo"] == pytest.approx(history["valid_elbo"], abs=0.01)
     line = table["aevb", 5]
     ours = [f.figures["log p(x)"][0] for f in last.found if f.last and f.training.name == "aevb"]
     assert line.ours == pytest.approx(np.mean(ours), abs=1e-12)
@@ -196,6 +221,24 @@ def test_a_model_of_another_experiment_is_taken(tmp_path, whole, monkeypatch):
     assert (outcome.found[0].vae.parameters.flat == taken).all()
 
 
+@pytest.mark.parametrize("patience", [None, 9])
+def test_a_stage_of_a_longer_training_is_taken(tmp_path, whole, monkeypatch, patience):
+    """Kills a stage that is trained again, and one whose early stopping would have begun anew."""
+    from numpyvae.experiments import training
+
+    made = []
+    real = training.fit
+    monkeypatch.setattr(training, "fit", lambda *a, **k: made.append(k["epochs"]) or real(*a, **k))
+    stopping = replace(small("aevb"), patience=patience)
+    longer = replace(TINY, full=replace(PLAN, trainings=[stopping]))
+    run(longer, tmp_path / "longer")
+    first = replace(TINY, full=replace(PLAN, trainings=[replace(stopping, keep=(), epochs=2)]))
+    outcome = run(first, tmp_path / "first", models=[tmp_path / "longer"])
+    assert made == ([2, 3] if patience is None else [2, 3, 2])
+    assert outcome.found[0].epoch == 2
+    assert len(outcome.found[0].history) == 2
+
+
 def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
     """Kills a stop that loses the best parameters, or the chains."""
     from numpyvae.support.checkpoints import Checkpoints
@@ -223,6 +266,23 @@ def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_images_are_those_of_the_digits_alone(tmp_path):
+    """Kills decoded faces in the results, which must not be passed on, and a mirrored image."""
+    vae = VAE(64, 2, (3,), seed=1)
+    data, keeper = load_data("digits"), Keeper(tmp_path)
+    for name, shown in (("digits", True), ("frey", False)):
+        training = replace(small(name).final(), data=name)
+        for measure in (EXPERIMENTS["kingma-welling-fig4"], EXPERIMENTS["kingma-welling-fig5"]):
+            trained = Trained(training, 0, 5, vae, data, {"rows": 10}, keeper)
+            figures = measure.measure(trained)
+            assert ("images" in figures) is shown
+    images = EXPERIMENTS["kingma-welling-fig4"].measure(
+        replace(trained, training=replace(training, data="digits"))
+    )["images"]
+    corner = vae.decode([[NormalDist().inv_cdf(u / 24) for u in (1, 23)]])  # top left
+    assert [int(c, 16) for c in images[0]] == np.rint(15 * corner).ravel().tolist()
+
+
 def test_damaged_files_are_named(tmp_path):
     """Kills a message without the file and the remedy."""
     run(TINY, tmp_path, only=["aevb"], until=2)
@@ -245,9 +305,28 @@ def test_data_that_the_package_does_not_have_are_asked_for(tmp_path, monkeypatch
     np.savez(tmp_path / "binarized_mnist_packed.npz", train=np.zeros((2, 98), np.uint8))
     with pytest.raises(ValueError, match="expected arrays train, valid and test"):
         load_data("mnist-fixed", tmp_path)
-    np.savez(tmp_path / "freyfaces.npz", images=np.zeros((3, 28, 20), np.uint8))
-    with pytest.raises(ValueError, match=r"shape \(1965, 28, 20\)"):
+    for faces in (np.zeros((3, 28, 20), np.uint8), np.zeros((1965, 28, 20))):
+        np.savez(tmp_path / "freyfaces.npz", images=faces)
+        with pytest.raises(
+            ValueError, match=r"expected an array images of shape \(1965, 28, 20\)"
+        ):
+            load_data("frey", tmp_path)
+    (tmp_path / "freyfaces.npz").write_bytes(b"faces")
+    with pytest.raises(ValueError, match="expected an npz archive with the array images"):
         load_data("frey", tmp_path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_faces_are_grays_of_which_some_are_held_out(tmp_path, save):
+    """Kills a reader that refuses the compressed archive in use, and a face in both parts."""
+    faces = np.zeros((1965, 28, 20), np.uint8)
+    faces[:, 0, :2] = np.stack(np.divmod(np.arange(1965), 256), axis=1)  # each face differs
+    save(tmp_path / "freyfaces.npz", images=faces)
+    data = load_data("frey", tmp_path)
+    assert data.x_train.shape == (1765, 560)
+    assert data.x_test.shape == (200, 560)
+    numbers = np.concatenate([data.x_train, data.x_test])[:, :2] * 255 @ [256, 1]
+    assert sorted(np.round(numbers)) == list(range(1965))
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from numpyvae import VAE, Adam, fit
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.elbo import Estimator
 from numpyvae.core.likelihoods import Binomial
-from numpyvae.estimators import IWAE, SGVBA, SGVBB, STL, DataParallel, DReG
+from numpyvae.estimators import IWAE, SGVBA, SGVBB, STL, DataParallel, DReG, WithWeightPrior
 from numpyvae.fast import (
     CompiledAdam,
     CompiledDReG,
@@ -352,6 +352,10 @@ def test_the_compiled_estimator_of_each():
     assert compiled_estimator(Estimator(n_samples=2)) == CompiledSGVB(n_samples=2)
     assert compiled_estimator(IWAE(7, n_samples=2)) == CompiledIWAE(7, n_samples=2)
     assert compiled_estimator(DReG(7)) == CompiledDReG(7)
+    with_prior = WithWeightPrior(Estimator(n_samples=2), 50, variance=3.0)
+    assert compiled_estimator(with_prior) == replace(
+        with_prior, estimator=CompiledSGVB(n_samples=2)
+    )
     others = SGVBB(beta=2.0), SGVBB(free_bits=0.1), SGVBB(kl_warmup=3), SGVBA(), STL()
     for other in others:
         with pytest.warns(

@@ -1,4 +1,4 @@
-"""Drawings that `figures.py` makes when the site is built, in a light and a dark version.
+"""Drawings of `figures.py` and `reproduced.py`, made with the site in a light and a dark version.
 
     ```{drawing} NAME
     :alt: description of the drawing for readers who cannot see it
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import figures
+import reproduced
 from docutils import nodes
 from docutils.parsers.rst import directives
 from pieces import box, code_block, details
@@ -23,6 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 import numpyvae
 
 log = logging.getLogger(__name__)
+figures.DRAWINGS.update(reproduced.DRAWINGS)
 
 FOLDER = Path("_build", "generated", "drawings")  # under the pages
 
@@ -35,8 +37,11 @@ class Drawing(SphinxDirective):
     def run(self):
         name = self.arguments[0]
         if name not in figures.DRAWINGS or "alt" not in self.options:
-            raise self.error(f"drawing {name!r}: expected one of figures.py, with :alt:")
+            raise self.error(
+                f"drawing {name!r}: expected one of figures.py or reproduced.py, with :alt:"
+            )
         self.env.note_dependency(figures.__file__)
+        self.env.note_dependency(reproduced.__file__)
         figure = nodes.figure(classes=["drawing", f"drawing-{name.replace('_', '-')}"])
         # The box around both pictures is needed: the theme hides a caption that directly follows a
         # picture of the other color scheme.
@@ -62,15 +67,22 @@ class Drawing(SphinxDirective):
         return [box("drawing-box", figure, *code)]
 
 
+def changed(name: str) -> float:
+    """Return when the sources of a drawing changed last."""
+    if name in reproduced.DRAWINGS:
+        sources = [Path(reproduced.__file__), reproduced.FOLDER / f"{name}.json"]
+    else:
+        sources = [Path(figures.__file__), *Path(numpyvae.__file__).parent.rglob("*.py")]
+    return max(path.stat().st_mtime for path in sources)
+
+
 def draw_all(app):
-    """Make each drawing that is missing or older than the code."""
+    """Make each drawing that is missing or older than its sources."""
     folder = Path(app.srcdir, FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    package = Path(numpyvae.__file__).parent
-    newest = max(p.stat().st_mtime for p in (Path(figures.__file__), *package.rglob("*.py")))
     for name in figures.DRAWINGS:
         paths = [folder / f"{name}-{palette}.svg" for palette in ("light", "dark")]
-        if not all(path.exists() and path.stat().st_mtime > newest for path in paths):
+        if not all(path.exists() and path.stat().st_mtime > changed(name) for path in paths):
             log.info("drawing %s", name)
             figures.draw(name, folder)
 

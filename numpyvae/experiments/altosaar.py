@@ -6,15 +6,18 @@ set, and stops after five measurements without a better one; the published figur
 best one, after 35000 steps. Both are estimated with 128 draws.
 
 What differs: the validation set is measured after each pass (391 steps), the standard deviation of
-q is exp(½ log σ²) where the code has a softplus, the weights start as Glorot's, and the KL has its
-closed form.
+q is exp(½ log σ²) where the code has a softplus, and the weights start as Glorot's. The KL of the
+training `mean-field` has its closed form; that of `sampled-kl` is drawn, as in the code: the
+objective L_K with K = 1 is log p(x, z) − log q(z|x).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..core.elbo import Estimator
 from ..core.optimizers import RMSProp
+from ..estimators.sampled import IWAE
 from .declaring import Claim, Experiment, Plan, Published, Training
 from .found import Found, Trained
 from .measuring import elbo, log_likelihood, units
@@ -36,7 +39,7 @@ def _claims(found: list[Found]) -> list[Claim]:
     return [
         Claim(
             f"{f.training.name}, seed {f.seed}: the estimate of log p(x) is above the ELBO",
-            f.figures["log p(x)"][0] > f.figures["ELBO"],
+            f.figures["log p(x)"][0] > f.figures["ELBO"][0],
         )
         for f in found
     ]
@@ -49,26 +52,29 @@ def _draw(found: list[Found]) -> Any:
     return plotting.plot_history(f.history)
 
 
+def _training(name: str, estimator: Estimator) -> Training:
+    return Training(
+        name,
+        "mnist-fixed",
+        latent_dim=128,
+        hidden=(256, 256),
+        activation="relu",
+        epochs=166,  # 65000 steps
+        patience=64,  # 25000 steps
+        batch_size=128,
+        estimator=estimator,
+        optimizer=_RMSPROP,
+    )
+
+
 ALTOSAAR = Experiment(
     "altosaar",
     "A mean-field VAE reaches an ELBO of -103.31 and a log p(x) of -97.10 nats on MNIST.",
     "J. Altosaar, variational-autoencoder (GitHub), train_variational_autoencoder_pytorch.py",
     Plan(
-        [
-            Training(
-                "mean-field",
-                "mnist-fixed",
-                latent_dim=128,
-                hidden=(256, 256),
-                activation="relu",
-                epochs=166,  # 65000 steps
-                patience=64,  # 25000 steps
-                batch_size=128,
-                optimizer=_RMSPROP,
-            )
-        ],
+        [_training("mean-field", Estimator()), _training("sampled-kl", IWAE(1))],
         effort={"n_importance": 128, "n_samples": 128},
-        duration="half an hour for each of two seeds",
+        duration="20 minutes for each training and seed, with --accelerator numba",
         seeds=(0, 1),
     ),
     Plan(
@@ -92,7 +98,8 @@ ALTOSAAR = Experiment(
     _claims,
     _draw,
     [
-        Published("mean-field", "ELBO", -103.31, 0.5),
-        Published("mean-field", "log p(x)", -97.10, 0.5),
+        Published(name, quantity, value, 0.5)
+        for name in ("mean-field", "sampled-kl")
+        for quantity, value in (("ELBO", -103.31), ("log p(x)", -97.10))
     ],
 )

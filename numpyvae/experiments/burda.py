@@ -45,8 +45,9 @@ def _training(name: str, data: str, estimator: Estimator) -> Training:
 
 
 def _measure(trained: Trained) -> dict[str, Any]:
-    mean, error = log_likelihood(trained)
-    figures = {"-L_K": (-mean, error), "-ELBO": -elbo(trained), "active units": units(trained)}
+    bounds = {"-L_K": log_likelihood(trained), "-ELBO": elbo(trained)}
+    figures: dict[str, Any] = {"active units": units(trained)}
+    figures = {name: (-mean, error) for name, (mean, error) in bounds.items()} | figures
     if trained.last and "sandwich" in trained.effort:
         figures |= bracket(trained)
     return figures

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..datasets import Dataset, binarize, load_digits, load_mnist
-from ..support.files import ArrayFile
 from ..support.streams import Purpose, stream
 
 __all__ = ["DATA", "Data", "load_data"]
@@ -119,9 +118,19 @@ _FREY_TEST = 200  # the last faces are held out
 
 def _frey(folder: str | os.PathLike[str] | None) -> Data:
     path = _file("freyfaces.npz", folder, "the Frey faces")
-    with ArrayFile(path) as file:
-        file.expect({"images"})
-        faces = file.read("images", (1965, 28, 20), "u")
+    try:
+        with np.load(path) as file:
+            faces = file["images"]
+    except Exception as error:  # a damaged archive raises many kinds
+        raise ValueError(
+            f"{path}: expected an npz archive with the array images, got a damaged or another "
+            f"file ({type(error).__name__}); choose another file"
+        ) from None
+    if faces.shape != (1965, 28, 20) or faces.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: expected an array images of shape (1965, 28, 20) and dtype uint8, got shape "
+            f"{faces.shape} and dtype {faces.dtype}; choose another file"
+        )
     x = np.divide(faces.reshape(1965, 560), 255, dtype=np.float32)  # (N, h, w) → (N, D)
     order = stream(0, Purpose.SPLIT).permutation(len(x))
     x_train, x_test = x[np.sort(order[_FREY_TEST:])], x[np.sort(order[:_FREY_TEST])]

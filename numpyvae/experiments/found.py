@@ -29,7 +29,7 @@ class Keeper:
     Attributes
     ----------
     seconds : float
-        How long the arrays took that were computed, also by earlier processes.
+        How long the arrays took that were there already.
 
     Examples
     --------
@@ -50,12 +50,12 @@ class Keeper:
     ) -> np.ndarray:
         """Return the array with this name, which `make()` computes if there is no file of it."""
         path = self.folder / f"{name}.npz"
-        if not path.exists():
+        if not (known := path.exists()):
             start = time.perf_counter()
             made = np.asarray(make(), float)
             write_arrays(path, {"array": made, "seconds": np.array(time.perf_counter() - start)})
         with ArrayFile(path) as file:
-            self.seconds += float(file.read("seconds", None, "f"))
+            self.seconds += known * float(file.read("seconds", None, "f"))
             return file.read("array", shape, "f")
 
 

@@ -102,7 +102,7 @@ LUCAS = Experiment(
             optimizer=Adam(0.01),
         ),
         effort={},
-        duration="ten minutes",
+        duration="three minutes",
     ),
     Plan(
         _trainings(

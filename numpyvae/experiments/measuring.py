@@ -9,8 +9,8 @@ import numpy as np
 
 from ..bounds import importance_log_likelihood
 from ..bounds.ais import sandwich
+from ..bounds.terms import row_terms
 from ..diagnostics.units import active_units
-from ..estimators.evaluation import mean_terms
 from ..support.statistics import mean_and_error
 from ..support.streams import Purpose, stream
 from .found import Trained
@@ -62,10 +62,15 @@ def in_parts(
     )
 
 
-def elbo(trained: Trained) -> float:
-    """Return the mean ELBO of the test rows, with `effort["n_samples"]` draws for each (or 10)."""
-    n = trained.effort.get("n_samples", 10)
-    return mean_terms(trained.vae, test_rows(trained), n_samples=n, seed=trained.seed).elbo
+def elbo(trained: Trained) -> tuple[float, float]:
+    """Return the mean ELBO of the test rows, and its error.
+
+    There are `effort["n_samples"]` draws for each row, or 10.
+    """
+    n, x = trained.effort.get("n_samples", 10), test_rows(trained)
+    settings = {"n_samples": n, "purpose": Purpose.EVALUATION, "seed": trained.seed}
+    (terms,) = row_terms(trained.vae, x, trained.vae.encode(x), **settings)
+    return mean_and_error(terms.elbo)
 
 
 def units(trained: Trained) -> int:

@@ -94,8 +94,8 @@ def reproduce(
     accelerator : {None, "numba"}
         Compile training steps and evaluations.
     models : sequence of Path
-        Folders of other experiments. A training that is finished there, with the same settings,
-        is not made again.
+        Folders of other experiments. A model that is there, of the same settings and after as many
+        epochs, is not made again.
     record : dict, optional
         Versions and machine, to be kept with the settings.
     progress : bool
@@ -192,7 +192,7 @@ class _Work:
         )
         seconds = {
             "training": history_of(folder).rows[:epoch][-1]["seconds"],
-            "measurement": time.perf_counter() - start,
+            "measurement": time.perf_counter() - start + keeper.seconds,
         }
         effort = {"effort": self.plan.effort}
         write_json(_figures(folder, epoch), {"figures": figures, "seconds": seconds} | effort)
@@ -246,11 +246,19 @@ def _figures(folder: Path, epoch: int) -> Path:
 
 
 def _adopt(folder: Path, other: Path, settings: dict[str, Any], epoch: int) -> None:
-    """Copy a finished model from the folder of another experiment, if its settings are these."""
+    """Copy a model from the folder of another experiment, if its settings are these.
+
+    The number of epochs may differ: unless training stops early, a model does not depend on those
+    that follow.
+    """
     source, target = model_path(other, epoch), model_path(folder, epoch)
     if target.exists() or not source.exists():
         return
-    if _read(other / "settings.json") == json.loads(to_json(settings)):
+    theirs, ours = _read(other / "settings.json"), json.loads(to_json(settings))
+    if "patience" not in ours["training"]:
+        for each in (theirs, ours):
+            each["training"].pop("epochs", None)
+    if theirs == ours:
         for path in (other / "checkpoint.npz", source):  # the model last
             with atomic_write(folder / path.name) as file:
                 file.write(path.read_bytes())

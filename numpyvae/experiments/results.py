@@ -14,6 +14,8 @@ from .found import Found
 
 __all__ = ["Row", "as_dict", "rows", "table"]
 
+_POINTS = 60  # of a curve in the results
+
 
 @dataclass(frozen=True)
 class Row:
@@ -126,7 +128,25 @@ def as_dict(
             | {"figures": f.figures, "seconds": f.seconds}
             for f in found
         ],
+        "curves": _curves(found),
     }
+
+
+def _curves(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Return the ELBO in the course of each training: some epochs, ever more apart."""
+    longest = {(f.training.name, f.seed): f for f in found}
+    curves = []
+    for f in longest.values():
+        steps = np.geomspace(1, len(f.history), _POINTS).round().astype(int)
+        at = np.unique(steps) - 1
+        curve: dict[str, Any] = {"training": f.training.name, "seed": f.seed}
+        curve["rows"] = len(f.data.first(f.training.rows).x_train)
+        curve["epoch"] = f.history["epoch"][at].astype(int).tolist()
+        for name in ("elbo", "valid_elbo", "log_joint"):
+            if name in f.history.rows[-1]:
+                curve[name] = [round(float(v), 2) for v in f.history[name][at]]
+        curves.append(curve)
+    return curves
 
 
 _HEAD = ("training", "passes", "figure", "ours", "± se", "spread", "published", "difference")

@@ -80,7 +80,7 @@ TIGHTNESS = Experiment(
             "rows": 100,
             "sandwich": {"n": 100, "n_temperatures": 10_000, "n_chains": 16},
         },
-        duration="half an hour for each model, after its training (take it with --models)",
+        duration="an hour or two for each model, after its training (take it with --models)",
     ),
     Plan(
         _finals(ALTOSAAR, True) + _finals(BURDA, True),

@@ -14,7 +14,7 @@ The estimators share these parameters, and raise ImportError if Numba is not ins
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..core.elbo import Estimate, Estimator
 from ..core.vae import VAE
 from ..estimators.closed import SGVBB
 from ..estimators.sampled import IWAE, DReG
+from ..estimators.weight_prior import WithWeightPrior
 from .loading import needing_numba
 from .model import CompiledVAE, not_compiled
 from .parts import activation_kind, array_for, constants, likelihood_kind, ready
@@ -104,6 +105,8 @@ class CompiledDReG(Compiled, DReG):
 def compiled_estimator(estimator: Estimator) -> Estimator:
     """Return the compiled estimator of the same objective and gradient, or `estimator` itself.
 
+    Inside `WithWeightPrior`, the estimator that it has is compiled.
+
     Parameters
     ----------
     estimator : Estimator
@@ -130,6 +133,8 @@ def compiled_estimator(estimator: Estimator) -> Estimator:
     """
     if isinstance(estimator, Compiled):
         return estimator
+    if isinstance(estimator, WithWeightPrior):
+        return replace(estimator, estimator=compiled_estimator(estimator.estimator))
     L, K = estimator.n_samples, estimator.n_importance
     if type(estimator) is Estimator or estimator == SGVBB(n_samples=L):
         return CompiledSGVB(n_samples=L)

@@ -1,0 +1,256 @@
+"""The pictures of the page "Reproductions", from the results in `docs/measured/reproduce`.
+
+Each is a function of a `Palette`, as those of `figures.py`. The figures come from runs of
+`numpyvae reproduce`; nothing is computed here. No picture shows faces: they must not be passed on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from figures import Palette, _axes
+from matplotlib.figure import Figure
+
+__all__ = ["DRAWINGS", "FOLDER"]
+
+FOLDER = Path(__file__).parent / "measured" / "reproduce"
+DRAWINGS: dict[str, Callable[[Palette], Figure]] = {}
+
+
+def _drawing(name: str):
+    """Register a drawing of an experiment, if there are results of it."""
+
+    def register(draw):
+        if (FOLDER / f"{name}.json").exists():
+            DRAWINGS[name] = draw
+        return draw
+
+    return register
+
+
+@cache
+def _results(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def _figures(name: str) -> list[dict[str, Any]]:
+    """Return what was measured of each model: its training, seed, epoch and figures."""
+    return _results(name)["models"]
+
+
+def _value(figure: Any) -> float:
+    return figure[0] if isinstance(figure, list) else figure
+
+
+def _legend(figure: Figure, ax, columns: int) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+@_drawing("altosaar")
+def altosaar(palette: Palette) -> Figure:
+    """Plot the ELBO of the validation set after each pass, and the published ELBO."""
+    figure, ax = _axes(palette, 6.4, 3.4)
+    for curve, color in zip(_results("altosaar")["curves"], (palette.phi, palette.theta)):
+        steps = np.array(curve["epoch"]) * -(-curve["rows"] // 128)
+        name, style = f"seed {curve['seed']}", "-" if curve["seed"] == 0 else "--"
+        ax.plot(steps, curve["valid_elbo"], style, color=color, label=name)
+    ax.axhline(-103.31, color=palette.text, ls=":", label="published, test set")
+    ax.set(
+        xlabel="training steps", ylabel="validation ELBO (nats)", xscale="log", ylim=(-125, -98)
+    )
+    ax.legend(frameon=False, loc="lower right")
+    return figure
+
+
+@_drawing("burda-table1")
+def burda(palette: Palette) -> Figure:
+    """Plot the bounds on −log p(x) after each stage, and the published one after the last."""
+    figure, ax = _axes(palette, 6.4, 3.4)
+    models = [m for m in _figures("burda-table1") if m["training"] == "vae-1"]
+    passes = [m["epoch"] for m in models]
+    for name, color, mark in (("-L_K", palette.phi, "o-"), ("-ELBO", palette.theta, "s--")):
+        values = [_value(m["figures"][name]) for m in models]
+        label = {"-L_K": "−L₅₀₀₀", "-ELBO": "−ELBO"}[name]
+        ax.plot(passes, values, mark, color=color, label=label)
+    ax.plot(3280, 86.76, "*", ms=11, color=palette.text, ls="", label="−L₅₀₀₀, published")
+    ax.set(xlabel="passes over the data", ylabel="nats", xscale="log", xlim=(0.8, 5000))
+    ax.legend(frameon=False)
+    return figure
+
+
+@_drawing("kingma-welling-fig2")
+def bounds(palette: Palette) -> Figure:
+    """Plot the bounds of AEVB and wake-sleep against the training samples, in the paper's axes."""
+    panels: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for curve in _results("kingma-welling-fig2")["curves"]:
+        if curve["seed"] == 0:
+            words = curve["training"].split("-")
+            panels.setdefault((words[0], int(words[-1])), []).append(curve)
+    columns = 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(7, 2.1 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, ((data, J), curves) in zip(axes, panels.items()):
+        for curve in curves:
+            method = "wake-sleep" if "wake-sleep" in curve["training"] else "AEVB"
+            color = palette.theta if method == "wake-sleep" else palette.phi
+            samples = np.array(curve["epoch"]) * curve["rows"]
+            lines = {"test": ("valid_elbo", "-"), "training": ("elbo", "--")}
+            for part, (name, style) in lines.items():
+                ax.plot(samples, curve[name], style, color=color, label=f"{method}, {part}")
+        ax.set_title(f"{data.replace('mnist', 'MNIST').replace('frey', 'Frey faces')}, J = {J}")
+        top = (-150, -100) if data == "mnist" else (0, 1600)
+        ax.set(xscale="log", xlim=(1e5, 1e7), ylim=top)
+        ax.title.set(color=palette.text, fontsize=11)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[len(panels) :]:
+        ax.axis("off")
+    for ax in axes[: len(panels)][-columns:]:
+        ax.set_xlabel("training samples")
+    figure.supylabel("bound (nats)", color=palette.text)
+    _legend(figure, axes[0], 2)
+    return figure
+
+
+@_drawing("kingma-welling-fig3")
+def marginal(palette: Palette) -> Figure:
+    """Plot the estimates of log p(x) of the training rows against the training samples."""
+    groups: dict[str, dict[str, list]] = {}
+    for m in _figures("kingma-welling-fig3"):
+        if m["seed"] == 0:
+            method, _, rows = m["training"].rpartition("-")
+            point = m["epoch"] * int(rows), m["figures"]["log p(x), training"]
+            groups.setdefault(rows, {}).setdefault(method, []).append(point)
+    figure, axes = _axes(palette, 6.4, 3.4, columns=len(groups))
+    styles = {"aevb": ("o-", palette.phi), "wake-sleep": ("s--", palette.theta)}
+    styles["mcem"] = ("^:", palette.text)
+    for ax, (rows, methods) in zip(np.atleast_1d(axes), groups.items()):
+        for method, points in methods.items():
+            mark, color = styles[method]
+            across, pairs = zip(*points)
+            mean, error = np.transpose(pairs)
+            ax.errorbar(across, mean, error, fmt=mark, color=color, label=method, capsize=2)
+        ax.set_title(f"N = {int(rows):,}", color=palette.text)
+        ax.set(xlabel="training samples", ylabel="log p(x) (nats)", xscale="log")
+        ax.legend(frameon=False)
+    return figure
+
+
+@_drawing("kingma-welling-fig4")
+def digits(palette: Palette) -> Figure:
+    """Show the means of p(x|z) on a grid of the unit square of u, z = Φ⁻¹(u)."""
+    with_images = [m for m in _figures("kingma-welling-fig4") if "images" in m["figures"]]
+    return _mosaics(palette, {"": with_images[-1]["figures"]["images"]}, 4.6)
+
+
+@_drawing("kingma-welling-fig5")
+def samples(palette: Palette) -> Figure:
+    """Show the means of p(x|z) at draws from the prior, for each number of latents."""
+    last = {m["training"]: m for m in _figures("kingma-welling-fig5") if "images" in m["figures"]}
+    images = {f"J = {k.rpartition('-')[2]}": m["figures"]["images"] for k, m in last.items()}
+    return _mosaics(palette, images, 7.0)
+
+
+def _mosaics(palette: Palette, images: dict[str, list[str]], width: float) -> Figure:
+    """Show groups of square images, each a text with a hexadecimal digit for each pixel."""
+    figure = Figure(figsize=(width, width / len(images) + 0.3), layout="constrained")
+    shades = [palette.background, palette.text]
+    cmap = mpl.colors.LinearSegmentedColormap.from_list("shades", shades)
+    for ax, (title, tiles) in zip(
+        figure.subplots(1, len(images), squeeze=False)[0], images.items()
+    ):
+        side, across = int(len(tiles[0]) ** 0.5), int(len(tiles) ** 0.5)
+        x = np.array([[int(c, 16) for c in tile] for tile in tiles])
+        x = x.reshape(across, across, side, side)
+        x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))).transpose(0, 2, 1, 3)  # a gap of one pixel
+        ax.imshow(x.reshape(across * (side + 1), -1), cmap=cmap, vmin=0, vmax=15)
+        ax.set_title(title, color=palette.text)
+        ax.axis("off")
+    return figure
+
+
+@_drawing("lucas-collapse")
+def collapse(palette: Palette) -> Figure:
+    """Plot the variance of the posterior mean of each latent, as predicted and as trained."""
+    models = _figures("lucas-collapse")
+    figure, axes = _axes(palette, 7, 3.2, columns=len(models))
+    for ax, m in zip(np.atleast_1d(axes), models):
+        sigma = float(m["training"].partition("-")[2])
+        f, place = m["figures"], np.arange(1, len(m["figures"]["eigenvalues"]) + 1)
+        predicted = np.maximum(1 - sigma**2 / np.maximum(f["eigenvalues"], 1e-12), 0)
+        ax.plot(place, predicted, "-", color=palette.theta, label="probabilistic PCA")
+        ax.plot(place, f["posterior means"], "o", ms=3.5, color=palette.phi, label="trained VAE")
+        ax.set_title(f"σ = {sigma}", color=palette.text)
+        ax.set(xlabel="latent, sorted", ylim=(-0.03, 1.03))
+    np.atleast_1d(axes)[0].set_ylabel("variance of the posterior mean")
+    _legend(figure, np.atleast_1d(axes)[0], 2)
+    return figure
+
+
+@_drawing("cremer-gaps")
+def gaps(palette: Palette) -> Figure:
+    """Plot the two parts of log p(x) − ELBO after the stages of the training."""
+    models = _figures("cremer-gaps")
+    figure, ax = _axes(palette, 5.4, 3.2)
+    styles = {
+        "gap": ("o-", palette.text),
+        "amortization gap": ("s--", palette.phi),
+        "approximation gap": ("^:", palette.theta),
+    }
+    for i, (name, (mark, color)) in enumerate(styles.items()):
+        mean, error = np.transpose([m["figures"][name] for m in models])
+        place = np.arange(len(models)) + 0.06 * (i - 1)
+        ax.errorbar(place, mean, error, fmt=mark, color=color, label=name, capsize=2)
+    ax.set_xticks(range(len(models)), [str(m["epoch"]) for m in models])
+    ax.set(xlabel="passes over the data", ylabel="nats", xlim=(-0.5, len(models) - 0.5))
+    ax.set_ylim(0, None)
+    ax.legend(frameon=False)
+    return figure
+
+
+@_drawing("tucker-snr")
+def ratios(palette: Palette) -> Figure:
+    """Plot the signal-to-noise ratios of the gradients of L_K against K."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for name, value in _figures("tucker-snr")[0]["figures"].items():
+        which, _, K = name.partition(", K = ")
+        curves.setdefault(which, []).append((int(K), value))
+    figure, ax = _axes(palette, 6.0, 3.4)
+    styles = {
+        "theta": ("θ", "o-", palette.text),
+        "phi, IWAE": ("φ, IWAE", "s--", palette.theta),
+        "phi, STL": ("φ, STL", "^:", palette.muted),
+        "phi, DReG": ("φ, DReG", "v-.", palette.phi),
+    }
+    for which, points in curves.items():
+        label, mark, color = styles[which]
+        ax.plot(*zip(*points), mark, color=color, label=label)
+    ax.set(
+        xlabel="importance samples K", ylabel="signal-to-noise ratio", xscale="log", yscale="log"
+    )
+    ax.legend(frameon=False)
+    return figure
+
+
+@_drawing("tightness")
+def brackets(palette: Palette) -> Figure:
+    """Plot the proven bracket of log p(x) of each model, on data that it simulates."""
+    models = _figures("tightness")
+    figure, ax = _axes(palette, 6.0, 1.2 + 0.5 * len(models))
+    for i, m in enumerate(models):
+        mean, error = m["figures"]["simulated, upper - lower"]
+        ax.errorbar(mean, -i, xerr=2 * error, fmt="o", color=palette.phi, capsize=3)
+    ax.axvline(0, color=palette.muted, lw=1)
+    ax.axvline(1, color=palette.theta, ls="--")
+    ax.set_yticks(
+        range(0, -len(models), -1), [f"{m['training']}, seed {m['seed']}" for m in models]
+    )
+    ax.set(xlabel="upper − lower bound (nats)", ylim=(0.5 - len(models), 0.5))
+    return figure
