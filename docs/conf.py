@@ -38,6 +38,7 @@ extensions = [
     "catalog",
     "drawings",
     "docstrings",
+    "lab",
 ]
 exclude_patterns = ["_build", "tutorials/*.ipynb", "tutorials/*.py", "tutorials/*.zip"]
 nitpicky = True
@@ -116,7 +117,7 @@ html_theme_options = {
     "article_header_start": ["breadcrumbs"],
     "article_header_end": ["notes-strip"],
     "secondary_sidebar_items": {
-        **{page: [] for page in ("index", "notes/*")},
+        **{page: [] for page in ("index", "notes/*", "lab/*")},
         **{
             page: ["page-toc"]
             for page in (
