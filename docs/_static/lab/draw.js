@@ -86,15 +86,16 @@
     svg.replaceChildren(...parts);
   };
 
-  /* Draw images (n, 64) on a grid with `columns` columns; white is transparent. */
+  /* Draw images (n, size²) on a grid with `columns` columns; white is transparent. */
   lab.images = function (canvas, images, columns, size = 8) {
     const n = images.shape[0];
-    canvas.width = columns * size;
-    canvas.height = Math.ceil(n / columns) * size;
+    const step = n > 1 ? size + 1 : size; // one pixel between two images
+    const rows = Math.ceil(n / columns);
+    [canvas.width, canvas.height] = [columns, rows].map((count) => count * step - (step - size));
     const context = canvas.getContext("2d");
     const pixels = context.createImageData(canvas.width, canvas.height);
     for (let i = 0; i < n; i++) {
-      const corner = Math.floor(i / columns) * size * canvas.width + (i % columns) * size;
+      const corner = Math.floor(i / columns) * step * canvas.width + (i % columns) * step;
       for (let d = 0; d < size * size; d++) {
         const place = corner + Math.floor(d / size) * canvas.width + (d % size);
         pixels.data[4 * place + 3] = 255 * Math.min(1, Math.max(0, images.data[i * size * size + d]));

@@ -1,6 +1,6 @@
 /* Python in a Web Worker, for a page of the lab.
 
-     const python = new numpyvaeLab.Python(panel)
+     const python = new numpyvaeLab.Python(count)
      await python.load()
      const { picture } = await python.call("train.restart", { latent_dim: 2, … })
      python.stop()      ends what runs: Python starts anew, and its variables are lost
@@ -34,13 +34,14 @@ window.numpyvaeLab = { pages: {} };
   }
 
   lab.Python = class {
-    constructor() {
+    constructor(count) {
+      this.count = count; // of the scripts part-0.js …
       this.onprint = (text) => {};
       this.onprogress = (done, text) => {};
     }
 
-    async load(count) {
-      if (parts.length < count) await this.#loadParts(count);
+    async load() {
+      if (!lab.workerSource) await this.#loadParts();
       this.onprogress(0.5, "Starting Python");
       const source = new Blob([lab.workerSource], { type: "text/javascript" });
       this.worker = new Worker(URL.createObjectURL(source));
@@ -54,7 +55,8 @@ window.numpyvaeLab = { pages: {} };
       this.onprogress(1, "Python is ready");
     }
 
-    async #loadParts(count) {
+    async #loadParts() {
+      const count = this.count;
       let done = 0;
       const names = Array.from({ length: count }, (_, i) => `part-${i}.js`);
       await Promise.all(["worker-source.js", ...names].map(async (name) => {
@@ -83,10 +85,10 @@ window.numpyvaeLab = { pages: {} };
     }
 
     /* End what runs and start Python anew; calls without an answer are rejected. */
-    async stop(count) {
+    async stop() {
       this.worker.terminate();
       for (const { reject } of this.waiting) reject(new lab.Stopped("stopped"));
-      await this.load(count);
+      await this.load();
     }
   };
 
@@ -98,9 +100,8 @@ window.numpyvaeLab = { pages: {} };
   function prepare(root) {
     const find = (name) => root.querySelector(`.lab-${name}`);
     const [button, progress, status, work] = ["start", "progress", "status", "work"].map(find);
-    const count = Number(root.dataset.parts);
-    const python = new lab.Python();
-    python.parts = count;
+    const python = new lab.Python(Number(root.dataset.parts));
+    root.python = python; // for the console: document.querySelector(".lab").python.call(…)
     python.onprogress = (done, text) => {
       progress.value = done;
       status.textContent = text;
@@ -110,7 +111,7 @@ window.numpyvaeLab = { pages: {} };
       button.disabled = true;
       progress.hidden = false;
       try {
-        await python.load(count);
+        await python.load();
         root.dataset.seconds = ((performance.now() - begin) / 1000).toFixed(2);
         find("about").hidden = button.hidden = progress.hidden = true;
         work.hidden = false;

@@ -56,6 +56,7 @@ numpyvaeLab.pages.train = async function (work, python) {
     find(".lab-images-caption").textContent = J === 1
       ? "Images decoded along the latent, in rows, from low to high; each stands for the same share of the prior."
       : `Images decoded from a grid on the plane; each stands for the same share of the prior.${J > 2 ? " The other latents are 0." : ""}`;
+    find(".lab-units").textContent = `KL of each latent on these digits, in nats: ${Array.from(picture.kl.data, (kl) => lab.number(kl)).join(", ")}`;
     drawn = performance.now();
   }
 
