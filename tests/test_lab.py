@@ -237,7 +237,7 @@ def test_a_change_of_the_network_starts_over_and_a_bad_one_says_why(lab):
     page.click("button[name=go]")
     wait_until(page, "document.querySelector('.lab-now').textContent.startsWith('epoch 2')")
     page.fill("input[name=latent_dim]", "4")
-    page.dispatch_event("input[name=latent_dim]", "change")
+    page.press("input[name=latent_dim]", "Enter")
     wait_until(page, "document.querySelector('.lab-plane-caption').textContent.includes('of 4')")
     wait_until(page, "document.querySelector('.lab-now').textContent.startsWith('epoch')")
     page.click("button[name=go]")

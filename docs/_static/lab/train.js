@@ -9,9 +9,10 @@ numpyvaeLab.pages.train = async function (work, python) {
   const go = training.elements.go;
   const EVERY = 250; // milliseconds between two pictures, at least
   let rows = [];
-  let running = false;
-  let drawn = 0;
-  let busy = null; // the loop that runs, or null
+  let drawn = 0; // when the picture was
+  let wanted = false; // whether to train on
+  let stale = true; // whether the network is not the one of the form
+  let working = false;
 
   const rate = () => Number((10 ** Number(training.elements.rate.value)).toPrecision(2));
 
@@ -60,52 +61,42 @@ numpyvaeLab.pages.train = async function (work, python) {
     drawn = performance.now();
   }
 
-  async function restart() {
-    await pause();
+  async function startOver() {
+    stale = false;
+    if (!network.reportValidity()) throw new Error("The network has no valid size: see its fields.");
+    const { model, picture } = await python.call("train.restart", settings());
+    rows = [];
+    find(".lab-now").textContent = model;
+    showCurves();
+    showPicture(picture);
+  }
+
+  async function oneEpoch() {
+    const picture = performance.now() - drawn > EVERY;
+    const beta = Number(training.elements.beta.value);
+    const answer = await python.call("train.epoch", { beta, learning_rate: rate(), picture });
+    rows.push(answer.row);
+    showCurves();
+    if (answer.picture) showPicture(answer.picture);
+  }
+
+  /* Do what is asked for, one call at a time, until nothing is: the only place that calls Python. */
+  async function proceed() {
+    if (working) return;
+    working = true;
     find(".lab-error").textContent = "";
-    if (!network.reportValidity()) return false;
     try {
-      const { model, picture } = await python.call("train.restart", settings());
-      rows = [];
-      find(".lab-now").textContent = model;
-      showCurves();
-      showPicture(picture);
-      return true;
+      while (stale || wanted) await (stale ? startOver() : oneEpoch());
     } catch (error) {
       find(".lab-error").textContent = lab.lastLine(error);
-      return false;
+      want(false);
     }
+    working = false;
   }
 
-  async function loop() {
-    while (running) {
-      const picture = performance.now() - drawn > EVERY;
-      const beta = Number(training.elements.beta.value);
-      const answer = await python.call("train.epoch", { beta, learning_rate: rate(), picture });
-      rows.push(answer.row);
-      showCurves();
-      if (answer.picture) showPicture(answer.picture);
-    }
-  }
-
-  async function run() {
-    running = true;
-    go.textContent = "Pause";
-    find(".lab-error").textContent = "";
-    busy = loop();
-    try {
-      await busy;
-    } catch (error) {
-      find(".lab-error").textContent = lab.lastLine(error);
-    }
-    busy = null;
-    running = false;
-    go.textContent = "Train";
-  }
-
-  async function pause() {
-    running = false;
-    if (busy) await busy.catch(() => {});
+  function want(run) {
+    wanted = run;
+    go.textContent = run ? "Pause" : "Train";
   }
 
   function showSettings() {
@@ -113,14 +104,20 @@ numpyvaeLab.pages.train = async function (work, python) {
     training.elements.rate_shown.textContent = rate();
   }
 
-  go.addEventListener("click", () => (running ? pause() : run()));
-  training.elements.again.addEventListener("click", restart);
+  go.addEventListener("click", () => {
+    want(!wanted);
+    proceed();
+  });
+  training.elements.again.addEventListener("click", () => {
+    stale = true;
+    proceed();
+  });
+  network.addEventListener("change", () => {
+    stale = true;
+    proceed();
+  });
   training.addEventListener("input", showSettings);
   for (const form of [network, training]) form.addEventListener("submit", (event) => event.preventDefault());
-  network.addEventListener("change", async () => {
-    const wasRunning = running;
-    if (await restart() && wasRunning) run();
-  });
   showSettings();
-  await restart();
+  await proceed();
 };
