@@ -43,6 +43,10 @@ _LEFT_OUT = re.compile(
     r"|_(simd|rational_tests|operand_flag_tests|struct_ufunc_tests|umath_tests)\."
     r"|\.(pyi|pxd|h|a|c)$"
 )
+# NumPy asks the C library for its callers before it reuses a large temporary array. WebAssembly has
+# no list of callers, and this Pyodide no such function; with 0 callers NumPy reuses nothing.
+_IMPORTS = b"var wasmImports={"
+_BACKTRACE = b"backtrace:()=>0,"
 _PART = 3 << 18  # bytes of the archive in one script: a megabyte of base64
 STAMP = "made-of.json"
 
@@ -66,6 +70,10 @@ def pyodide_files(folder: Path) -> dict[str, bytes]:
     with tarfile.open(folder / f"{PYODIDE[1]}.tgz") as tar:
         files = {n: tar.extractfile(f"package/{n}").read() for n in PYODIDE_FILES}
         lock = json.load(tar.extractfile("package/pyodide-lock.json"))
+    before, found, after = files["pyodide.asm.js"].partition(_IMPORTS)
+    if not found:
+        raise ValueError(f"pyodide.asm.js: expected {_IMPORTS.decode()!r} in it; see _BACKTRACE")
+    files["pyodide.asm.js"] = before + _IMPORTS + _BACKTRACE + after
     lock["packages"] = {}  # none of these can be downloaded without a network
     return files | {"pyodide-lock.json": json.dumps(lock).encode()}
 
@@ -123,7 +131,7 @@ def write(folder: Path, downloads: Path) -> None:
     """
     own, worker = own_files(), (HERE / "worker.js").read_text("utf-8")
     sources = hashlib.sha256(repr(sorted(own.items())).encode() + worker.encode()).hexdigest()
-    made_of = json.dumps([PYODIDE, NUMPY, sources])
+    made_of = json.dumps([PYODIDE, NUMPY, _BACKTRACE.decode(), sources])
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text("utf-8") == made_of:
         return

@@ -122,7 +122,7 @@
   };
 
   /* Draw the classes of points (n, 2), or (n, 1) on rows by class, as digits in their colors. */
-  lab.points = function (plane, mu, labels) {
+  lab.points = function (plane, mu, labels, alpha = 1) {
     const { context, side } = plane;
     context.strokeStyle = context.fillStyle = "#666";
     context.font = "11px sans-serif";
@@ -136,18 +136,57 @@
       context.stroke();
     }
     context.setLineDash([]);
+    context.globalAlpha = alpha;
     for (let i = 0; i < mu.shape[0]; i++) {
       const label = labels.data[i];
       const [x, y] = mu.shape[1] === 2 ? [mu.data[2 * i], mu.data[2 * i + 1]] : [mu.data[i], null];
       context.fillStyle = lab.COLORS[label];
       context.fillText(label, plane.x(x), y === null ? (side * (label + 0.75)) / 10.5 : plane.y(y));
     }
+    context.globalAlpha = 1;
     context.fillStyle = "#444";
     for (const v of ticks(-plane.reach, plane.reach, 6)) {
       if (Math.abs(v) > 0.93 * plane.reach) continue;
       context.fillText(minus(v), plane.x(v), side - 8);
       if (mu.shape[1] === 2 && v) context.fillText(minus(v), 12, plane.y(v));
     }
+  };
+
+  /* Shade a plane by a density (n, n), from top to bottom and from left to right, at most 1. */
+  lab.density = function (plane, density) {
+    const n = density.shape[0];
+    const small = new OffscreenCanvas(n, n);
+    const context = small.getContext("2d");
+    const pixels = context.createImageData(n, n);
+    density.data.forEach((value, i) => pixels.data.set([230, 120, 0, 230 * value], 4 * i));
+    context.putImageData(pixels, 0, 0);
+    const half = plane.side / (2 * (n - 1)); // the outer points are on the edge
+    plane.context.drawImage(small, -half, -half, plane.side + 2 * half, plane.side + 2 * half);
+  };
+
+  /* Draw a closed line through points (n, 2). */
+  lab.outline = function (plane, points) {
+    const { context } = plane;
+    context.beginPath();
+    for (let i = 0; i < points.shape[0]; i++) {
+      context.lineTo(plane.x(points.data[2 * i]), plane.y(points.data[2 * i + 1]));
+    }
+    context.strokeStyle = "#0050a0";
+    context.lineWidth = 2.5;
+    context.stroke();
+  };
+
+  /* Fill the body of a table with rows [name, value]. */
+  lab.table = function (body, rows) {
+    body.replaceChildren(...rows.map(([name, value]) => {
+      const row = document.createElement("tr");
+      const head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = name;
+      row.append(head);
+      row.insertCell().textContent = value;
+      return row;
+    }));
   };
 
   lab.reach = (mu) => {
