@@ -2,8 +2,8 @@
 
     python .ci/pyodide.py FOLDER [TEST …]
 
-FOLDER receives the runtime, the package and pytest. Processes, threads, SciPy and threadpoolctl
-are not there: a test that calls SciPy is skipped when it does.
+FOLDER receives the runtime, the package and pytest. Processes, threads and SciPy are not
+there: a test that calls SciPy is skipped when it does.
 """
 
 import subprocess
@@ -39,10 +39,8 @@ class Absent(types.ModuleType):
 
 for name in ("scipy", "scipy.special", "scipy.stats", "scipy.integrate", "scipy.optimize"):
     sys.modules[name] = Absent(name)
-sys.modules["threadpoolctl"] = limits = types.ModuleType("threadpoolctl")
-limits.threadpool_limits = lambda *args, **kwargs: None
-limits.threadpool_info = list
-sys.exit(pytest.main(["-p", "no:cacheprovider", "--capture=sys", "-c", "setup.cfg", *sys.argv[1:]]))
+options = ["-p", "no:cacheprovider", "--capture=sys", "-c", "setup.cfg"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
 '''
 
 
@@ -61,7 +59,16 @@ def prepare(folder: Path) -> None:
     names = ["setup.cfg", *(p.relative_to(ROOT).as_posix() for p in ROOT.glob("tests/*.py"))]
     put(files, {name: (ROOT / name).read_bytes() for name in names})
     put(files, {"run.py": RUN.encode()})
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--python-version", "3.12"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        "--python-version",
+        "3.12",
+    ]
     pip += ["--only-binary", ":all:", "--platform", "any", "--target"]
     subprocess.run([*pip, files / "site-packages", "pytest", "hypothesis"], check=True)
 

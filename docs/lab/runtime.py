@@ -24,6 +24,7 @@ import zipfile
 from pathlib import Path
 
 import npm
+import threadpoolctl
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -43,8 +44,8 @@ _LEFT_OUT = re.compile(
     r"|_(simd|rational_tests|operand_flag_tests|struct_ufunc_tests|umath_tests)\."
     r"|\.(pyi|pxd|h|a|c)$"
 )
-# NumPy asks the C library for its callers before it reuses a large temporary array. WebAssembly has
-# no list of callers, and this Pyodide no such function; with 0 callers NumPy reuses nothing.
+# NumPy asks the C library for its callers before it reuses a large temporary array. WebAssembly
+# has no list of callers, and Pyodide no such function; told of 0 callers, NumPy reuses nothing.
 _IMPORTS = b"var wasmImports={"
 _BACKTRACE = b"backtrace:()=>0,"
 _PART = 3 << 18  # bytes of the archive in one script: a megabyte of base64
@@ -93,8 +94,11 @@ def numpy_files(folder: Path) -> dict[str, bytes]:
 
 
 def own_files() -> dict[str, bytes]:
-    """Return the sources and data of numpyvae, and of the lab's own functions."""
-    found = {}
+    """Return the sources and data of numpyvae, of threadpoolctl, and of the lab's functions.
+
+    `threadpoolctl`, one file in Python, is one of numpyvae's requirements, and so it is here.
+    """
+    found = {"threadpoolctl.py": Path(threadpoolctl.__file__).read_bytes()}
     for folder, place in ((ROOT / "numpyvae", ROOT), (HERE / "numpyvae_lab", HERE)):
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".npz"):

@@ -11,39 +11,14 @@ numpyvaeLab.pages.decode = async function (work, python) {
   let reach;
   let plane;
   let z = [0.5, 0.5];
-  let found = null; // what Python answered about the drawing
   let ink = new Array(SIDE * SIDE).fill(0);
   let cell = 27; // where the keyboard is on the pad
 
   const fail = (error) => { find(".lab-error").textContent = lab.lastLine(error); };
 
-  /* One call at a time, and always the newest: what was asked in between is left out. */
-  function newest(ask) {
-    let running = false;
-    let waiting = false;
-    return async function run() {
-      waiting = true;
-      if (running) return;
-      running = true;
-      while (waiting) {
-        waiting = false;
-        try {
-          await ask();
-          find(".lab-error").textContent = "";
-        } catch (error) {
-          fail(error);
-        }
-      }
-      running = false;
-    };
-  }
-
   function drawPlane() {
-    const canvas = find(".lab-plane");
-    plane = lab.plane(canvas, reach);
-    if (found) lab.density(plane, found.density);
-    lab.points(plane, picture.mu, picture.labels, found ? 0.35 : 1);
-    if (found) lab.outline(plane, found.ellipse);
+    plane = lab.plane(find(".lab-plane"), reach);
+    lab.points(plane, picture.mu, picture.labels);
     const { context } = plane;
     context.lineWidth = 2;
     context.strokeStyle = "#fff";
@@ -54,7 +29,14 @@ numpyvaeLab.pages.decode = async function (work, python) {
     context.stroke();
   }
 
-  const decode = newest(async () => {
+  function drawCloseUp(found) {
+    const close = lab.plane(find(".lab-close"), found.reach, found.center.data);
+    lab.density(close, found.density);
+    lab.outline(close, found.ellipse);
+    lab.scale(close);
+  }
+
+  const decode = lab.newest(async () => {
     const here = [...z];
     const { image } = await python.call("decode.at", { z: here });
     lab.images(find(".lab-decoded"), image, 1);
@@ -67,10 +49,15 @@ numpyvaeLab.pages.decode = async function (work, python) {
     decode();
   }
 
-  const examine = newest(async () => {
+  const examine = lab.newest(async () => {
     find(".lab-busy").textContent = "Computing …";
+    let found;
     try {
-      found = await python.call("decode.examine", { x: [...ink], reach });
+      found = await python.call("decode.examine", { x: [...ink] });
+      find(".lab-error").textContent = "";
+    } catch (error) {
+      fail(error);
+      return;
     } finally {
       find(".lab-busy").textContent = "In nats; every integral over z is computed by quadrature.";
     }
@@ -79,7 +66,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
       ["log p(x)", lab.number(found.log_px, 4)],
       ["ELBO", lab.number(found.elbo, 4)],
       ["KL(q ‖ p(z|x))", lab.number(found.gap, 4)],
-      ["ELBO + KL − log p(x)", lab.number(found.elbo + found.gap - found.log_px, 10)],
+      ["ELBO + KL − log p(x)", lab.small(found.elbo + found.gap - found.log_px)],
       ["E_q[log p(x|z)]", lab.number(found.reconstruction, 4)],
       ["KL(q ‖ p(z))", lab.number(found.kl, 4)],
       ["μ of q(z|x)", pair(found.mu)],
@@ -87,6 +74,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
     ];
     lab.table(find(".lab-values tbody"), rows);
     lab.images(find(".lab-rebuilt"), found.image, 1);
+    drawCloseUp(found);
     moveTo(Array.from(found.mu.data));
   });
 

@@ -30,6 +30,13 @@
   const minus = (value) => String(value).replace("-", "−");
   lab.number = (value, digits = 2) => (value === null ? "—" : minus(value.toFixed(digits)));
 
+  /* A difference that is rounding: 0, or as 3·10⁻¹⁴. */
+  lab.small = (value) => {
+    if (value === 0) return "0";
+    const [digits, power] = value.toExponential(0).split("e");
+    return `${minus(digits)}·10${power.replace("+", "").replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]))}`;
+  };
+
   /* Draw lines into an <svg>: lines = [{name, x, y, dash, color, fill}], with a key above the axes.
 
      limits may fix {x: [low, high], y: [low, high]}; marks = [{x, name}] are vertical lines. */
@@ -104,8 +111,8 @@
     context.putImageData(pixels, 0, 0);
   };
 
-  /* The scale of a plane: pixels of its canvas for z in [−reach, reach]². */
-  lab.plane = function (canvas, reach) {
+  /* The scale of a plane: pixels of its canvas for z within `reach` of the center. */
+  lab.plane = function (canvas, reach, center = [0, 0]) {
     const side = Math.max(240, Math.min(520, canvas.parentElement.clientWidth));
     const sharp = window.devicePixelRatio || 1;
     canvas.width = canvas.height = Math.round(side * sharp);
@@ -114,15 +121,31 @@
     context.scale(sharp, sharp);
     const scale = side / (2 * reach);
     return {
-      context, side, reach,
-      x: (v) => side / 2 + scale * v,
-      y: (v) => side / 2 - scale * v,
-      z: (px, py) => [(px - side / 2) / scale, (side / 2 - py) / scale],
+      context, side, reach, center,
+      x: (v) => side / 2 + scale * (v - center[0]),
+      y: (v) => side / 2 - scale * (v - center[1]),
+      z: (px, py) => [center[0] + (px - side / 2) / scale, center[1] + (side / 2 - py) / scale],
     };
   };
 
+  /* Write values along the lower and, with two latents, the left edge of a plane. */
+  lab.scale = function (plane, latents = 2) {
+    const { context, side, reach, center } = plane;
+    context.font = "11px sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillStyle = "#444";
+    for (let axis = 0; axis < latents; axis++) {
+      for (const v of ticks(center[axis] - reach, center[axis] + reach, 6)) {
+        if (Math.abs(v - center[axis]) > 0.85 * reach) continue;
+        if (axis === 0) context.fillText(minus(v), plane.x(v), side - 8);
+        else context.fillText(minus(v), 16, plane.y(v));
+      }
+    }
+  };
+
   /* Draw the classes of points (n, 2), or (n, 1) on rows by class, as digits in their colors. */
-  lab.points = function (plane, mu, labels, alpha = 1) {
+  lab.points = function (plane, mu, labels) {
     const { context, side } = plane;
     context.strokeStyle = context.fillStyle = "#666";
     context.font = "11px sans-serif";
@@ -136,20 +159,13 @@
       context.stroke();
     }
     context.setLineDash([]);
-    context.globalAlpha = alpha;
     for (let i = 0; i < mu.shape[0]; i++) {
       const label = labels.data[i];
       const [x, y] = mu.shape[1] === 2 ? [mu.data[2 * i], mu.data[2 * i + 1]] : [mu.data[i], null];
       context.fillStyle = lab.COLORS[label];
       context.fillText(label, plane.x(x), y === null ? (side * (label + 0.75)) / 10.5 : plane.y(y));
     }
-    context.globalAlpha = 1;
-    context.fillStyle = "#444";
-    for (const v of ticks(-plane.reach, plane.reach, 6)) {
-      if (Math.abs(v) > 0.93 * plane.reach) continue;
-      context.fillText(minus(v), plane.x(v), side - 8);
-      if (mu.shape[1] === 2 && v) context.fillText(minus(v), 12, plane.y(v));
-    }
+    lab.scale(plane, mu.shape[1]);
   };
 
   /* Shade a plane by a density (n, n), from top to bottom and from left to right, at most 1. */

@@ -97,6 +97,25 @@ window.numpyvaeLab = { pages: {} };
   /* The last line of a Python traceback: what a reader of a form needs. */
   lab.lastLine = (error) => error.message.trim().split("\n").pop();
 
+  /* Return a function that runs `ask` with one call at a time, and always for the newest state:
+     what was asked for in between is left out. */
+  lab.newest = function (ask) {
+    let running = null;
+    let waiting = false;
+    async function run() {
+      while (waiting) {
+        waiting = false;
+        await ask();
+      }
+      running = null;
+    }
+    return () => {
+      waiting = true;
+      running = running || run();
+      return running;
+    };
+  };
+
   function prepare(root) {
     const find = (name) => root.querySelector(`.lab-${name}`);
     const [button, progress, status, work] = ["start", "progress", "status", "work"].map(find);

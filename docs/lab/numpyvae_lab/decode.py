@@ -33,7 +33,7 @@ def at(z: list[float]) -> dict[str, np.ndarray]:
     return {"image": train.network().decode([z]) / train.ink(LIKELIHOOD)}
 
 
-def examine(x: list[float], reach: float) -> dict[str, Any]:
+def examine(x: list[float]) -> dict[str, Any]:
     """Return what the model knows of one x: q, both terms of the ELBO, and the exact posterior.
 
     Every expectation and log p(x) is computed by quadrature, so that log p(x) = ELBO + KL holds
@@ -42,13 +42,12 @@ def examine(x: list[float], reach: float) -> dict[str, Any]:
     Parameters
     ----------
     x : (64,) list of counts
-    reach : float
-        Half the side of the square on which p(z|x) is drawn.
     """
     vae, rows = train.network(), np.array([x], dtype=float)
     model, q = Quadrature(vae), Gaussian.from_encoder(vae, rows)
+    center, reach = close_up(q, model.posterior(rows).gaussian())
     axis = np.linspace(-reach, reach, CELLS)
-    z = np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 1, 2)
+    z = center + np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 1, 2)
     log_density = model.log_posterior(rows, z)[:, 0]
     angle = np.linspace(0, 2 * np.pi, 73)
     circle = 2 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, None]
@@ -60,7 +59,17 @@ def examine(x: list[float], reach: float) -> dict[str, Any]:
         "kl": model.kl_to_prior(q)[0],
         "mu": q.mean[0],
         "sigma": np.sqrt(np.diagonal(q.cov[0])),
+        "center": center,
+        "reach": reach,
         "ellipse": q.transform(circle)[:, 0],
         "density": np.exp(log_density - log_density.max()).reshape(CELLS, CELLS),
         "image": vae.reconstruct(rows) / train.ink(LIKELIHOOD),
     }
+
+
+def close_up(*parts: Gaussian) -> tuple[np.ndarray, float]:
+    """Return center (2,) and half the side of a square with 4 σ of each Gaussian."""
+    sides = [4 * np.sqrt(np.diagonal(part.cov[0])) for part in parts]
+    low = np.min([part.mean[0] - side for part, side in zip(parts, sides)], axis=0)
+    high = np.max([part.mean[0] + side for part, side in zip(parts, sides)], axis=0)
+    return (low + high) / 2, float((high - low).max() / 2)
