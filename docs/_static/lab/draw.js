@@ -75,9 +75,11 @@
     let at = width - right;
     for (const line of [...lines].reverse()) {
       let path = "";
+      let broken = true; // where a value is missing or outside the axes
       for (let i = 0; i < line.x.length; i++) {
-        if (line.y[i] === null || !Number.isFinite(line.y[i])) continue;
-        path += `${path ? "L" : "M"}${X(line.x[i]).toFixed(1)} ${Math.min(1e5, Math.max(-1e5, Y(line.y[i]))).toFixed(1)}`;
+        const inside = Number.isFinite(line.y[i]) && line.y[i] >= y0 && line.y[i] <= y1;
+        if (inside) path += `${broken ? "M" : "L"}${X(line.x[i]).toFixed(1)} ${Y(line.y[i]).toFixed(1)}`;
+        broken = !inside;
       }
       const style = { class: `lab-line lab-line-${line.color}`, "stroke-dasharray": line.dash || "none" };
       if (line.fill && path) {

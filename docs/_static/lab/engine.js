@@ -52,7 +52,7 @@ window.numpyvaeLab = { pages: {} };
         this.worker.onerror = (event) => reject(new Error(event.message));
         this.worker.postMessage({ parts });
       });
-      this.onprogress(1, "Python is ready");
+      this.onprogress(1, "");
     }
 
     async #loadParts() {
@@ -135,7 +135,6 @@ window.numpyvaeLab = { pages: {} };
         find("about").hidden = button.hidden = progress.hidden = true;
         work.hidden = false;
         await lab.pages[root.dataset.page](work, python);
-        status.textContent = "";
         root.dataset.ready = "true";
       } catch (error) {
         console.warn(error);

@@ -41,7 +41,7 @@ numpyvaeLab.pages.gap = async function (work, python) {
     lab.lines(find(".lab-sum"), [
       { name: "ELBO + KL", x: steps, y: moves.map((move) => move.elbo + move.kl), color: "second", dash: "6 3" },
       { name: "ELBO", x: steps, y: moves.map((move) => move.elbo), color: "first" },
-    ], { xLabel: "positions of q", yLabel: "nats", limits: { y: [lowest - 0.5, drawn.log_px + 0.5] } });
+    ], { xLabel: "positions of q", yLabel: "nats", limits: { x: [1, Math.max(10, steps.length)], y: [lowest - 0.5, drawn.log_px + 0.5] } });
     lab.table(find(".lab-values tbody"), [
       ["ELBO", lab.number(moved.elbo, 6)],
       ["+ KL(q ‖ p(z|x))", lab.number(moved.kl, 6)],

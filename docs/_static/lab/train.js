@@ -28,13 +28,14 @@ numpyvaeLab.pages.train = async function (work, python) {
 
   function showCurves() {
     const x = rows.map((row) => row.epoch);
+    const limits = { x: [1, Math.max(5, rows.length)] };
     const y = (name) => rows.map((row) => row[name]);
     lab.lines(find(".lab-elbo"), [
       { name: "reconstruction", x, y: y("reconstruction"), color: "second", dash: "6 3" },
       { name: "ELBO", x, y: y("elbo"), color: "first" },
-    ], { xLabel: "epoch", yLabel: "nats" });
+    ], { xLabel: "epoch", yLabel: "nats", limits });
     lab.lines(find(".lab-kl"), [{ name: "KL", x, y: y("kl"), color: "third" }],
-      { xLabel: "epoch", yLabel: "nats", height: 160 });
+      { xLabel: "epoch", yLabel: "nats", limits, height: 160 });
     const last = rows[rows.length - 1];
     if (!last) return;
     const speed = rows.length > 1 ? rows.slice(-20).length / rows.slice(-20).reduce((sum, row) => sum + row.seconds, 0) : null;
