@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import SITE, needs_site
+from browsing import CONTRAST, SITE, needs_site
 
 from numpyvae import VAE, Adam, datasets, fit
+from numpyvae.equations import EQUATIONS, KINGMA_WELLING
 from numpyvae.estimators import SGVBB
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +24,12 @@ LAB = ROOT / "docs" / "lab"
 sys.path[:0] = [str(LAB), str(ROOT / "docs")]
 
 import runtime  # noqa: E402
-from numpyvae_lab import bridge, train  # noqa: E402
+from numpyvae_lab import bridge, cell, check, gap, train  # noqa: E402
 
 # The functions that the pages call
 
 
-def answer(name, **arguments):
+def answer(name, /, **arguments):
     """Call a function as a page does, and put its arrays back into the answer."""
     text, arrays = bridge.call(name, json.dumps(arguments))
 
@@ -89,6 +90,97 @@ def test_the_picture_shows_the_model_of_the_moment(latent_dim):
     corner[:, axes] = [-1.7317, 1.7317][: len(axes)] if latent_dim > 1 else [-2.7]
     np.testing.assert_allclose(shown["images"][:1], vae.decode(corner) / 16, atol=2e-3)
     assert shown["images"].shape == (shown["side"] ** 2, 64)
+
+
+def test_what_the_model_knows_of_a_drawing_adds_up_and_is_in_the_picture():
+    # kills: a close-up that leaves out q, another x than the drawing, and images of counts
+    answer("decode.restart", seed=0)
+    for _ in range(2):
+        answer("train.epoch", beta=1, learning_rate=0.01, picture=False)
+    found, x = answer("decode.digit", number=4), datasets.load_digits().x_test[4]
+    np.testing.assert_array_equal(found["x"], x)
+    known, vae = answer("decode.examine", x=list(found["x"])), train.network()
+    np.testing.assert_allclose(known["elbo"] + known["gap"], known["log_px"], rtol=1e-9)
+    np.testing.assert_allclose(known["reconstruction"] - known["kl"], known["elbo"], rtol=1e-12)
+    mu, logvar = vae.encode([x])
+    np.testing.assert_allclose(known["mu"], mu[0], rtol=1e-5)
+    away = np.abs(known["mu"] - known["center"]) + 4 * np.exp(0.5 * logvar[0])
+    assert (away <= known["reach"] * (1 + 1e-5)).all()
+    np.testing.assert_allclose(known["ellipse"].mean(axis=0), mu[0], atol=0.1)
+    assert known["density"].max() == 1
+    np.testing.assert_allclose(answer("decode.at", z=mu[0].tolist())["image"], known["image"])
+
+
+@pytest.mark.parametrize("model", ["linear-gaussian", "tanh"])
+def test_the_best_q_has_the_smallest_gap_of_all_that_the_sliders_have(model):
+    # kills: a search that leaves its grid, and a curve at another width than that of q
+    drawn = answer("gap.restart", name=model, seed=2)
+    best = gap.best()
+    at_best = answer("gap.move", **best)
+    np.testing.assert_allclose(at_best["elbo"] + at_best["kl"], drawn["log_px"], rtol=1e-10)
+    for mu, log_sigma in [(-1, -0.5), (best["mu"] + 0.1, best["log_sigma"]), (0, 0)]:
+        other = answer("gap.move", mu=mu, log_sigma=log_sigma)
+        assert other["kl"] > at_best["kl"]
+        np.testing.assert_allclose(other["elbo"] + other["kl"], drawn["log_px"], rtol=1e-10)
+    curve = answer("gap.curve", log_sigma=best["log_sigma"])
+    np.testing.assert_allclose(curve["elbo"].max(), at_best["elbo"])
+    spacing = drawn["z"][1] - drawn["z"][0]
+    for density in (drawn["posterior"], at_best["q"], drawn["prior"]):
+        np.testing.assert_allclose(density.sum() * spacing, 1, atol=1e-3)
+
+
+def test_the_check_is_that_of_the_command(capsys):
+    # kills: a table of the page that is not the command's, and an equation that is left out
+    from numpyvae.command.cli import main
+
+    for model in ("discrete", "linear-gaussian"):
+        main(["equations", "--model", model, "--seed", "3"])
+        assert answer("check.check", model=model, seed=3, number="")["text"] == (
+            capsys.readouterr().out.rstrip("\n")
+        )
+    assert "continuous z" in check.check("discrete", 0, "K&W §2.4")["text"]
+    assert check.check("discrete", 0, "9")["checked"] == 1
+    assert len(check.register()["numbers"]) == 27
+
+
+def test_an_equation_that_needs_scipy_says_so(monkeypatch):
+    # kills: a check of all equations that stops at Eq. (5) in the browser
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    found = check.check("discrete", 0, "")
+    assert (found["checked"], found["passed"]) == (21, 21)
+    assert found["text"].endswith("(5) needs scipy, which is not in the browser.")
+
+
+def test_a_cell_keeps_its_names_and_shows_values_and_errors(capsys):
+    # kills: a cell that forgets, an error without its line, and frames of the lab in a traceback
+    assert cell.run("import math\na = 6\na * 7") == {"error": ""}
+    assert cell.run("_ + math.floor(0.5)\n") == {"error": ""}
+    assert capsys.readouterr().out == "42\n42\n"
+    error = cell.run("def f():\n    return a / 0\nf()")["error"]
+    assert error.endswith("ZeroDivisionError: division by zero")
+    assert 'File "<cell>", line 2, in f\n    return a / 0' in error
+    assert "cell.py" not in error
+    assert "SyntaxError" in cell.run("a = (")["error"]
+    assert cell.run("raise SystemExit(3)")["error"].endswith("SystemExit: 3")
+
+
+def listed_functions():
+    return sorted({f for e in (*EQUATIONS, *KINGMA_WELLING) for f in e.functions})
+
+
+@pytest.mark.parametrize("dotted", listed_functions())
+def test_each_listing_of_the_notes_has_an_example_that_runs(dotted, capsys):
+    # kills: a link "Try it" that leads to an error, or to a cell that shows nothing
+    code = cell.example(dotted)["code"]
+    assert cell.run(code) == {"error": ""}
+    assert capsys.readouterr().out
+
+
+def test_a_name_that_does_not_exist_is_refused():
+    # kills: an empty cell for a wrong address
+    with pytest.raises(LookupError, match=r"numpyvae\.core\.nothing: expected a public name"):
+        cell.example("core.nothing")
 
 
 WITHOUT = """
@@ -255,3 +347,108 @@ def test_a_change_of_the_network_starts_over_and_a_bad_one_says_why(lab):
     wait_until(page, "document.querySelector('.lab-error').textContent.includes('cauchy')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert complaints == []
+
+
+def pixels(page, selector):
+    """Return what a canvas shows, as text."""
+    return page.evaluate(f"document.querySelector('{selector}').toDataURL()")
+
+
+@needs_site
+def test_a_point_is_dragged_and_a_digit_is_drawn(lab):
+    # kills: a plane that does not follow the pointer or the keys, and a pad that Python never sees
+    page, complaints = lab("decode")
+    values = "document.querySelector('.lab-values').innerText"
+    wait_until(page, f"{values}.includes('log p(x)')")
+    before, z = pixels(page, ".lab-decoded"), page.locator(".lab-z").text_content()
+    box = page.locator(".lab-plane").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
+    page.mouse.up()
+    wait_until(page, f"document.querySelector('.lab-z').textContent !== '{z}'")
+    assert pixels(page, ".lab-decoded") != before
+    z = page.locator(".lab-z").text_content()
+    page.press(".lab-plane", "ArrowLeft")
+    wait_until(page, f"document.querySelector('.lab-z').textContent !== '{z}'")
+
+    known = page.locator(".lab-values").inner_text()
+    page.click("button[name=clear]")
+    box = page.locator(".lab-pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"], steps=12)
+    page.mouse.up()
+    wait_until(page, f"{values} !== {json.dumps(known)}")
+    assert page.locator(".lab-error").text_content() == ""
+    assert complaints == []
+
+
+@needs_site
+def test_elbo_and_kl_add_up_wherever_q_is(lab):
+    # kills: sliders that Python never sees, and a model that does not change
+    page, complaints = lab("gap", 400)
+    seen = set()
+    for model in ("linear-gaussian", "tanh"):
+        page.select_option("select[name=model]", model)
+        for mu in ("-0.5", "1.5"):
+            page.fill("input[name=mu]", mu)
+            rows = "document.querySelector('.lab-values').innerText"
+            wait_until(page, f"!{json.dumps(sorted(seen))}.includes({rows})")
+            page.wait_for_timeout(500)
+            text = page.locator(".lab-values").inner_text()
+            seen.add(text)
+            numbers = [float(t.replace("−", "-")) for t in re.findall(r"−?\d+\.\d{6}", text)]
+            elbo, kl, both, log_px = numbers[:4]
+            assert abs(elbo + kl - both) < 2e-6
+            assert both == log_px
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert complaints == []
+
+
+@needs_site
+def test_equations_are_checked_in_the_page(lab):
+    # kills: a page that shows another seed's numbers, or none
+    page, complaints = lab("check", 1400, "dark")
+    page.select_option("select[name=model]", "discrete")
+    page.select_option("select[name=number]", "9")
+    now = "document.querySelector('.lab-now').textContent"
+    wait_until(page, f"{now}.startsWith('1 of 1 hold') && {now}.includes('discrete')")
+    assert page.locator(".lab-output").text_content() == check.check("discrete", 0, "9")["text"]
+    assert complaints == []
+
+
+@needs_site
+def test_a_cell_with_an_error_and_a_loop_that_is_stopped(lab):
+    # kills: an error that only the console shows, and a loop that freezes the page
+    page, complaints = lab("try")
+    output = "document.querySelector('.lab-output').textContent"
+    now = "document.querySelector('.lab-now').textContent"
+
+    def run(code, until):
+        page.fill("textarea", code)
+        page.press("textarea", "Control+Enter")
+        wait_until(page, until)
+
+    run("print(VAE(4, 2, (3,)))\n1 / 0", f"{output}.includes('ZeroDivisionError')")
+    shown = page.locator(".lab-output").text_content()
+    assert shown.startswith("VAE(4-3-2")
+    run("while True:\n    pass", f"{now}.startsWith('Running')")
+    page.click("button[name=stop]")
+    wait_until(page, f"{now}.startsWith('Stopped')")
+    run(
+        "numpyvae.importance_log_likelihood(VAE(4, 2, (3,)), np.eye(4), 5)",
+        f"{output}.includes('array(')",
+    )
+    assert complaints == []
+
+
+@needs_site
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["train", "try"])
+def test_all_text_of_the_lab_has_enough_contrast(lab, name, scheme):
+    # kills: a control whose text is too pale once Python is there
+    page, _ = lab(name, 1400, scheme)
+    seen, pale = page.evaluate(CONTRAST)
+    assert seen > 10
+    assert pale == {}

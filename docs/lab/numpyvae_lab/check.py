@@ -31,10 +31,9 @@ def check(model: str, seed: int, number: str) -> dict[str, Any]:
             continue
         try:
             outcomes.append(check_equation(equation, case))
-        except ModuleNotFoundError as missing:  # the search of Eq. (5)
-            left_out.append(
-                f"({equation.number}) needs {missing.name}, which is not in the browser."
-            )
+        except ModuleNotFoundError as error:  # the search of Eq. (5)
+            missing = error.name.partition(".")[0]
+            left_out.append(f"({equation.number}) needs {missing}, which is not in the browser.")
     table = [equations_table(outcomes, model)] if outcomes else []
     return {
         "text": "\n".join([*table, *left_out]),
