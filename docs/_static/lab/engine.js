@@ -125,6 +125,10 @@ window.numpyvaeLab = { pages: {} };
       progress.value = done;
       status.textContent = text;
     };
+    // On other pages the arrow keys turn to the next page.
+    root.addEventListener("keydown", (event) => {
+      if (event.key.startsWith("Arrow")) event.stopPropagation();
+    });
     button.addEventListener("click", async () => {
       const begin = performance.now();
       button.disabled = true;
