@@ -14,7 +14,7 @@ numpyvaeLab.pages.check = async function (work, python) {
       const asked = { model: model.value, seed: Number(seed.value), number: number.value };
       const { text, passed, checked } = await python.call("check.check", asked);
       find(".lab-output").textContent = text;
-      find(".lab-now").textContent = `${passed} of ${checked} hold: numpyvae equations --model ${asked.model} --seed ${asked.seed}`;
+      find(".lab-now").textContent = !checked ? "" : `${passed} of ${checked} hold: numpyvae equations --model ${asked.model} --seed ${asked.seed}`;
     } catch (error) {
       find(".lab-now").textContent = "";
       find(".lab-error").textContent = lab.lastLine(error);
