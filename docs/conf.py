@@ -42,6 +42,7 @@ extensions = [
     "drawings",
     "reproductions",
     "docstrings",
+    "lab",
     "problems",
     "slides",
     "source",
@@ -149,7 +150,7 @@ html_theme_options = {
     "article_header_start": ["breadcrumbs"],
     "article_header_end": ["notes-strip"],
     "secondary_sidebar_items": {
-        **{page: [] for page in ("index", "notes/*")},
+        **{page: [] for page in ("index", "notes/*", "lab/*")},
         **{page: ["page-toc"] for page in (*TEXTS, "api/*", "tutorials/*")},
     },
     "footer_start": ["copyright"],

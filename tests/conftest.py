@@ -10,6 +10,7 @@ import sys
 import hypothesis
 import numpy as np
 import pytest
+from browsing import browser, open_page  # noqa: F401
 from threadpoolctl import threadpool_limits
 
 from numpyvae import VAE

@@ -246,7 +246,7 @@ def _clinic(args: Namespace) -> int:
 
 
 def _equations(args: Namespace) -> int:
-    from .. import equations  # here, since it imports SciPy
+    from .. import equations  # here, since other commands do without it
 
     outcomes = equations.check_equations(equations.make_case(args.model, args.seed))
     if args.json:

@@ -2,7 +2,7 @@
 
 Each function takes a `Case` and returns (left, right), two arrays of equal shape whose entries
 should agree. The two sides are computed in different ways: a closed form and a sum over a grid,
-the package's ELBO and the exact model's, SciPy's densities and the package's.
+the package's ELBO and the exact model's, densities written out here and the package's.
 
 The first entry of each array belongs to the first datapoint (and, where densities are compared, to
 the first z of `Case.points`). The tables show this entry, so that the numbers of different
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ..core.distributions import gaussian_kl, reparameterize
 from ..core.elbo import elbo, sampled_elbo
@@ -47,7 +46,7 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 
 def product_rule(case: Case) -> Sides:
-    """log p(x, z) by SciPy's densities, and as log p(x|z) + log p(z), at several z: Eq. (1)."""
+    """log p(x, z) written out with NumPy, and as log p(x|z) + log p(z), at several z: Eq. (1)."""
     z = case.points()
     return case.reference_log_joint(z), case.log_joint(z)
 
@@ -72,6 +71,8 @@ def posterior_mean(case: Case) -> Sides:
 
 def nearest_q(case: Case) -> Sides:
     """The KL at the q that minimizes the KL, and at the q that maximizes the ELBO: Eq. (5)."""
+    from scipy.optimize import minimize  # late: the other equations are checked by NumPy alone
+
     case = case.first()
 
     def kl(q_case):

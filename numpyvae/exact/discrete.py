@@ -17,7 +17,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, xlogy  # independent of our log_mean_exp
 
 from ..core.likelihoods import Likelihood, parse_likelihood
 from ..core.parameters import Parameters
@@ -121,7 +120,7 @@ class FiniteMixture(ExactModel):
     def log_posterior_table(self, x: Any) -> np.ndarray:
         """log p(z = m|x) for every component, (B, M), Eq. (4)."""
         table = self.log_joint_table(x)
-        return table - logsumexp(table, axis=1, keepdims=True)
+        return table - _log_sum_exp(table)[:, None]
 
     def log_prior(self, z: np.ndarray) -> np.ndarray:
         """Log prior log π_z, (L, B)."""
@@ -135,12 +134,12 @@ class FiniteMixture(ExactModel):
         """Log posterior log p(z|x) = log p(x, z) − log p(x), (L, B), Eq. (4)."""
         z = self._values(z)
         log_joint = self.log_joint_table(x)
-        log_px = logsumexp(log_joint, axis=1, keepdims=True)
+        log_px = _log_sum_exp(log_joint)[:, None]
         return np.take_along_axis(log_joint - log_px, z.T, axis=1).T
 
     def log_evidence(self, x: Any) -> np.ndarray:
         """Log-evidence log Σ_m π_m p(x|z = m), (B,), Eq. (2)."""
-        return logsumexp(self.log_likelihood_table(x), b=self.weights, axis=1)
+        return _log_sum_exp(self.log_joint_table(x))
 
     def posterior(self, x: Any) -> np.ndarray:
         """Posterior π_m p(x|z = m) / p(x), (B, M), Eq. (3) and Eq. (4).
@@ -157,7 +156,7 @@ class FiniteMixture(ExactModel):
     def expected_log_q(self, q: Any) -> np.ndarray:
         """E_q[log q(z|x)] = Σ_m q_m log q_m, (B,); in Eq. (6)."""
         q = self._table(q)
-        return xlogy(q, q).sum(axis=1)
+        return _x_log(q, q).sum(axis=1)
 
     def expected_log_prior(self, q: Any) -> np.ndarray:
         """E_q[log p(z)] = Σ_m q_m log π_m, (B,); in Eq. (19)."""
@@ -178,7 +177,7 @@ class FiniteMixture(ExactModel):
     def kl_to_prior(self, q: Any) -> np.ndarray:
         """KL(q ‖ p(z)) = Σ_m q_m log(q_m/π_m), (B,); in Eq. (11)."""
         q = self._table(q)
-        return xlogy(q, q / self.weights).sum(axis=1)
+        return _x_log(q, q / self.weights).sum(axis=1)
 
     def kl_to_posterior(self, x: Any, q: Any) -> np.ndarray:
         """KL(q ‖ p(z|x)) = Σ_m q_m (log q_m − log p(z = m|x)), (B,), Eq. (5).
@@ -215,6 +214,8 @@ class FiniteMixture(ExactModel):
         ValueError
             If there are more than two million sets.
         """
+        from scipy.special import gammaln, logsumexp  # late: nothing else here needs SciPy
+
         K = check_count("n_importance", n_importance)
         M = self.n_components
         sets = math.comb(M + K - 1, K)
@@ -313,3 +314,13 @@ def _multisets(M: int, K: int) -> Iterator[np.ndarray]:
             rows = []
     if rows:
         yield np.diff(np.array(rows), axis=1) - 1
+
+
+def _log_sum_exp(table: np.ndarray) -> np.ndarray:
+    """log Σ_m exp(table_bm), (B,): pair by pair, and so independent of our log_mean_exp."""
+    return np.logaddexp.reduce(table, axis=1)
+
+
+def _x_log(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x log y, and 0 where x = 0."""
+    return x * np.log(np.where(x > 0, y, 1))

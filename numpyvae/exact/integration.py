@@ -99,7 +99,7 @@ class Grid:
 
     def row(self, key: np.ndarray) -> np.ndarray:
         """Return the rows of the keys, (N,)."""
-        return key >> self._bits * self.dim
+        return (key >> self._bits * self.dim).astype(np.intp)  # 32 bits on some processors
 
     def u(self, key: np.ndarray) -> np.ndarray:
         """Return the coordinates of the keys, (N, J), in units of the first grid's spacing."""

@@ -31,7 +31,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ..core.vae import VAE
 from ..support.checks import check_choice, check_count, check_data, check_seed, check_vae
@@ -364,6 +363,8 @@ def _ascend(value_and_gradient: Callable, variables: np.ndarray, rows: int, step
     L-BFGS gets the sum over the rows, so that its tolerances have the same effect for any number
     of rows.
     """
+
+    from scipy.optimize import minimize  # late: nothing else here needs SciPy
 
     def loss(flat):
         variables[:] = flat
