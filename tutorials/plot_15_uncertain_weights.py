@@ -21,24 +21,24 @@ the number of datapoints N.
 # with q(θ):
 #
 # .. math::
-#    \log p(X) & \ge \mathbb{E}_{q(\theta)}\big[\log p_\theta(X)\big]
-#    - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) \\
-#    & \ge \mathbb{E}_{q(\theta)}\Big[\sum_{n=1}^N \mathrm{ELBO}_n(\phi, \theta)\Big]
-#    - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
+#    \log p(X) \ge {} & \mathbb{E}_{q(\theta)}\big[\log p_\theta(X)\big] \\
+#    & - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) \\
+#    \ge {} & \mathbb{E}_{q(\theta)}\Big[\sum_{n=1}^N \mathrm{ELBO}_n(\phi, \theta)\Big] \\
+#    & - D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
 #
 # Let p(θ) = N(0, v I) and q(θ) = N(μ, diag σ²), with a μ_i and a σ_i for each weight. Their KL is that of
 # appendix B with θ/√v in place of z:
 #
 # .. math::
-#    D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) =
-#    \tfrac12 \sum_i \Big(\frac{\mu_i^2 + \sigma_i^2}{v} - 1 - \log \frac{\sigma_i^2}{v}\Big).
+#    & D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)) \\
+#    & \quad {} = \tfrac12 \sum_i \Big(\frac{\mu_i^2 + \sigma_i^2}{v} - 1 - \log \frac{\sigma_i^2}{v}\Big).
 #
 # The expectation is reparameterized twice, z = μ(x) + σ(x) ε and θ = μ + σ ζ. A minibatch of B rows gives
 # an unbiased estimate of the bound in nats per datapoint:
 #
 # .. math::
-#    \frac1B \sum_{b=1}^B \mathrm{ELBO}_b(\phi, \mu + \sigma\zeta)
-#    - \frac1N D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
+#    & \frac1B \sum_{b=1}^B \mathrm{ELBO}_b(\phi, \mu + \sigma\zeta) \\
+#    & \quad {} - \frac1N D_\mathrm{KL}(q(\theta) \,\|\, p(\theta)).
 #
 # The KL is divided by N and not by B: there is one θ for the whole data set.
 #
@@ -191,9 +191,8 @@ ax.legend()
 # latents. For q(θ) the decoder is that at its mean.
 
 digits, rng = datasets.load_digits(), np.random.default_rng(0)
-x_train = datasets.binarize(
-    rng.permutation(digits.grays("train")), rng
-)  # they are sorted by class
+# The digits are sorted by class, so we shuffle them
+x_train = datasets.binarize(rng.permutation(digits.grays("train")), rng)
 x_test = datasets.binarize(rng.permutation(digits.grays("test"))[:500], rng)
 axis = np.linspace(-5, 5, 81, dtype="float32")
 points = rng.standard_normal((50, 2))
