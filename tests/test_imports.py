@@ -246,8 +246,8 @@ MOST = {  # lines of code and words of each file of the core, docstrings in the 
     "layers": (75, 798),
     "distributions": (82, 1070),
     "likelihoods": (172, 1249),
-    "vae": (170, 1520),
-    "elbo": (95, 1282),
+    "vae": (170, 1519),
+    "elbo": (95, 1287),
     "optimizers": (121, 1146),
     "training": (163, 1238),
 }

@@ -77,7 +77,7 @@ class Terms(NamedTuple, Generic[Nats]):
 
 
 def evidence_lower_bound(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Terms, Callable]:
-    """The ELBO of each datapoint, Eq. (11), and its pullback.
+    """The ELBO of each datapoint, Eq. (11), and its pullback: estimator B of K&W 2013.
 
     Returns
     -------

@@ -211,7 +211,7 @@ class VAE:
 
     @property
     def likelihood(self) -> Likelihood:
-        """Of p_θ(x|z)."""
+        """p_θ(x|z)."""
         return self.architecture.likelihood
 
     def __repr__(self) -> str:
