@@ -730,8 +730,8 @@ class FakeBar:
     def set_postfix_str(self, note, **_):
         self.note = note
 
-    def update(self):
-        self.updates += 1
+    def update(self, steps):
+        self.updates += steps
 
 
 @pytest.mark.parametrize("bar", ["none", "fake", "real"])
