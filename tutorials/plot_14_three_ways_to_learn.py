@@ -18,19 +18,19 @@ exact where they have different optima, and train the same model of the digits b
 # is
 #
 # .. math::
-#    \mathrm{ELBO}(\phi, \theta) =
-#    \log p_\theta(x) - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p_\theta(z|x)).
+#    & \mathrm{ELBO}(\phi, \theta) \\
+#    & \quad {} = \log p_\theta(x) - D_\mathrm{KL}(q_\phi(z|x) \,\|\, p_\theta(z|x)).
 #
 # *Wake-sleep* (Hinton et al. 1995) has two objectives, and a step for each:
 #
 # .. math::
-#    \text{wake, for θ:}\quad & \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x, z)]
-#    \quad \text{for } x \text{ from the data} \\
-#    \text{sleep, for φ:}\quad & \mathbb{E}_{p_\theta(x, z)}[\log q_\phi(z|x)]
+#    \text{wake, for } \theta:\quad & \mathbb{E}_{q_\phi(z|x)}[\log p_\theta(x, z)] \\
+#    \text{sleep, for } \phi:\quad & \mathbb{E}_{p_\theta(x, z)}[\log q_\phi(z|x)]
 #
-# In the sleep phase z is drawn from the prior and x from the decoder, so that z is known for each x;
-# such pairs are called dreams. The wake phase has the gradient of the ELBO in θ. What does the sleep
-# phase do? Subtract log p(z|x), which does not depend on φ, and average over z first:
+# In the wake phase x is from the data. In the sleep phase z is drawn from the prior and x from the
+# decoder, so that z is known for each x; such pairs are called dreams. The wake phase has the
+# gradient of the ELBO in θ. What does the sleep phase do? Subtract log p(z|x), which does not
+# depend on φ, and average over z first:
 #
 # .. math::
 #    & \mathbb{E}_{p_\theta(x, z)}[\log q_\phi(z|x) - \log p_\theta(z|x)] \\

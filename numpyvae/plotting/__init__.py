@@ -5,8 +5,8 @@ If the program has imported pyplot, new figures are registered with pyplot, so t
 changed.
 
 Color-blind readers can distinguish the colors: those of Okabe & Ito for curves and bars, Petroff's
-ten for classes, viridis for values. In images high values are dark, like ink on paper;
-`ax.images[0].set_cmap("gray")` makes them bright, as in photographs.
+ten with two markers for classes, viridis for values. In images high values are dark, like ink on
+paper; `ax.images[0].set_cmap("gray")` makes them bright, as in photographs.
 
 The functions share these parameters:
 

@@ -30,8 +30,8 @@ __all__ = ["plot_bounds", "plot_comparisons", "plot_rate_distortion"]
 
 # If the lines of AIS and reverse AIS coincide, each fills the spaces of the other.
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ais": ("AIS", {"color": SKY, "linewidth": 2, "linestyle": (0, (8, 8))}),
-    "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 2, "linestyle": (8, (8, 8))}),
+    "ais": ("AIS", {"color": SKY, "linewidth": 2, "linestyle": (0, (3, 3))}),
+    "reverse-ais": ("reverse AIS", {"color": ORANGE, "linewidth": 2, "linestyle": (3, (3, 3))}),
     "exact": ("log p(x)", {"color": "black", "linewidth": 1}),
     "elbo": ("ELBO", {"color": VERMILLION, "linewidth": 2}),
     "eubo": ("EUBO", {"color": PURPLE, "linewidth": 2, "dashes": (5, 2)}),
