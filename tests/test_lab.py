@@ -122,6 +122,9 @@ def test_the_best_q_has_the_smallest_gap_of_all_that_the_sliders_have(model):
         other = answer("gap.move", mu=mu, log_sigma=log_sigma)
         assert other["kl"] > at_best["kl"]
         np.testing.assert_allclose(other["elbo"] + other["kl"], drawn["log_px"], rtol=1e-10)
+    narrow = answer("gap.move", mu=0, log_sigma=-0.5)["q"]
+    spread = (drawn["z"] ** 2 * narrow).sum() / narrow.sum()
+    np.testing.assert_allclose(np.sqrt(spread), np.exp(-0.5), rtol=1e-3)
     curve = answer("gap.curve", log_sigma=best["log_sigma"])
     np.testing.assert_allclose(curve["elbo"].max(), at_best["elbo"])
     spacing = drawn["z"][1] - drawn["z"][0]
