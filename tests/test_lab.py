@@ -247,6 +247,14 @@ def test_a_download_with_another_hash_is_not_used(tmp_path, monkeypatch):
     assert not (tmp_path / "lab").exists()
 
 
+def test_the_page_names_the_versions_that_are_loaded():
+    # kills: a page that names an old version
+    page = (LAB / "index.md").read_text("utf-8")
+    for (package, _), name in ((runtime.PYODIDE, r"Pyodide\]\([^)]*\)"), (runtime.NUMPY, "NumPy")):
+        version = re.search(r"@(\d+\.\d+\.\d+)", package)[1]
+        assert re.search(rf"{name} {re.escape(version)}", page), package
+
+
 def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
     # kills: a download at each build, and an old package in the pages
     made = []
