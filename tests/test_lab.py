@@ -122,6 +122,9 @@ def test_the_best_q_has_the_smallest_gap_of_all_that_the_sliders_have(model):
         other = answer("gap.move", mu=mu, log_sigma=log_sigma)
         assert other["kl"] > at_best["kl"]
         np.testing.assert_allclose(other["elbo"] + other["kl"], drawn["log_px"], rtol=1e-10)
+    narrow = answer("gap.move", mu=0, log_sigma=-0.5)["q"]
+    spread = (drawn["z"] ** 2 * narrow).sum() / narrow.sum()
+    np.testing.assert_allclose(np.sqrt(spread), np.exp(-0.5), rtol=1e-3)
     curve = answer("gap.curve", log_sigma=best["log_sigma"])
     np.testing.assert_allclose(curve["elbo"].max(), at_best["elbo"])
     spacing = drawn["z"][1] - drawn["z"][0]
@@ -242,6 +245,14 @@ def test_a_download_with_another_hash_is_not_used(tmp_path, monkeypatch):
         runtime.write(tmp_path / "lab", tmp_path / "npm")
     assert not list(tmp_path.rglob("*.tgz"))
     assert not (tmp_path / "lab").exists()
+
+
+def test_the_page_names_the_versions_that_are_loaded():
+    # kills: a page that names an old version
+    page = (LAB / "index.md").read_text("utf-8")
+    for (package, _), name in ((runtime.PYODIDE, r"Pyodide\]\([^)]*\)"), (runtime.NUMPY, "NumPy")):
+        version = re.search(r"@(\d+\.\d+\.\d+)", package)[1]
+        assert re.search(rf"{name} {re.escape(version)}", page), package
 
 
 def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):

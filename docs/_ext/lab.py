@@ -61,6 +61,8 @@ class Lab(SphinxDirective):
             raise self.error(f"lab {page!r}: expected a file {source.name} in lab/")
         self.env.note_dependency(str(source))
         found = parts(self.env.app)
+        if found:  # their number stands on the page
+            self.env.note_dependency(str(found[0].parent / runtime.STAMP))
         megabytes = sum(path.stat().st_size for path in found) / 1e6
         text = PANEL.format(
             page=page,
