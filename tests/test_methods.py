@@ -25,14 +25,12 @@ from numpyvae import (
 from numpyvae.clinic.gradcheck import complex_step, relative_error
 from numpyvae.core.distributions import gaussian_logpdf, log_prior, reparameterize
 from numpyvae.core.elbo import Estimator, evidence_lower_bound
-from numpyvae.estimators import SGVBB, DReG, make_estimator
+from numpyvae.estimators import SGVBB, DReG, WakeSleep, WithWeightPrior, make_estimator
 from numpyvae.estimators.wake_sleep import dream, dream_log_q
 from numpyvae.estimators.weight_prior import weight_log_prior
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature, ppca_maximum_likelihood
 from numpyvae.inference import (
-    WakeSleep,
     WeightPosterior,
-    WithWeightPrior,
     full_bound,
     full_variational_bayes,
     mcem,

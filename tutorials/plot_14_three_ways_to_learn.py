@@ -60,9 +60,9 @@ from matplotlib.patches import Ellipse
 
 import numpyvae
 from numpyvae import Adagrad, Adam, cosine_schedule, datasets
-from numpyvae.estimators import SGVBB
+from numpyvae.estimators import SGVBB, WakeSleep
 from numpyvae.exact import Gaussian, LinearGaussian, Quadrature
-from numpyvae.inference import WakeSleep, monte_carlo_em, noise_nodes, variational_inference
+from numpyvae.inference import monte_carlo_em, noise_nodes, variational_inference
 
 linear = numpyvae.VAE(3, 2, (), likelihood="gaussian:0.6", dtype="float64")
 linear.parameters["decoder.W0"][:] = [[1.0, 0.5, -0.5], [0.9, 0.8, -0.2]]

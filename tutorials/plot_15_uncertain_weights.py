@@ -318,7 +318,7 @@ assert abs(density[w.ravel() > 0].sum() * cell - 0.5) < 1e-3
 
 # %%
 # 3. Maximum a posteriori (MAP) maximizes the mean ELBO + log p(θ)/N over one θ
-#    (:class:`numpyvae.inference.WithWeightPrior`). Is it the mean of q(θ) in the example with N = 20, and
+#    (:class:`numpyvae.estimators.WithWeightPrior`). Is it the mean of q(θ) in the example with N = 20, and
 #    what does it not give?
 
 # %%
@@ -327,7 +327,7 @@ assert abs(density[w.ravel() > 0].sum() * cell - 0.5) < 1e-3
 # so that q(z|x) is narrower. MAP gives no σ: it does not say how well N points determine the weights.
 
 from numpyvae.estimators import SGVBB
-from numpyvae.inference import WithWeightPrior
+from numpyvae.estimators import WithWeightPrior
 
 point = numpyvae.VAE(1, 1, (), likelihood=f"gaussian:{s}", dtype="float64")
 point.parameters.phi[:] = 1, 0, 0, 0

@@ -7,8 +7,6 @@
 - `WakeSleep` and `WithWeightPrior`, which `fit` takes, are from `numpyvae.estimators`
 """
 
-from ..estimators.wake_sleep import WakeSleep
-from ..estimators.weight_prior import WithWeightPrior
 from .full_bayes import FullBound, FullGradient, WeightPosterior, full_bound, weight_kl
 from .full_bayes_fit import FullBayes, full_variational_bayes
 from .mcem import monte_carlo_em
@@ -27,9 +25,7 @@ __all__ = [
     "FullBound",
     "FullGradient",
     "Posterior",
-    "WakeSleep",
     "WeightPosterior",
-    "WithWeightPrior",
     "full_bound",
     "full_variational_bayes",
     "m_step",
