@@ -326,8 +326,7 @@ assert abs(density[w.ravel() > 0].sum() * cell - 0.5) < 1e-3
 # maximum. But the best q(z|x) differs. With uncertain weights w² has the mean μ_w² + σ_w² in the ELBO,
 # so that q(z|x) is narrower. MAP gives no σ: it does not say how well N points determine the weights.
 
-from numpyvae.estimators import SGVBB
-from numpyvae.estimators import WithWeightPrior
+from numpyvae.estimators import SGVBB, WithWeightPrior
 
 point = numpyvae.VAE(1, 1, (), likelihood=f"gaussian:{s}", dtype="float64")
 point.parameters.phi[:] = 1, 0, 0, 0
