@@ -131,7 +131,7 @@ def test_the_parameters_are_those_of_the_settings():
             assert getattr(VAETransformer(), name) == OPTIONS[name].default, name
     of_data = {"dataset", "folder", "maximum", "scale", "columns", "label_column", "delimiter"}
     renamed = {"validation", "patience", "seed"}
-    assert {*DECLARED} | of_data | renamed | {"test_rows"} == OPTIONS.keys()
+    assert {*DECLARED} | of_data | renamed | {"test_rows", "data_parallel"} == OPTIONS.keys()
 
 
 def test_passes_of_partial_fit_are_a_fit_with_a_constant_rate():

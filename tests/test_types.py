@@ -187,7 +187,7 @@ def test_there_are_few_exceptions():
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(r"type: ignore|\bcast\(", line)
     ]
-    assert len(lines) <= 4
+    assert len(lines) <= 5
     assert all("type: ignore[" in line for line in lines)
 
 

@@ -296,7 +296,7 @@ assert np.allclose(best, -0.5 * np.log(1 - rho2)) and np.allclose(posterior.kl(w
 # Hamiltonian moves need ∂ log p(x, z)/∂z, so that Monte-Carlo EM needs another Markov chain. In the
 # code: the pullback of the sleep phase returns nothing for z.
 
-from numpyvae.estimators.wake_sleep import dream_log_q
+from numpyvae.estimators import dream_log_q
 
 _, pull = dream_log_q(linear, x[:4], np.zeros((4, 2)))
 assert pull(np.ones(4), linear.parameters.zeros_like()) is None

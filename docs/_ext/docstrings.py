@@ -120,7 +120,9 @@ def _formula(block: list[str]) -> list[str] | None:
         return None
     if len(block) == 1:
         after = ["", _inline(parts[0][1])] if parts[0][1] else []
-        return [".. math::", "", f"   {lines[0]}", *after]
+        pieces = lines[0].split(r"\qquad ") if len(block[0]) > 75 else lines
+        broken = [f"   {'& ' * (len(pieces) > 1)}{piece}" for piece in pieces]
+        return [".. math::", "", *(f"{line} \\\\" for line in broken[:-1]), broken[-1], *after]
     made = []
     for line, (_, reference) in zip(lines, parts):
         note = rf"\qquad\text{{{reference}}}" if reference else ""

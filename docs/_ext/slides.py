@@ -145,7 +145,10 @@ def write_all(app, exception):
             app.builder.current_docname = f"notes/{page}"
             app.builder.imgpath = "../_images"
             tree = app.env.get_and_resolve_doctree(f"notes/{page}", app.builder)
+            before = len(deck.slides)
             deck.section(tree.next_node(nodes.section))
+            for i in range(before, len(deck.slides)):  # a place on the page, not on the slides
+                deck.slides[i] = deck.slides[i].replace('href="#', f'href="{page}.html#')
         head = f"<section><h1>{title}</h1><p>Lecture {number} · numpyvae</p></section>"
         body = "\n".join([head, *deck.slides]).replace(' id="', ' data-id="')
         page = _PAGE.replace("{{title}}", title).replace("{{slides}}", body)

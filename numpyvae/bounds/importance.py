@@ -136,10 +136,9 @@ def importance_curve(
 
 def _curve(pieces: Iterator[np.ndarray], K: int, sizes: np.ndarray) -> np.ndarray:
     """Return L_k for each k of `sizes`, (M, B), from the log weights of K draws."""
-    log_w, done = np.empty((0, 0)), 0
+    room, done = np.empty((K, _ROWS)), 0  # too large a K fails here, before the first draw
     for piece in pieces:
-        if not done:
-            log_w = np.empty((K, piece.shape[1]))  # too large a K fails here
+        log_w = room[:, : piece.shape[1]]
         log_w[done : done + len(piece)] = piece
         done += len(piece)
     groups = (log_w[: K // k * k].reshape(K // k, k, -1).swapaxes(0, 1) for k in sizes)

@@ -19,8 +19,8 @@ from .closed import SGVBB
 from .data_parallel import DataParallel
 from .sampled import IWAE, SGVBA, STL, STLIWAE, DReG
 from .score import ScoreFunction
-from .wake_sleep import WakeSleep
-from .weight_prior import WithWeightPrior
+from .wake_sleep import WakeSleep, dream, dream_log_q
+from .weight_prior import WithWeightPrior, weight_log_prior
 
 __all__ = [
     "ESTIMATORS",
@@ -34,5 +34,8 @@ __all__ = [
     "ScoreFunction",
     "WakeSleep",
     "WithWeightPrior",
+    "dream",
+    "dream_log_q",
     "make_estimator",
+    "weight_log_prior",
 ]
