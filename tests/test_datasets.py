@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from numpyvae.datasets import Dataset, binarize, load_digits
+from numpyvae.datasets import Dataset, binarize, load_digits, load_wine
 
 
 def one_line(caught, *words):
@@ -282,3 +282,24 @@ def test_rng_must_be_a_generator(rng):
     with pytest.raises(TypeError) as caught:
         binarize(np.zeros((2, 2)), rng)
     one_line(caught, "Generator", "default_rng")
+
+
+def test_the_wines_are_those_of_the_repository():
+    # kills: a row lost, a column shifted, a class that is read as a quantity
+    wine = load_wine()
+    assert wine.x_train.shape == (178, 13)
+    assert wine.x_test is None
+    assert [int((wine.y_train == c).sum()) for c in "ABC"] == [59, 71, 48]
+    assert dict(zip(wine.names, wine.x_train.mean(axis=0).round(2)))["proline"] == 746.89
+    np.testing.assert_allclose(wine.x_train[:, 0].mean(), 13.00062, atol=1e-5)
+    np.testing.assert_array_equal(wine.x_train[-1, [0, 4, 12]], [14.13, 96, 560])
+
+
+def test_the_wines_train_by_name(tmp_path):
+    # kills: a named table that is read as images with a maximum
+    from numpyvae.command.preparation import prepare
+
+    data = prepare("wine", "gaussian:learned", scale="standardize")
+    assert data.x_train.shape == (161, 13)
+    np.testing.assert_allclose(data.x_train.std(axis=0), 1, atol=1e-5)
+    assert data.classes == ("A", "B", "C")

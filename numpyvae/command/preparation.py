@@ -43,8 +43,9 @@ __all__ = [
     "with_classes",
 ]
 
-DATASETS: dict[str, Callable[..., datasets.Dataset]] = {
+DATASETS: dict[str, Callable[..., datasets.Dataset | RawData]] = {
     "digits": lambda folder: datasets.load_digits(),
+    "wine": lambda folder: datasets.load_wine(),
     "mnist": datasets.load_mnist,
     "fashion": datasets.load_fashion_mnist,
 }
@@ -208,6 +209,8 @@ def load(source: str, folder: str | None = None, **options: Any) -> RawData:
                 f"set {source}; leave it out"
             )
     data = DATASETS[source](folder)
+    if isinstance(data, RawData):
+        return data
     return RawData(
         source,
         data.x_train,
