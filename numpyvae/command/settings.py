@@ -112,8 +112,8 @@ class Settings:
 
     dataset: str = _option(
         "digits",
-        "data set: digits, wine, mnist, fashion, or the path of a .npy, .npz, .csv or IDX file or of "
-        "a folder with PNG images",
+        "data set: digits, wine, mnist, fashion, or the path of a .npy, .npz, .csv or IDX file or "
+        "of a folder with PNG images",
         check_source,
         value="NAME",
     )

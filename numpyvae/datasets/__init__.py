@@ -1,8 +1,8 @@
 """Data to train on: embedded digits and wines, MNIST, and the draw that makes grays binary.
 
-`load_digits` and `load_wine` need no file and no network. `load_mnist` and `load_fashion_mnist` read the IDX
-files of a folder, or download them once; every byte is checked against its SHA-256. `binarize`
-is the `transform` that `fit` calls on each minibatch. `read_data` reads one's own data.
+`load_digits` and `load_wine` need no file and no network. `load_mnist` and `load_fashion_mnist`
+read the IDX files of a folder, or download them once; every byte is checked against its SHA-256.
+`binarize` is the `transform` that `fit` calls on each minibatch. `read_data` reads one's own data.
 """
 
 from .dataset import Dataset, binarize
