@@ -103,6 +103,7 @@ def test_every_command_of_the_pages_runs(tmp_path, monkeypatch):
         "train": ["--epochs", "1", "--test-rows", "5", "--eval-importance", "5", "--overwrite"],
         "evaluate": ["--test-rows", "5", "--n-importance", "5"],
         "reproduce": ["--until", "1"],
+        "clinic": ["--only", "draws"],
     }
     names: dict = {}
     for _, text in blocks(DOCS / "own-data.md", "python"):  # which write the files

@@ -217,5 +217,5 @@ def _fingerprint(vae: VAE, x: np.ndarray, eps: np.ndarray) -> int:
     parts = np.array([len(x), words], np.uint64), x[0], x[-1], eps[0, 0], eps[-1, -1]
     check = 0
     for part in parts:
-        check = zlib.crc32(np.ascontiguousarray(part).view(np.uint8), check)
+        check = zlib.crc32(np.ascontiguousarray(part).tobytes(), check)
     return check
