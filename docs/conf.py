@@ -81,6 +81,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("figure_files.scrape",),
     "image_srcset": ["2x"],
+    "thumbnail_size": (640, 448),
     "abort_on_example_error": True,
     "capture_repr": (),
     "write_computation_times": False,  # that page loads scripts from elsewhere

@@ -608,6 +608,20 @@ def test_each_equation_leads_to_code_test_and_tutorial_and_each_of_them_back(sit
 
 
 @needs_site
+def test_each_figure_of_a_tutorial_has_both_themes_and_its_files(site):
+    # Kills: a white figure on the dark theme, a figure without SVG and PDF.
+    for path in site:
+        if path.name.startswith("plot_"):
+            html = path.read_text("utf-8")
+            counts = [
+                html.count(f"only-{theme} docutils container") for theme in ("light", "dark")
+            ]
+            counts.append(html.count("figure-files docutils container"))
+            assert counts == [counts[0]] * 3, path.name
+            assert counts[0] >= 1, path.name
+
+
+@needs_site
 def test_the_solutions_of_the_exercises_are_folded(site):
     # Kills: an answer that is visible below its question.
     pages = [path for path in site if path.name.startswith("plot_")]
