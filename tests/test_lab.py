@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import CONTRAST, SITE, needs_site
+from scipy import stats
 
 from numpyvae import VAE, Adam, datasets, fit
 from numpyvae.equations import EQUATIONS, KINGMA_WELLING
@@ -90,6 +91,8 @@ def test_the_picture_shows_the_model_of_the_moment(latent_dim):
     corner[:, axes] = [-1.7317, 1.7317][: len(axes)] if latent_dim > 1 else [-2.7]
     np.testing.assert_allclose(shown["images"][:1], vae.decode(corner) / 16, atol=2e-3)
     assert shown["images"].shape == (shown["side"] ** 2, 64)
+    radii = [] if latent_dim == 1 else stats.chi(2).ppf([0.5, 0.95])
+    np.testing.assert_allclose(shown["radii"], radii)
 
 
 def test_what_the_model_knows_of_a_drawing_adds_up_and_is_in_the_picture():

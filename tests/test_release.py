@@ -43,6 +43,9 @@ def test_the_version_is_in_one_place():
     assert "version" not in text("pyproject.toml").replace("target-version", "")
     assert re.search(r"^version: (.*)$", text("CITATION.cff"), re.M)[1] == numpyvae.__version__
     assert f"\n## {numpyvae.__version__} " in text("CHANGELOG.md")
+    cited = " ".join(text("docs/bibliography.md").split())
+    assert f"Version {numpyvae.__version__}, " in cited
+    assert re.search(r'^title: "(.*)"$', text("CITATION.cff"), re.M)[1] in cited
 
 
 def test_the_public_checks_are_those_of_the_repository():

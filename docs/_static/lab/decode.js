@@ -18,7 +18,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
 
   function drawPlane() {
     plane = lab.plane(find(".lab-plane"), reach);
-    lab.points(plane, picture.mu, picture.labels);
+    lab.points(plane, picture.mu, picture.labels, picture.radii);
     const { context } = plane;
     context.lineWidth = 2;
     context.strokeStyle = "#fff";

@@ -146,18 +146,18 @@
     }
   };
 
-  /* Draw the classes of points (n, 2), or (n, 1) on rows by class, as digits in their colors. */
-  lab.points = function (plane, mu, labels) {
+  /* Draw the classes of points (n, 2), or (n, 1) on rows by class, as digits in their colors, and
+     circles around the prior's mean with the given radii. */
+  lab.points = function (plane, mu, labels, radii) {
     const { context, side } = plane;
     context.strokeStyle = context.fillStyle = "#666";
     context.font = "11px sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const probability of [0.5, 0.95]) { // of the prior inside the circle
+    for (const radius of radii.data) {
       context.beginPath();
       context.setLineDash([4, 3]);
-      const radius = plane.x(Math.sqrt(-2 * Math.log(1 - probability))) - plane.x(0);
-      if (mu.shape[1] === 2) context.arc(side / 2, side / 2, radius, 0, 2 * Math.PI);
+      context.arc(side / 2, side / 2, plane.x(radius) - plane.x(0), 0, 2 * Math.PI);
       context.stroke();
     }
     context.setLineDash([]);

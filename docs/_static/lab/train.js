@@ -48,7 +48,7 @@ numpyvaeLab.pages.train = async function (work, python) {
     const J = picture.kl.shape[0];
     const canvas = find(".lab-plane");
     const plane = lab.plane(canvas, lab.reach(picture.mu));
-    lab.points(plane, picture.mu, picture.labels);
+    lab.points(plane, picture.mu, picture.labels, picture.radii);
     lab.images(find(".lab-images"), picture.images, picture.side);
     const [i, j] = picture.axes.data;
     const which = J > 2 ? ` Shown are latents ${i} and ${j} of ${J}, those with the largest KL.` : "";

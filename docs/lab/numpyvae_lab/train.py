@@ -88,9 +88,16 @@ class Training:
             "kl": kl,
             "mu": mu[:, axes],
             "labels": digits().y_test[:SHOWN],
+            "radii": circles(len(axes)),
             "images": self.vae.decode(z) / ink(self.vae.likelihood.name),
             "side": SIDE,
         }
+
+
+def circles(J: int) -> np.ndarray:
+    """Return the radii of the circles with 50 % and 95 % of the prior's mass, if J is 2, (2,)."""
+    mass = np.array([0.5, 0.95] if J == 2 else [])
+    return np.sqrt(-2 * np.log1p(-mass))  # |z|² is exponential with the mean 2
 
 
 def ink(likelihood: str) -> int:
