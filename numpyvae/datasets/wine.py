@@ -31,7 +31,7 @@ def load_wine() -> RawData:
     Examples
     --------
     >>> wine = load_wine()
-    >>> wine.x_train.shape, wine.names[0], float(wine.x_train[0, 0]), wine.y_train[0]
+    >>> wine.x_train.shape, wine.names[0], float(wine.x_train[0, 0]), str(wine.y_train[0])
     ((178, 13), 'alcohol', 14.23, 'A')
     """
     from importlib.resources import as_file, files  # here, for it would double the import time
