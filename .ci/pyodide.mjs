@@ -1,6 +1,6 @@
 /* Run Python in Node.js by Pyodide: node pyodide.mjs FOLDER SCRIPT [ARGUMENT …]
 
-   FOLDER was made by pyodide.py: pyodide/ has the runtime, files/ becomes the folder /work. */
+   FOLDER was made by pyodide.py: pyodide/ has the runtime, files/ becomes the folder /project. */
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 
@@ -10,14 +10,14 @@ const python = await loadPyodide({
   indexURL: `${resolve(folder, "pyodide")}/`,
   env: { HOME: "/tmp", PYTHONDONTWRITEBYTECODE: "1", CI: "true" },
 });
-python.mountNodeFS("/work", resolve(folder, "files"));
+python.mountNodeFS("/project", resolve(folder, "files"));
 python.globals.set("arguments", python.toPy([script, ...args]));
 let code = 1;
 try {
   code = python.runPython(`
 import os, runpy, sys
-os.chdir("/work")
-sys.path[:0] = ["/work", "/work/site-packages"]
+os.chdir("/project")
+sys.path[:0] = ["/project", "/project/site-packages"]
 sys.argv = list(arguments)
 code = 0
 try:
