@@ -129,7 +129,7 @@ ax.legend()
 for initial, found in closing.items():
     print(f"from the {initial}: {found[-1]}")
 gaps = {initial: [b.gap[0] for b in found] for initial, found in closing.items()}
-assert gaps["prior"][0] > 10 * gaps["prior"][-1] > 0
+assert gaps["prior"][0] > 5 * gaps["prior"][-1] > 0
 assert abs(gaps["encoder"][-1]) < 0.1 and gaps["encoder"][0] < 0.1 * gaps["prior"][0]
 
 # %%
