@@ -170,10 +170,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             If the training met NaN or infinity. The last fit stays as it was.
         """
         go_on = self.warm_start and hasattr(self, "vae_")
-        X = validate_data(self, X, dtype=_DTYPES, reset=not go_on)
-        choices.check_parameters(self)
-        seed = choices.make_seed(self.random_state)
-        vae = self._kept_model() if go_on else self._new_model(X, seed)
+        X, seed, vae = self._begin(X, go_on)
         x_valid = None
         if self.early_stopping:
             X, x_valid = _hold_out(X, self.validation_fraction, seed)
@@ -214,10 +211,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 "stop: use fit, or set_params(early_stopping=False)"
             )
         go_on = hasattr(self, "vae_")
-        X = validate_data(self, X, dtype=_DTYPES, reset=not go_on)
-        choices.check_parameters(self)
-        seed = self.seed_ if go_on else choices.make_seed(self.random_state)
-        vae = self._kept_model() if go_on else self._new_model(X, seed)
+        X, seed, vae = self._begin(X, go_on, self.seed_ if go_on else None)
         resume = self._resumed() if go_on else None
         return self._keep(vae, self._train(vae, X, seed, epochs=1, resume=resume), seed)
 
@@ -320,6 +314,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Return X in the dtype of the model, after scikit-learn's checks."""
         check_is_fitted(self)
         return validate_data(self, X, dtype=self.vae_.dtype.type, reset=False)
+
+    def _begin(self, X: Any, go_on: bool, seed: int | None = None) -> tuple[np.ndarray, int, VAE]:
+        """Return X after all checks, the seed, and the model: the last one or a new one."""
+        X = validate_data(self, X, dtype=_DTYPES, reset=not go_on)
+        choices.check_parameters(self)
+        seed = choices.make_seed(self.random_state) if seed is None else seed
+        return X, seed, self._kept_model() if go_on else self._new_model(X, seed)
 
     def _new_model(self, X: np.ndarray, seed: int) -> VAE:
         return choices.make_model(self, X.shape[1], X.dtype, seed)
