@@ -5,7 +5,8 @@
 Start with `core/elbo.py`: value and gradient of the evidence lower bound, Eq. (11).
 """
 
-from .bounds import importance_log_likelihood
+from typing import TYPE_CHECKING
+
 from .core.elbo import (
     Estimate,
     Estimator,
@@ -19,13 +20,17 @@ from .core.likelihoods import Likelihood
 from .core.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
 from .core.training import fit
 from .core.vae import VAE
-from .estimators.evaluation import mean_terms
 from .support.history import History, NonFiniteError
+from .support.later import later
 from .support.progress import Progress
 from .support.registry import register_activation, register_likelihood
 from .support.schedules import burda_schedule, cosine_schedule
 from .support.stopping import EarlyStopping
-from .support.versions import show_versions
+
+if TYPE_CHECKING:
+    from .bounds import importance_log_likelihood
+    from .estimators.evaluation import mean_terms
+    from .support.versions import show_versions
 
 __version__ = "0.1.0"
 
@@ -58,3 +63,15 @@ __all__ = [
     "sampled_elbo",
     "show_versions",
 ]
+
+# Loaded when they are first used: `import numpyvae` needs only what trains a model.
+__getattr__, __dir__ = later(
+    __name__,
+    {
+        "bounds": "bounds",
+        "estimators": "estimators",
+        "importance_log_likelihood": "bounds",
+        "mean_terms": "estimators.evaluation",
+        "show_versions": "support.versions",
+    },
+)

@@ -48,16 +48,21 @@ Examples
 (5,)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .importance import ImportanceCurve, importance_curve, importance_log_likelihood, log_weights
+from ..support.later import later
 
 if TYPE_CHECKING:
     from .ais import AnnealedBounds, annealed_log_likelihood, sandwich, simulate
     from .annealing import sigmoid_temperatures
     from .appendix_d import FittedEstimate, fitted_log_likelihood
     from .compare import Comparison, Estimate, compare_bounds
+    from .importance import (
+        ImportanceCurve,
+        importance_curve,
+        importance_log_likelihood,
+        log_weights,
+    )
     from .upper import cubo, eubo
 
 __all__ = [
@@ -79,28 +84,24 @@ __all__ = [
     "simulate",
 ]
 
-# `import numpyvae` needs only the importance weights; the other modules are loaded when used.
-_LATER = {
-    "AnnealedBounds": "ais",
-    "Comparison": "compare",
-    "Estimate": "compare",
-    "FittedEstimate": "appendix_d",
-    "annealed_log_likelihood": "ais",
-    "compare_bounds": "compare",
-    "cubo": "upper",
-    "eubo": "upper",
-    "fitted_log_likelihood": "appendix_d",
-    "sandwich": "ais",
-    "sigmoid_temperatures": "annealing",
-    "simulate": "ais",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = later(
+    __name__,
+    {
+        "AnnealedBounds": "ais",
+        "Comparison": "compare",
+        "Estimate": "compare",
+        "FittedEstimate": "appendix_d",
+        "ImportanceCurve": "importance",
+        "annealed_log_likelihood": "ais",
+        "compare_bounds": "compare",
+        "cubo": "upper",
+        "eubo": "upper",
+        "fitted_log_likelihood": "appendix_d",
+        "importance_curve": "importance",
+        "importance_log_likelihood": "importance",
+        "log_weights": "importance",
+        "sandwich": "ais",
+        "sigmoid_temperatures": "annealing",
+        "simulate": "ais",
+    },
+)

@@ -38,7 +38,7 @@ from .vae import VAE
 
 __all__ = ["fit"]
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[[np.ndarray, "np.random.Generator"], np.ndarray]
 _ROWS = 500  # rows in a block of `mean_elbo_terms`
 _MAKE = "use one of numpyvae.estimators, or make_estimator"
 

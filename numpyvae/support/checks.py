@@ -7,7 +7,6 @@ functions rely on that, so that the mathematics is free of defensive code.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import operator
 import sys
 import warnings
@@ -106,6 +105,8 @@ def check_seed(seed: Any) -> int:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
+        import difflib
+
         close = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {shown(value)}{hint}")

@@ -11,8 +11,6 @@ from __future__ import annotations
 import ast
 import math
 import os
-import secrets
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +82,7 @@ def _locked_temporary(folder: Path) -> tuple[int, str, int | None]:
     is closed. Windows has none: there a file that is open cannot be removed, nor renamed.
     """
     while True:
-        name = os.path.join(folder, f"{TEMPORARY}{secrets.token_hex(8)}")
+        name = os.path.join(folder, f"{TEMPORARY}{os.urandom(8).hex()}")
         handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         if fcntl is None:
             return handle, name, None
@@ -149,6 +147,8 @@ class ArrayFile:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
+        import zipfile  # slow to load, and not needed for training
+
         self.path = Path(path)
         file = open_file(self.path)  # closed by __exit__
         try:
@@ -190,12 +190,14 @@ class ArrayFile:
             If the array is missing or damaged, has another shape or dtype, or its size is not
             the one in its header.
         """
+        from zipfile import ZIP_STORED
+
         what = f"an array {name!r} of shape {shape or ()}"
         try:
             info = self._zip.getinfo(f"{name}.npy")
         except KeyError:
             raise self._error(what, f"none among {shown(sorted(self._zip.namelist()))}") from None
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
+        if info.compress_type != ZIP_STORED or info.flag_bits & 0x1:
             raise self._error(f"{what}, stored uncompressed", "a compressed or encrypted one")
         try:
             with self._zip.open(info) as member:

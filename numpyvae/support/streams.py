@@ -11,12 +11,10 @@ with them. There the stream is identified by the seed, the purpose and the value
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum, unique
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
-from numpy.random.bit_generator import ISeedSequence
 
 from .checks import check_seed
 
@@ -107,7 +105,8 @@ def stream(seed: int, purpose: int, *more: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, purpose, *more]))
 
 
-Seed = int | np.random.Generator | None  # what a function that samples from a model takes
+# What a function that samples from a model takes. In quotes, since `numpy.random` loads slowly.
+Seed = Union[int, "np.random.Generator", None]
 
 
 def generator(seed: Seed, purpose: int) -> np.random.Generator:
@@ -137,16 +136,6 @@ def generator(seed: Seed, purpose: int) -> np.random.Generator:
     return stream(check_seed(seed), purpose)
 
 
-class _Words(ISeedSequence):
-    """A seed of a bit generator that is already random, as a digest is."""
-
-    def __init__(self, words: np.ndarray) -> None:
-        self._words = words
-
-    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
-        return self._words
-
-
 def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Generator]:
     """Return one random generator for each row, identified by the values of that row.
 
@@ -174,6 +163,10 @@ def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Genera
     >>> a == row_streams(0, Purpose.IMPORTANCE, x[:1])[0].random(), a == b
     (True, False)
     """
+    import hashlib  # with it and .words, the package would start more slowly
+
+    from .words import Words
+
     zero, order = x.dtype.type(0), x.dtype.newbyteorder("<")
     start = hashlib.blake2b(f"{seed} {purpose}:".encode(), digest_size=24)
     digests = []
@@ -183,7 +176,7 @@ def row_streams(seed: int, purpose: int, x: np.ndarray) -> list[np.random.Genera
             digest.update(row)
             digests.append(digest.digest())
     words = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 3).astype(np.uint64)
-    seeds: list[Any] = [_Words(w) for w in words]  # the stubs of SFC64 leave out ISeedSequence
+    seeds: list[Any] = [Words(w) for w in words]  # the stubs of SFC64 leave out ISeedSequence
     return [np.random.Generator(np.random.SFC64(seed)) for seed in seeds]
 
 
