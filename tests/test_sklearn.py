@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 
 import numpy as np
@@ -385,8 +386,8 @@ def test_data_that_the_likelihood_does_not_have_are_refused():
 def test_every_parameter_has_a_field_in_the_order_of_the_docstring():
     # kills: a parameter that the documentation leaves out or has in another place
     fields = [field.name for field in dataclasses.fields(VAETransformer)]
-    text = VAETransformer.__doc__.partition("Attributes\n")[0]
-    places = [text.index(f"    {name} : ") for name in fields]
+    text = inspect.getdoc(VAETransformer).partition("Attributes\n")[0]
+    places = [text.index(f"\n{name} : ") for name in fields]
     assert places == sorted(places)
 
 
