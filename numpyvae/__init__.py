@@ -70,6 +70,7 @@ __getattr__, __dir__ = later(
     {
         "bounds": "bounds",
         "estimators": "estimators",
+        "fast": "fast",
         "importance_log_likelihood": "bounds",
         "mean_terms": "estimators.evaluation",
         "show_versions": "support.versions",
