@@ -47,6 +47,7 @@ extensions = [
     "slides",
     "source",
     "terms",
+    "trying",
 ]
 exclude_patterns = ["_build", "problems", "tutorials/*.ipynb", "tutorials/*.py", "tutorials/*.zip"]
 nitpicky = True

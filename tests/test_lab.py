@@ -172,7 +172,12 @@ def test_a_cell_keeps_its_names_and_shows_values_and_errors(capsys):
 
 
 def listed_functions():
-    return sorted({f for e in (*EQUATIONS, *KINGMA_WELLING) for f in e.functions})
+    """Return the functions whose code is on the pages of the notes."""
+    found = {f for e in (*EQUATIONS, *KINGMA_WELLING) for f in e.functions}
+    for path in (ROOT / "docs" / "notes").glob("*.md"):
+        for names in re.findall(r"^```{beside} (.+)", path.read_text("utf-8"), re.M):
+            found |= set(names.split())
+    return sorted(found)
 
 
 @pytest.mark.parametrize("dotted", listed_functions())
@@ -200,11 +205,13 @@ sys.meta_path.insert(0, Missing())
 
 
 def test_the_lab_needs_numpy_alone():
-    # kills: an import of SciPy or Matplotlib, which are not in the browser
+    # kills: an import of SciPy or Matplotlib, which are not in the browser, a cell of the notes
+    # that needs them, and a listing without a cell that could have one
     modules = sorted(path.stem for path in (LAB / "numpyvae_lab").glob("[!_]*.py"))
     imports = "".join(f"import numpyvae_lab.{name}\n" for name in modules)
     run = "from numpyvae_lab import train\ntrain.restart(2, [4], 'bernoulli', 0)\n"
     run += "train.epoch(1.0, 0.01, True)\n"
+    run += f"listed = {listed_functions()}\n"
     run += """
 from numpyvae import equations
 for name in equations.CASES:
@@ -212,6 +219,10 @@ for name in equations.CASES:
     for equation in equations.EQUATIONS:
         if equation.number != "5":  # which searches for the best q by SciPy
             assert equations.check_equation(equation, case).passed
+from numpyvae_lab import cell
+for dotted in listed:
+    runs = cell.run(cell.example(dotted)["code"])["error"] == ""
+    assert runs != cell.needs_scipy(dotted), dotted
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", WITHOUT + imports + run],
@@ -234,6 +245,12 @@ def test_the_archive_contains_its_files():
     start = 4 + int.from_bytes(archive[:4], "little")
     found = {name: archive[start + at :][:n] for name, at, n in json.loads(archive[4:start])}
     assert {"a.js": gzip.decompress(found["a.js.gz"]), "b.zip": found["b.zip"]} == files
+
+
+def test_the_archive_has_the_data_sets():
+    # kills: a cell that cannot load the digits or the wines
+    data = {f"numpyvae/datasets/{name}" for name in ("optdigits.npz", "wine.csv")}
+    assert data <= runtime.own_files().keys()
 
 
 def test_a_download_with_another_hash_is_not_used(tmp_path, monkeypatch):
@@ -305,11 +322,12 @@ def test_the_lab_is_small_and_no_other_page_loads_it():
     files = list((Path(SITE) / "_static" / "lab").iterdir())
     assert sum(path.stat().st_size for path in files) <= 30e6
     for path in Path(SITE).rglob("*.html"):
-        loads = re.findall(r'(?:src|href)="[^"]*_static/lab/([^"?]*)', path.read_text("utf-8"))
-        if path.parent.name != "lab" or path.stem == "index":
-            assert loads == [], path
-        else:
+        text = path.read_text("utf-8")
+        loads = re.findall(r'(?:src|href)="[^"]*_static/lab/([^"?]*)', text)
+        if path.parent.name == "lab" and path.stem != "index":
             assert not [name for name in loads if name.startswith(("part-", "worker"))], path
+        else:  # a page with cells loads the small script that opens them
+            assert loads == ["beside.js"] * ('id="lab-cell"' in text), path
 
 
 @needs_site
@@ -454,6 +472,33 @@ def test_a_cell_with_an_error_and_a_loop_that_is_stopped(lab):
         "numpyvae.importance_log_likelihood(VAE(4, 2, (3,)), np.eye(4), 5)",
         f"{output}.includes('array(')",
     )
+    assert complaints == []
+
+
+@needs_site
+def test_a_cell_opens_below_its_listing(lab, open_page):
+    # kills: a cell with another listing's code, one without the variables of the listings before
+    # it, a second load of Python, and an output that is not the one that the page prints
+    page, complaints = open_page("notes/2-intractable.html", 1400, "light")
+    loaded = "performance.getEntriesByType('resource').map((e) => e.name.split('/').pop())"
+    links = page.locator(".lab-try a")
+    assert links.count() == 3
+    assert [n for n in page.evaluate(loaded) if n in ("engine.js", "try.js", "lab.css")] == []
+    links.nth(0).click()
+    page.click(".lab-start")
+    page.wait_for_selector(".lab[data-ready]", timeout=240_000)
+    links.nth(2).focus()
+    links.nth(2).press(" ")
+    source = (ROOT / "docs" / "notes" / "2-intractable.md").read_text("utf-8")
+    sessions = re.findall(r"```python\n(.*?)```", source, re.S)
+    for i, beside in zip((0, 2), page.locator(".lab-beside").all(), strict=True):
+        beside.locator("textarea").press("Control+Enter")
+        beside.locator(".lab-now:text-is('')").wait_for(timeout=120_000)
+        # the last one prints what those before it print, too
+        printed = re.sub(r"(?m)^(>>>|\.\.\.).*\n", "", "".join(sessions[: i + 1]))
+        assert beside.locator(".lab-output").text_content().strip() == printed.strip()
+    links.nth(0).click()
+    assert page.locator(".lab-beside >> visible=true").count() == 1
     assert complaints == []
 
 

@@ -21,11 +21,12 @@ from typing import ClassVar
 from course import title
 from docutils import nodes
 from docutils.parsers.rst import directives
-from pieces import api_link, box, code_block, details, html, link, table
+from pieces import api_link, box, code_block, details, link, table
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from trying import try_function
 
 from numpyvae import equations
 
@@ -192,12 +193,6 @@ def tick(outcome: equations.Outcome) -> nodes.Node:
     return nodes.inline(text, text, classes=[name])
 
 
-def try_it(dotted: str, docname: str) -> nodes.Node:
-    """Return the link to the lab's cell, which begins with the examples of this function."""
-    page = "../" * docname.count("/") + f"lab/try.html?example={dotted}"
-    return html(f'<p class="eq-try"><a href="{page}" aria-label="Try {dotted}">Try it</a></p>')
-
-
 def functions(dotted_names, opened, docname: str):
     """Show the source of functions, each with its docstring folded away below the code."""
     for dotted in dotted_names:
@@ -206,7 +201,7 @@ def functions(dotted_names, opened, docname: str):
         if doc:
             folded = code_block(doc, "none")
             inside += details([nodes.Text("docstring")], folded, name="eq-docstring")
-        inside.append(try_it(dotted, docname))
+        inside += try_function(docname, dotted)
         text = api_link(dotted, dotted, docname)
         yield from details([text], *inside, name="eq-function", opened=dotted in opened)
 

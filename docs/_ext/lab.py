@@ -60,19 +60,22 @@ class Lab(SphinxDirective):
         if not source.exists():
             raise self.error(f"lab {page!r}: expected a file {source.name} in lab/")
         self.env.note_dependency(str(source))
-        found = parts(self.env.app)
-        if found:  # their number stands on the page
+        if found := parts(self.env.app):  # their number stands on the page
             self.env.note_dependency(str(found[0].parent / runtime.STAMP))
-        megabytes = sum(path.stat().st_size for path in found) / 1e6
-        text = PANEL.format(
-            page=page,
-            parts=len(found),
-            megabytes=megabytes,
-            about=ABOUT.format(megabytes=megabytes) if found else MISSING,
-            disabled="" if found else " hidden",
-            work=source.read_text("utf-8"),
-        )
-        return [html(text)]
+        return [html(panel(page, found))]
+
+
+def panel(page: str, found: list[Path]) -> str:
+    """Return what a page of the lab shows, with the scripts `found` of the archive."""
+    megabytes = sum(path.stat().st_size for path in found) / 1e6
+    return PANEL.format(
+        page=page,
+        parts=len(found),
+        megabytes=megabytes,
+        about=ABOUT.format(megabytes=megabytes) if found else MISSING,
+        disabled="" if found else " hidden",
+        work=(LAB / f"{page}.html").read_text("utf-8"),
+    )
 
 
 def make_runtime(app):

@@ -101,7 +101,7 @@ def own_files() -> dict[str, bytes]:
     found = {"threadpoolctl.py": Path(threadpoolctl.__file__).read_bytes()}
     for folder, place in ((ROOT / "numpyvae", ROOT), (HERE / "numpyvae_lab", HERE)):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".npz"):
+            if path.suffix in (".py", ".npz", ".csv"):
                 found[path.relative_to(place).as_posix()] = path.read_bytes()
     return found
 

@@ -40,7 +40,14 @@ window.numpyvaeLab = { pages: {} };
       this.onprogress = (done, text) => {};
     }
 
-    async load() {
+    /* Start Python, if it does not run yet. */
+    load() {
+      this.loading ??= this.#start();
+      this.loading.catch(() => { this.loading = null; }); // so that the next call tries again
+      return this.loading;
+    }
+
+    async #start() {
       if (!lab.workerSource) await this.#loadParts();
       this.onprogress(0.5, "Starting Python");
       const source = new Blob([lab.workerSource], { type: "text/javascript" });
@@ -88,6 +95,7 @@ window.numpyvaeLab = { pages: {} };
     async stop() {
       this.worker.terminate();
       for (const { reject } of this.waiting) reject(new lab.Stopped("stopped"));
+      this.loading = null;
       await this.load();
     }
   };
@@ -116,23 +124,25 @@ window.numpyvaeLab = { pages: {} };
     };
   };
 
-  function prepare(root) {
+  /* Make a panel work: its button loads Python and then shows the page's own controls. All panels
+     of a page share one Python; a panel that comes when it runs needs no button. */
+  lab.prepare = function (root) {
     const find = (name) => root.querySelector(`.lab-${name}`);
     const [button, progress, status, work] = ["start", "progress", "status", "work"].map(find);
-    const python = new lab.Python(Number(root.dataset.parts));
+    const python = (lab.python ??= new lab.Python(Number(root.dataset.parts)));
     root.python = python; // for the console: document.querySelector(".lab").python.call(…)
-    python.onprogress = (done, text) => {
-      progress.value = done;
-      status.textContent = text;
-    };
     // On other pages the arrow keys turn to the next page.
     root.addEventListener("keydown", (event) => {
       if (event.key.startsWith("Arrow")) event.stopPropagation();
     });
-    button.addEventListener("click", async () => {
+    async function start() {
       const begin = performance.now();
       button.disabled = true;
       progress.hidden = false;
+      python.onprogress = (done, text) => {
+        progress.value = done;
+        status.textContent = text;
+      };
       try {
         await python.load();
         root.dataset.seconds = ((performance.now() - begin) / 1000).toFixed(2);
@@ -145,10 +155,12 @@ window.numpyvaeLab = { pages: {} };
         status.textContent = `Python did not start: ${lab.lastLine(error)}`;
         button.disabled = false;
       }
-    });
-  }
+    }
+    button.addEventListener("click", start);
+    if (python.loading) start();
+  };
 
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll(".lab").forEach(prepare);
+    document.querySelectorAll(".lab").forEach(lab.prepare);
   });
 })(window.numpyvaeLab);

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import linecache
+import re
 import sys
 import traceback
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 import numpyvae
 
-__all__ = ["example", "run"]
+__all__ = ["example", "needs_scipy", "run", "shown"]
 
 FILE = "<cell>"
 names: dict[str, Any] = {"__name__": "__main__", "np": np, "numpyvae": numpyvae}
@@ -88,6 +89,11 @@ def example(dotted: str) -> dict[str, str]:
     name = dotted.rpartition(".")[2]
     head = ["from numpyvae.equations import make_case", f"from {module} import {name}", ""]
     return {"code": "\n".join([*head, 'case = make_case("quadrature")', f"print({name}(case))"])}
+
+
+def needs_scipy(text: str) -> bool:
+    """Tell whether code uses the functions of the notes that search by SciPy."""
+    return re.search(r"\b(m_step|variational_(inference|em))\b", text) is not None
 
 
 def shown(source: str) -> str:
