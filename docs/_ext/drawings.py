@@ -1,4 +1,4 @@
-"""Drawings of `figures.py` and `reproduced.py`, made with the site in a light and a dark version.
+"""Drawings of `figures.py`, `guide_figures.py` and `reproduced.py`, in a light and a dark version.
 
     ```{drawing} NAME
     :alt: description of the drawing for readers who cannot see it
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import figures
+import guide_figures
 import reproduced
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -24,7 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 import numpyvae
 
 log = logging.getLogger(__name__)
-figures.DRAWINGS.update(reproduced.DRAWINGS)
+figures.DRAWINGS.update(guide_figures.DRAWINGS | reproduced.DRAWINGS)
 
 FOLDER = Path("_build", "generated", "drawings")  # under the pages
 
@@ -38,10 +39,11 @@ class Drawing(SphinxDirective):
         name = self.arguments[0]
         if name not in figures.DRAWINGS or "alt" not in self.options:
             raise self.error(
-                f"drawing {name!r}: expected one of figures.py or reproduced.py, with :alt:"
+                f"drawing {name!r}: expected one of figures.py, guide_figures.py or "
+                "reproduced.py, with :alt:"
             )
-        self.env.note_dependency(figures.__file__)
-        self.env.note_dependency(reproduced.__file__)
+        for module in (figures, guide_figures, reproduced):
+            self.env.note_dependency(module.__file__)
         figure = nodes.figure(classes=["drawing", f"drawing-{name.replace('_', '-')}"])
         # The box around both pictures is needed: the theme hides a caption that directly follows a
         # picture of the other color scheme.
@@ -72,7 +74,8 @@ def changed(name: str) -> float:
     if name in reproduced.DRAWINGS:
         sources = [Path(reproduced.__file__), reproduced.FOLDER / f"{name}.json"]
     else:
-        sources = [Path(figures.__file__), *Path(numpyvae.__file__).parent.rglob("*.py")]
+        files = [figures.__file__, guide_figures.__file__, *guide_figures.DATA]
+        sources = [*map(Path, files), *Path(numpyvae.__file__).parent.rglob("*.py")]
     return max(path.stat().st_mtime for path in sources)
 
 
