@@ -1,4 +1,4 @@
-"""The first pictures of the pages for users: what a bug does, a table on a plane, VAE and PCA.
+"""The first pictures of the pages for users, each in place of many words.
 
 Each is a function of a `Palette`, as those of `figures.py`.
 """
@@ -19,8 +19,9 @@ from numpyvae import Adam, datasets
 
 __all__ = ["DATA", "DRAWINGS"]
 
-COSTS, PAGE = DATA = [
-    Path(__file__).parent / name for name in ("measured/bug_costs.json", "scikit-learn.md")
+COSTS, SKLEARN, RESULTS = DATA = [
+    Path(__file__).parent / name
+    for name in ("measured/bug_costs.json", "scikit-learn.md", "results.md")
 ]
 BUGS = {  # a name of `measured/bug_costs.json`, the line of the bug, a dash
     "right": ("right code", "-"),
@@ -75,7 +76,7 @@ LINES = {  # a model of the table of scikit-learn.md: its mark
 
 def linear_models(palette: Palette) -> Figure:
     """Plot the table of the page on scikit-learn: log p(x) and accuracy against J."""
-    page = PAGE.read_text("utf-8")
+    page = SKLEARN.read_text("utf-8")
     figure, axes = _axes(palette, 7.2, 3.6, columns=2)
     colors = (palette.theta, palette.phi, palette.text, palette.muted)
     for (model, mark), color in zip(LINES.items(), colors):
@@ -93,6 +94,30 @@ def linear_models(palette: Palette) -> Figure:
     return figure
 
 
+def gap_parts(palette: Palette) -> Figure:
+    """Plot the table of the page on results: the two parts of log p(x) − ELBO, as shares."""
+    page = RESULTS.read_text("utf-8")
+    models = re.search(r"\n\| \|([^\n]+)\|\n\|[-|]+\n\| log p\(x\) − ELBO", page)[1].split("|")
+    parts = {
+        part: np.array([float(n) for n in re.findall(r"([\d.]+) ±", line)])
+        for part, line in re.findall(r"\| (approximation|amortization) gap \|(.+)", page)
+    }
+    figure, ax = _axes(palette, 7.2, 2.4)
+    start, total = np.zeros(len(models)), sum(parts.values())
+    for (part, nats), color in zip(parts.items(), (palette.phi, palette.theta)):
+        share = 100 * nats / total
+        ax.barh(range(len(models)), share, left=start, color=color, label=f"{part} gap")
+        for row, number in enumerate(nats):
+            ax.text(start[row] + share[row] / 2, row, f"{number:.2f} nats", ha="center",
+                    va="center", color=palette.background)  # fmt: skip
+        start += share
+    ax.set(xlabel="share of log p(x) − ELBO (%)", yticks=range(len(models)), xlim=(0, 100))
+    ax.set_yticklabels([model.strip() for model in models])
+    ax.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 DRAWINGS: dict[str, Callable[[Palette], Figure]] = {
-    f.__name__: f for f in (bug_curves, wines, linear_models)
+    f.__name__: f for f in (bug_curves, wines, linear_models, gap_parts)
 }
