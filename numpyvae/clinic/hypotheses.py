@@ -286,7 +286,7 @@ def gaussian_constant(subject: Subject, output: str, data_dim: int) -> float | N
     output : str
         What the decoder returns.
     data_dim : int
-        D.
+        The number D of dimensions of x.
 
     Returns
     -------

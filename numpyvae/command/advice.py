@@ -134,7 +134,7 @@ def log_density(log_p: float, data_dim: int, p: Preparation | None) -> dict[str,
     log_p : float
         Nats per row of x.
     data_dim : int
-        D.
+        The number D of dimensions of x.
     p : Preparation or None
 
     Returns

@@ -180,6 +180,7 @@ class Binomial(Likelihood):
 
     @property
     def support(self) -> tuple[float, float]:
+        """The least and the largest value of x: 0 and n."""
         return 0, self.n
 
     def log_prob(self, x, out, parameters):

@@ -196,12 +196,12 @@ class VAE:
 
     @property
     def data_dim(self) -> int:
-        """D."""
+        """The number D of dimensions of x."""
         return self.architecture.data_dim
 
     @property
     def latent_dim(self) -> int:
-        """J."""
+        """The number J of latent variables."""
         return self.architecture.latent_dim
 
     @property

@@ -34,7 +34,7 @@ def weight_log_prior(theta: np.ndarray, variance: float) -> tuple[np.ndarray, Ca
     ----------
     theta : (P_θ,) array
     variance : float
-        v.
+        The variance v of the prior.
 
     Returns
     -------

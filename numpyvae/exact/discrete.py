@@ -85,12 +85,12 @@ class FiniteMixture(ExactModel):
 
     @property
     def data_dim(self) -> int:
-        """D."""
+        """The number D of dimensions of x."""
         return self.outputs.shape[1] // self.likelihood.heads
 
     @property
     def n_components(self) -> int:
-        """M."""
+        """The number M of components."""
         return len(self.weights)
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ class Grid:
     Parameters
     ----------
     dim : int
-        J.
+        The number J of latent variables.
     half : int
         Nodes on either side of the center, along each axis, to begin with.
     """
@@ -205,7 +205,7 @@ def trapezoidal(
     rows : (R,) array of int
         At most 128.
     dim : int
-        J.
+        The number J of latent variables.
     tolerance : float
         Largest accepted change, relative to ∫ w (1 + |g|).
     max_nodes : int

@@ -131,12 +131,12 @@ class LinearGaussian(ExactModel):
 
     @property
     def data_dim(self) -> int:
-        """D."""
+        """The number D of dimensions of x."""
         return self.W.shape[0]
 
     @property
     def latent_dim(self) -> int:
-        """J."""
+        """The number J of latent variables."""
         return self.W.shape[1]
 
     def __repr__(self) -> str:

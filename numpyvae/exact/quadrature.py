@@ -168,12 +168,12 @@ class Quadrature(ExactModel):
 
     @property
     def data_dim(self) -> int:
-        """D."""
+        """The number D of dimensions of x."""
         return self.vae.data_dim
 
     @property
     def latent_dim(self) -> int:
-        """J."""
+        """The number J of latent variables."""
         return self.vae.latent_dim
 
     @property

@@ -132,7 +132,7 @@ def weight_kl(
     ----------
     mu, logvar : (P_θ,) array
     variance : float
-        v.
+        The variance v of the prior.
 
     Returns
     -------

@@ -105,7 +105,7 @@ def noise_nodes(latent_dim: int, n: int = 16, *, seed: int = 0) -> Nodes:
     Parameters
     ----------
     latent_dim : int
-        J.
+        The number J of latent variables.
     n : int
         The number of nodes per axis (J ≤ 2), or of pairs of draws per latent (J > 2).
     seed : int

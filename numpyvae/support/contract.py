@@ -75,11 +75,11 @@ class Model(Protocol):
 
     @property
     def data_dim(self) -> int:
-        """D."""
+        """The number D of dimensions of x."""
 
     @property
     def latent_dim(self) -> int:
-        """J."""
+        """The number J of latent variables."""
 
     @property
     def dtype(self) -> np.dtype:

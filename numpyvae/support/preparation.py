@@ -322,7 +322,7 @@ class Preparation:
         header : dict or None
             The entry that `stored` made.
         data_dim : int
-            D.
+            The number D of dimensions of x.
         file : ArrayFile
             Has the arrays.
 
