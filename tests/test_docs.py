@@ -725,6 +725,43 @@ def test_the_notes_have_two_columns_on_a_wide_screen_and_one_on_a_narrow(open_pa
         assert code["x"] + code["width"] <= width
 
 
+SLIDES = """() => {
+  const all = [...document.querySelectorAll('.slides section')];
+  return all.filter((slide) => !slide.querySelector('section')).map((slide) => {
+    const { h, v } = Reveal.getIndices(slide);
+    Reveal.slide(h, v);
+    const shown = [...slide.children].filter((e) => !e.matches('aside'));
+    const box = slide.getBoundingClientRect();
+    const height = (e) => (e.getBoundingClientRect().bottom - box.top) / Reveal.getScale();
+    const wide = (e) => e.getBoundingClientRect().right > box.right + 2;
+    const said = (e) => (e.matches('img') ? e.alt : e.textContent).trim();
+    return {
+      name: `${h}/${v || 0} ${slide.firstElementChild.textContent}`,
+      text: shown.filter((e) => !e.matches('h1, h2')).map(said).join(' ').trim(),
+      height: Math.max(...shown.map(height)),
+      wide: [...slide.querySelectorAll('pre, table, mjx-container, img')].filter(wide).length,
+    };
+  });
+}"""
+
+
+@needs_site
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_every_slide_says_something_and_fits(open_page, number):
+    # kills: a slide with its title alone, with a link alone, and one that is cut
+    page, complaints = open_page(f"notes/slides-{number}.html")
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    page.evaluate("MathJax.startup.promise.then(() => Reveal.layout())")
+    slides = page.evaluate(SLIDES)
+    assert len(slides) > 20
+    for slide in slides:
+        assert len(slide["text"]) > 8, slide
+        assert not slide["text"].endswith((":", "Try it")), slide
+        assert slide["height"] <= 700, slide
+        assert not slide["wide"], slide
+    assert complaints == []
+
+
 @needs_site
 def test_the_search_finds_reparameterization(open_page):
     # Kills: a search that needs a server.

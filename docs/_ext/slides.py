@@ -1,4 +1,4 @@
-"""Slides of three lectures, made from the pages of the notes.
+"""Slides made from the pages of the notes: of two lectures, and of the appendices.
 
     {slides}`lecture 1 <1>`      a link to the slides of a lecture
 
@@ -16,11 +16,16 @@ from sphinx.util.docutils import SphinxRole
 from sphinx.util.osutil import relative_uri
 
 LECTURES = {
-    "1": ("From Bayes’ theorem to the ELBO", ["1-setting", "2-intractable", "3-kl", "4-elbo"]),
-    "2": ("A network learns it", ["5-inference-and-em", "6-together"]),
-    "3": ("The appendices", ["appendix-a", "appendix-b"]),
+    "1": (
+        "From Bayes’ theorem to the ELBO",
+        "Lecture 1",
+        ["1-setting", "2-intractable", "3-kl", "4-elbo"],
+    ),
+    "2": ("A network learns it", "Lecture 2", ["5-inference-and-em", "6-together"]),
+    "3": ("Two derivations", "The appendices", ["appendix-a", "appendix-b"]),
 }
-_SENTENCE = re.compile(r"(?<![A-Z]\.)(?<!\bEq)(?<!\bvs)[.:?!](?=\s|$)")
+_SENTENCE = re.compile(r"(?<![A-Z]\.)(?<!\bEq)(?<!\bvs)[.?!](?=\s|$)")
+_ITEMS = 4  # of a list on one slide
 _PAGE = (Path(__file__).parent / "slides.html").read_text("utf-8")
 
 
@@ -48,6 +53,20 @@ def sentences(paragraph: nodes.Node, most: int = 1) -> nodes.paragraph:
     return short
 
 
+def parts(child: nodes.Node) -> list[nodes.Node]:
+    """Divide a long list into lists that fit on a slide."""
+    if not isinstance(child, (nodes.bullet_list, nodes.enumerated_list)):
+        return [child]
+    found = []
+    for start in range(0, len(child), _ITEMS):
+        part = child.copy()  # without the items
+        if isinstance(child, nodes.enumerated_list):
+            part["start"] = start + 1
+        part += [item.deepcopy() for item in child[start : start + _ITEMS]]
+        found.append(part)
+    return found
+
+
 class Deck:
     """The slides of one lecture, as HTML."""
 
@@ -73,7 +92,9 @@ class Deck:
         for child in section.children:
             if isinstance(child, nodes.paragraph):
                 words.append(child)
-            elif not isinstance(child, (nodes.title, nodes.target, nodes.comment)):
+            elif isinstance(child, (nodes.title, nodes.target, nodes.comment)):
+                continue
+            elif "lab-try" not in child.get("classes", []):  # a link to a cell below a listing
                 words = self.block(title, child, words)
         if words:
             self.text(title, words)
@@ -97,13 +118,13 @@ class Deck:
             if words:
                 self.text(title, words)
             texts = list(child.findall(nodes.paragraph))
-            shown = self.html(*map(sentences, texts))
-            self.add(html.escape(child.next_node(nodes.title).astext()), shown, self.html(*texts))
+            self.add(html.escape(child.next_node(nodes.title).astext()), self.html(*texts))
         else:  # a formula, an example, a list, a table: with the sentence before it
             lead = self.html(sentences(words[-1])) if words else ""
             if words[:-1]:
                 self.text(title, words[:-1])
-            self.add(title, lead + self.html(child), self.html(*words[-1:]))
+            for part in parts(child):
+                self.add(title, lead + self.html(part), self.html(*words[-1:]))
         return []
 
     def text(self, title: str, words: list[nodes.Node]) -> None:
@@ -114,13 +135,14 @@ class Deck:
     def equation(self, title: str, row: nodes.container) -> None:
         """Add the slide of a statement, and that of its code."""
         lead = [n for n in row.findall(nodes.container) if "eq-lead" in n["classes"]]
-        texts = list(lead[0].findall(nodes.paragraph)) if lead else []
+        texts = list((lead or row)[0].findall(nodes.paragraph))
         formulas = [self.html(n) for n in row[0].findall(nodes.math_block)]
         marks = [
             n.astext() for n in row[0].findall(nodes.paragraph) if "eq-number" in n["classes"]
         ]
-        number = f'<p class="number">{html.escape(" ".join(marks))}</p>'
-        shown = "".join(formulas) + number + self.html(*(sentences(text, 2) for text in texts[:1]))
+        number = f'<p class="number">{html.escape(" ".join(marks))}</p>' if marks else ""
+        words = texts[:1] if formulas else texts
+        shown = "".join(formulas) + number + self.html(*(sentences(text, 2) for text in words))
         codes = list(row.findall(nodes.literal_block))
         self.add(title, shown, self.html(*texts), self.html(*codes[:1]))
 
@@ -139,7 +161,7 @@ def write_all(app, exception):
     """Write the slides into the site."""
     if exception is not None or app.builder.format != "html":
         return
-    for number, (title, pages) in LECTURES.items():
+    for number, (title, about, pages) in LECTURES.items():
         deck = Deck(app.builder)
         for page in pages:
             app.builder.current_docname = f"notes/{page}"
@@ -149,7 +171,7 @@ def write_all(app, exception):
             deck.section(tree.next_node(nodes.section))
             for i in range(before, len(deck.slides)):  # a place on the page, not on the slides
                 deck.slides[i] = deck.slides[i].replace('href="#', f'href="{page}.html#')
-        head = f"<section><h1>{title}</h1><p>Lecture {number} · numpyvae</p></section>"
+        head = f"<section><h1>{title}</h1><p>{about} · numpyvae</p></section>"
         body = "\n".join([head, *deck.slides]).replace(' id="', ' data-id="')
         page = _PAGE.replace("{{title}}", title).replace("{{slides}}", body)
         Path(app.outdir, file_name(number)).write_text(page, "utf-8")
