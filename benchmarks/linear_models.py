@@ -62,7 +62,7 @@ def compare(latent_dim: int, epochs: int = 100, seed: int = 0) -> dict[str, tupl
 def words(values: np.ndarray) -> str:
     """Mean over trainings and images, and the standard error over images."""
     mean, error = mean_and_error(values.mean(axis=0))
-    return f"{mean:.1f} ± {error:.1f}".replace("-", "−")
+    return f"{mean:.1f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error:.1f}".replace("-", "−")
 
 
 def spread(values: np.ndarray) -> str:
@@ -73,7 +73,8 @@ def spread(values: np.ndarray) -> str:
 
 
 def main() -> None:
-    print("| J | model | log p(x), nats | above FactorAnalysis | accuracy, % | above it |")
+    above = "above FactorAnalysis"
+    print(f"| J | model | log p(x), nats | {above} | accuracy, % | {above}, points |")
     print("|---|---|---|---|---|---|")
     for latent_dim in DIMENSIONS:
         found = [compare(latent_dim, seed=seed) for seed in range(TRAININGS)]

@@ -46,6 +46,7 @@ def bug_curves(palette: Palette) -> Figure:
         right.annotate(number, (log_p, -row), (-14, 9), textcoords="offset points")
     left.set(xlabel="epoch", ylabel="loss of the code (nats)", ylim=(10, None))
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.get_layout_engine().set(wspace=0.08)
     right.set(xlabel="log p(x) of the decoder (nats)", xlim=(-30, -22), ylim=(-3.5, 1), yticks=[])
     return figure
 
@@ -80,7 +81,7 @@ def linear_models(palette: Palette) -> Figure:
     figure, axes = _axes(palette, 7.2, 3.6, columns=2)
     colors = (palette.theta, palette.phi, palette.text, palette.muted)
     for (model, mark), color in zip(LINES.items(), colors):
-        rows = re.findall(rf"\| (\d+) \| {model} \| (\S+) ± \S+ [^|]*\| [^|]* \| (\S+) ±", page)
+        rows = re.findall(rf"\| (\d+) \| {model} \| ([−\d.]+)\s±[^|]*\|[^|]*\| ([−\d.]+)\s±", page)
         latents, log_p, accuracy = np.array(
             [[float(cell.replace("−", "-")) for cell in row] for row in rows]
         ).T

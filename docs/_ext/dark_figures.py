@@ -1,7 +1,7 @@
 """The dark version of a figure.
 
-Its background becomes dark, and its black lines and texts become light; pale lines,
-as those of a grid, become dark gray. Images and colors stay as they are.
+Its background becomes dark, and its black lines and texts become light; gray ones become a lighter
+gray, and pale lines, as those of a grid, dark gray. Images and colors stay as they are.
 """
 
 from matplotlib.colors import to_rgb
@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 DARK, LIGHT = "#14181e", "#ced6dd"  # the background and the text of the dark theme
-GRID = "#39414b"
+GRAY, GRID = "#9aa4ae", "#39414b"
 
 
 def darken(figure: Figure) -> None:
@@ -20,8 +21,13 @@ def darken(figure: Figure) -> None:
     for artist in figure.findobj():
         if isinstance(artist, AxesImage):
             continue
-        if isinstance(artist, (Text, Line2D)) and _is_black(artist.get_color()):
-            artist.set_color(LIGHT)
+        if isinstance(artist, (Text, Line2D)):
+            if _is_black(artist.get_color()):
+                artist.set_color(LIGHT)
+            elif _is_gray(artist.get_color(), 0.35, 0.6):
+                artist.set_color(GRAY)
+        if isinstance(artist, Text) and artist.get_path_effects():  # the line around a label
+            artist.set_path_effects([withStroke(linewidth=2.5, foreground=DARK)])
         if isinstance(artist, Line2D) and _is_gray(artist.get_color(), 0.75, 1):
             artist.set_color(GRID)
         if isinstance(artist, Line2D):  # markers

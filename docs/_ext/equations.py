@@ -296,7 +296,8 @@ def _what(equation) -> str:
     """Describe the two sides in a sentence."""
     if equation.check.__doc__:
         text = " ".join(equation.check.__doc__.split())
-        return re.sub(r"(: Eq\. \(\d+\)| \(K&W[^)]*\))?\.?$", "", text) + "."
+        text = re.sub(r"(: Eq\. \(\d+\)| \(K&W[^)]*\))?\.?$", "", text) + "."
+        return text.replace("E_q[", r"$\mathbb{E}_q$[")
     number = int(equation.number)
     return f"Line ({number - 1}) and line ({number}), each summed or integrated as it is written."
 

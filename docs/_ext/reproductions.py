@@ -67,8 +67,10 @@ def passes(row: dict) -> str:
 
 def with_error(row: dict) -> str:
     """Return our figure ± its standard error."""
-    error = "" if row["se"] is None else f" ± {number(row['se'])}"
-    return number(row["ours"]) + error
+    if row["se"] is None:
+        return number(row["ours"])
+    decimals = 2 if abs(row["ours"]) >= 0.1 else 4
+    return f"{number(row['ours'])} ± {row['se']:.{decimals}f}"
 
 
 def lines(name: str) -> tuple[list[str], list[list[str]]]:

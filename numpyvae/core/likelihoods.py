@@ -1,7 +1,7 @@
 """What the decoder's outputs mean: log p_θ(x|z) as a distribution over data.
 
-`VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood` gives it a name, so
-that a model that uses it can be saved and loaded.
+`VAE(likelihood=…)` takes any subclass of `Likelihood`; `register_likelihood` gives it a name, by
+which a saved model finds it.
 
 Symbols: x (B, D); decoder outputs `out` (L, B, heads·D); log p (L, B).
 """
@@ -180,7 +180,7 @@ class Binomial(Likelihood):
 
     @property
     def support(self) -> tuple[float, float]:
-        """The least and the largest value of x: 0 and n."""
+        """From 0 to n."""
         return 0, self.n
 
     def log_prob(self, x, out, parameters):

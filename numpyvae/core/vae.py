@@ -5,7 +5,7 @@ Both networks are multi-layer perceptrons (Kingma & Welling 2013, appendix C):
     encoder:  x → (μ, log σ²)                q_φ(z|x) = N(z; μ, diag σ²)
     decoder:  z → outputs of the likelihood  p_θ(x|z)
 
-A `VAE` is an `Architecture`, which never changes, and `Parameters`, which training changes.
+A `VAE` has a fixed `Architecture` and `Parameters`, which training moves.
 """
 
 from __future__ import annotations
@@ -196,17 +196,17 @@ class VAE:
 
     @property
     def data_dim(self) -> int:
-        """The number D of dimensions of x."""
+        """Dimension D."""
         return self.architecture.data_dim
 
     @property
     def latent_dim(self) -> int:
-        """The number J of latent variables."""
+        """Dimension J."""
         return self.architecture.latent_dim
 
     @property
     def activation(self) -> Callable:
-        """A callable."""
+        """Elementwise."""
         return self.architecture.activation
 
     @property

@@ -116,7 +116,7 @@ class Gaussian:
 
     def __repr__(self) -> str:
         B, J = self.mean.shape
-        return f"Gaussian({B} datapoints, {J} latents)"
+        return f"Gaussian({B} datapoints, {J} latent{'s' * (J != 1)})"
 
     def transform(self, eps: np.ndarray) -> np.ndarray:
         """Return draws z = μ + C ε (Kingma & Welling 2013, §2.4).

@@ -141,7 +141,8 @@ class LinearGaussian(ExactModel):
 
     def __repr__(self) -> str:
         kind = "factor analysis" if self.sigma2.ndim else "probabilistic PCA"
-        return f"LinearGaussian({self.data_dim} dimensions, {self.latent_dim} latents, {kind})"
+        latents = "1 latent" if self.latent_dim == 1 else f"{self.latent_dim} latents"
+        return f"LinearGaussian({self.data_dim} dimensions, {latents}, {kind})"
 
     # Densities
 

@@ -100,7 +100,7 @@ class QuadraturePosterior(NamedTuple):
     --------
     >>> model = Quadrature(VAE(data_dim=1, latent_dim=1, hidden=(3,)))
     >>> model.posterior([[0], [1]]).gaussian()
-    Gaussian(2 datapoints, 1 latents)
+    Gaussian(2 datapoints, 1 latent)
     """
 
     log_evidence: np.ndarray  # (B,)

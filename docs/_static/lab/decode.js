@@ -18,7 +18,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
 
   function drawPlane() {
     plane = lab.plane(find(".lab-plane"), reach);
-    lab.points(plane, picture.mu, picture.labels, picture.radii);
+    lab.points(plane, picture.mu, picture.labels, picture.radii, [1, 2]);
     const { context } = plane;
     context.lineWidth = 2;
     context.strokeStyle = "#fff";
@@ -33,7 +33,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
     const close = lab.plane(find(".lab-close"), found.reach, found.center.data);
     lab.density(close, found.density);
     lab.outline(close, found.ellipse);
-    lab.scale(close);
+    lab.scale(close, [1, 2]);
   }
 
   const decode = lab.newest(async () => {
@@ -157,7 +157,7 @@ numpyvaeLab.pages.decode = async function (work, python) {
   async function choose(number) {
     const { x, label, number: row } = await python.call("decode.digit", { number });
     ink = Array.from(x.data);
-    find(".lab-cell").textContent = `Test digit ${row}, a ${label}. Draw on it, or clear it.`;
+    find(".lab-cell").textContent = `Test digit number ${row}; its label is ${label}. Draw on it, or clear it.`;
     drawPad();
     await examine();
   }

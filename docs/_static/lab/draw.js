@@ -87,6 +87,9 @@
         parts.push(element("path", { d: `${path}L${X(line.x[line.x.length - 1]).toFixed(1)} ${base}L${X(line.x[0]).toFixed(1)} ${base}Z`, class: `lab-area lab-area-${line.color}` }));
       }
       parts.push(element("path", { d: path, ...style }));
+      if (line.x.length === 1 && path) { // a line of one point cannot be seen
+        parts.push(element("circle", { cx: X(line.x[0]), cy: Y(line.y[0]), r: 4, class: `lab-dot-${line.color}` }));
+      }
       at -= 7.2 * line.name.length;
       parts.push(element("text", { x: at, y: 14, class: "lab-tick" }, line.name));
       parts.push(element("line", { x1: at - 24, x2: at - 4, y1: 10, y2: 10, ...style }));
@@ -130,25 +133,37 @@
     };
   };
 
-  /* Write values along the lower and, with two latents, the left edge of a plane. */
-  lab.scale = function (plane, latents = 2) {
+  const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
+  const latent = (i) => `z${String(i).replace(/\d/g, (digit) => SUBSCRIPTS[digit])}`;
+
+  /* Write values along the lower and, with two latents, the left edge of a plane, and the names of
+     the latents, whose numbers are given. */
+  lab.scale = function (plane, latents) {
     const { context, side, reach, center } = plane;
     context.font = "11px sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = "#444";
-    for (let axis = 0; axis < latents; axis++) {
+    function write(text, x, y) { // on a white ground, since points may lie there
+      const half = context.measureText(text).width / 2 + 2;
+      context.fillStyle = "#fff";
+      context.fillRect(x - half, y - 7, 2 * half, 14);
+      context.fillStyle = "#444";
+      context.fillText(text, x, y);
+    }
+    latents.forEach((number, axis) => {
       for (const v of ticks(center[axis] - reach, center[axis] + reach, 6)) {
         if (Math.abs(v - center[axis]) > 0.85 * reach) continue;
-        if (axis === 0) context.fillText(minus(v), plane.x(v), side - 8);
-        else context.fillText(minus(v), 16, plane.y(v));
+        if (axis === 0) write(minus(v), plane.x(v), side - 8);
+        else write(minus(v), 16, plane.y(v));
       }
-    }
+      if (axis === 0) write(latent(number), side - 12, side - 8);
+      else write(latent(number), 16, 10);
+    });
   };
 
   /* Draw the classes of points (n, 2), or (n, 1) on rows by class, as digits in their colors, and
-     circles around the prior's mean with the given radii. */
-  lab.points = function (plane, mu, labels, radii) {
+     circles around the prior's mean with the given radii; `latents` are the numbers of the axes. */
+  lab.points = function (plane, mu, labels, radii, latents) {
     const { context, side } = plane;
     context.strokeStyle = context.fillStyle = "#666";
     context.font = "11px sans-serif";
@@ -167,7 +182,7 @@
       context.fillStyle = lab.COLORS[label];
       context.fillText(label, plane.x(x), y === null ? (side * (label + 0.75)) / 10.5 : plane.y(y));
     }
-    lab.scale(plane, mu.shape[1]);
+    lab.scale(plane, latents);
   };
 
   /* Shade a plane by a density (n, n), from top to bottom and from left to right, at most 1. */

@@ -48,9 +48,10 @@ numpyvaeLab.pages.train = async function (work, python) {
     const J = picture.kl.shape[0];
     const canvas = find(".lab-plane");
     const plane = lab.plane(canvas, lab.reach(picture.mu));
-    lab.points(plane, picture.mu, picture.labels, picture.radii);
+    const axes = Array.from(picture.axes.data, (axis) => axis + 1);
+    lab.points(plane, picture.mu, picture.labels, picture.radii, axes);
     lab.images(find(".lab-images"), picture.images, picture.side);
-    const [i, j] = picture.axes.data;
+    const [i, j] = axes;
     const which = J > 2 ? ` Shown are latents ${i} and ${j} of ${J}, those with the largest KL.` : "";
     find(".lab-plane-caption").textContent = J === 1
       ? "Posterior means μ(x) of 600 test digits, a row for each label."
