@@ -53,7 +53,7 @@ ax.set(xlabel="z", ylabel="log p(x, z) (nats)", title="the joint density for one
 # Eq. (2): the evidence
 # ---------------------
 # The evidence is the integral of p(x, z) over z. We subtract the largest exponent before we take
-# exponentials, because e^-1000 is rounded to zero in floating-point arithmetic.
+# exponentials, because :math:`e^{-1000}` is rounded to zero in floating-point arithmetic.
 
 step = z[1] - z[0]
 log_evidence = log_p.max() + np.log(np.exp(log_p - log_p.max()).sum() * step)

@@ -133,8 +133,8 @@ ax.legend()
 # %%
 # Exercises
 # ---------
-# 1. For a given σ, the best linear decoder is W = U (Λ − σ² I)^½ for the eigenvalues above σ². Show
-#    that no other number of columns gives a higher log p(x) at σ = 0.4.
+# 1. For a given σ, the best linear decoder is :math:`W = U (\Lambda - \sigma^2 I)^{1/2}` for the eigenvalues
+#    above σ². Show that no other number of columns gives a higher log p(x) at σ = 0.4.
 
 # %%
 # Each column with λ > σ² that is added increases log p(x), by ½(λ/σ² − 1 − log λ/σ²) nats per

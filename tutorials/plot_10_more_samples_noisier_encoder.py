@@ -178,7 +178,7 @@ assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
 # Tails of the weights
 # --------------------
 # Let the posterior be N(0, 1) and q = N(m, s²). Then log w grows as ½ (1 − s²) ε², so the probability
-# that a weight exceeds t is ∝ t^(−a), a power law with exponent
+# that a weight exceeds t is ∝ :math:`t^{-a}`, a power law with exponent
 #
 # .. math:: a = \frac{1}{1 - s^2} \quad (s < 1),
 #
@@ -186,7 +186,7 @@ assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
 # The wider the posterior is relative to q, the heavier is the tail. The terms of DReG contain w², so
 # its variance contains w⁴, whose mean is finite only for a > 4, that is s² > ¾. For smaller a the
 # largest normalized weight dominates the sum. If we truncate the moments at w ≈ K, above which w̃ ≈ 1,
-# we find for the signal-to-noise ratio (SNR) that SNR ∝ K^γ with
+# we find for the signal-to-noise ratio (SNR) that SNR ∝ :math:`K^\gamma` with
 #
 # .. math::
 #    \gamma = {} & \tfrac12 \quad (a > 4), \\
@@ -402,8 +402,8 @@ assert lengths["DReG"][1] < 0.2 * lengths["DReG"][0]  # ∇L_K vanishes
 assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # the mean of STL does not vanish
 
 # %%
-# 3. Integrate by parts to show that E_{p(z|x)}[∂log w/∂z ∂z/∂φ] = E_{p(z|x)}[∂ log q/∂φ], which is
-#    −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its component for μ is −m/s². Is
+# 3. Let E_p be the mean over z ~ p(z|x). Integrate by parts to show that E_p[∂ log w/∂z ∂z/∂φ] =
+#    E_p[∂ log q/∂φ], which is −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its component for μ is −m/s². Is
 #    this the mean of STL at large K?
 
 # %%

@@ -92,7 +92,7 @@ fig, (left, right) = plt.subplots(
 )
 place = np.arange(1, J + 1)
 left.semilogy(place, eigenvalues[:J], "ko-", markersize=4)
-left.set(xlabel="principal direction", ylabel="variance λ of the digits")
+left.set(xlabel="principal direction", ylabel="variance λ of the digits", xticks=(1, 4, 8, 12))
 left.set_title("λ (markers) and σ² (dashed)")
 left.set(yticks=(0.1, 0.2, 0.4, 0.6), yticklabels=("0.1", "0.2", "0.4", "0.6"))
 left.minorticks_off()
@@ -202,7 +202,7 @@ for ax, collapsed_values, recovered_values, fresh_values in (
     ax.set(xlabel="epoch (from scratch: shifted by 15)")
 left.set(ylabel="KL (nats per digit)", title="KL")
 right.set(ylabel="number of active latents (of 16)", title="active latents", ylim=(-0.5, 16.5))
-left.legend()
+right.legend(loc="center right")
 assert at_collapse.rate[0] < 0.1 and collapsed_active[-1] <= 2 and min(recovered_active) >= 14
 assert abs(outcome["recovered"].elbo[0] - outcome["from scratch"].elbo[0]) < 0.3
 

@@ -3,8 +3,8 @@ Three ways to learn the same model
 ==================================
 
 Auto-encoding variational Bayes (AEVB), wake-sleep and Monte-Carlo EM all learn the decoder of one
-model, but they optimize different things. We write down the three objectives, show on models that are
-exact where they have different optima, and train the same model of the digits by all three.
+model, but they optimize different things. We write down the three objectives, show, on models with a
+known solution, how their optima differ, and train the same model of the digits by all three.
 
 :Aim: to say what each of the three methods optimizes, and what that costs.
 :You need: sections 3.5 and 3.6 of the notes, Eq. (5) and Eq. (9); tutorial 5; Kingma & Welling 2013, §5.
@@ -246,7 +246,7 @@ assert all((bound[m][np.array(marks) - 1] < evidence[m] + 0.05).all() for m in b
 #
 # What a sample costs
 # -------------------
-# But it uses a sample much more. A move of its chain consists of ten leapfrog steps, each with a
+# But it does much more work for each sample. A move of its chain consists of ten leapfrog steps, each with a
 # gradient of the decoder, and five updates of θ follow. AEVB has one gradient of the decoder for each
 # sample. Wake-sleep has one too, and draws a dream in addition. After a single pass of Monte-Carlo EM,
 # AEVB has made fifteen for the same number of gradients:
