@@ -131,6 +131,12 @@ ax.set_title("trained (markers) and predicted (lines)")
 ax.legend()
 
 # %%
+# With σ = 0.6 one latent more is counted as active than predicted, because training has not converged.
+# The fourth direction has the variance λ = 0.40, little more than σ² = 0.36, so its gradient is weak.
+# Two latents still share this direction, and the variances of both exceed the threshold 0.01. After a
+# longer training with smaller steps and larger batches, only one of them is active.
+
+# %%
 # Exercises
 # ---------
 # 1. For a given σ, the best linear decoder is :math:`W = U (\Lambda - \sigma^2 I)^{1/2}` for the eigenvalues

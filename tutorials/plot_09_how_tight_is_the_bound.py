@@ -175,7 +175,8 @@ for ax, values, title in (
             color="C1" if above else "C0", capsize=3,
         )  # fmt: skip
     ax.axvline(0, color="0.7", linewidth=1)
-    ax.set(yticks=range(len(values)), yticklabels=values, title=title, ylim=(-0.7, 4.7))
+    labels = [name.replace("L_1000", "$L_{1000}$") for name in values]
+    ax.set(yticks=range(len(values)), yticklabels=labels, title=title, ylim=(-0.7, 4.7))
     ax.invert_yaxis()
 axes[1].set_xlabel("nats per digit, minus the annealed lower bound (bars: standard error)")
 
@@ -212,7 +213,8 @@ for row, (low, high) in enumerate(scores.values()):
     ax.plot([low.mean(), high.mean()], [row, row], color=f"C{row}")
     ax.plot(low.mean(), row, "o", color=f"C{row}", label="ELBO" if row == 0 else None)
     ax.plot(high.mean(), row, "s", color=f"C{row}", label="$L_{300}$" if row == 0 else None)
-ax.set(yticks=(0, 1), yticklabels=scores, ylim=(-0.7, 1.7), xlabel="nats per test digit")
+names = ("trained by the ELBO", "trained by $L_{20}$")
+ax.set(yticks=(0, 1), yticklabels=names, ylim=(-0.7, 1.7), xlabel="nats per test digit")
 ax.set_title("the model with the lower ELBO has the higher log-likelihood")
 ax.legend()
 
@@ -234,7 +236,7 @@ gap = forward.log_lower - elbo_test
 gap_second = forward_second.log_lower - elbo(second, test)
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.plot(np.sort(gap), "o", markersize=3, label="trained by the ELBO")
-ax.plot(np.sort(gap_second), "s", markersize=3, label="trained by L_20")
+ax.plot(np.sort(gap_second), "s", markersize=3, label="trained by $L_{20}$")
 ax.set(xlabel="test digits, sorted by gap", ylabel="annealed bound − ELBO (nats)")
 ax.set_title("estimated gap of each test digit")
 ax.legend()
@@ -267,7 +269,7 @@ for row, (name, found) in enumerate(parts.items()):
         label="amortization" if row == 0 else None,
     )
     print(f"{name}: {found}")
-ax.set(yticks=(0, 1), yticklabels=parts, xlabel="log p(x) − ELBO (nats per digit)")
+ax.set(yticks=(0, 1), yticklabels=names, xlabel="log p(x) − ELBO (nats per digit)")
 ax.set_title("the gap and its two parts")
 ax.legend()
 first, other = parts.values()

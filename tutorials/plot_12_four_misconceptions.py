@@ -122,7 +122,7 @@ for ax, values, label in zip(
     ax.axvline(0.5**0.5, color="C3", linestyle="--")
     ax.set(xlabel="σ", title=label)
 axes[2].plot((0, 0.3), (0, 0.3), color="0.6", linewidth=1)
-axes[2].annotate("σ = rms", (0.2, 0.27), fontsize=8, color="0.4")
+axes[2].annotate("σ = rms", (0.32, 0.29), fontsize=8, color="0.4")
 axes[0].text(0.69, -10, "σ² = ½", color="C3", rotation=90, ha="right", fontsize=8)
 
 elbos = {sigma: row[0] for sigma, row in found.items()}

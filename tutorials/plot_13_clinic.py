@@ -297,8 +297,8 @@ assert abs(importance["mended"].mean() - annealed["mended"].mean()) < 0.2
 # The gap between the two is a few tenths of a nat or less for both models, so AIS is tight and we use it.
 #
 # The right picture compares the models digit by digit. The standard error of the mean *difference* is
-# small, because the digits are the same. To mend two lines gains more than a nat per digit, although the
-# loss has increased by seven.
+# small, because the digits are the same. Correcting two lines raises log p(x) by more than a nat per
+# digit, although the loss is seven nats higher.
 #
 # Samples from the prior show the same defect. With the weight 1/8 the KL hardly keeps the codes of the
 # digits near the prior, so that many draws from N(0, I) lie where the decoder was never trained.

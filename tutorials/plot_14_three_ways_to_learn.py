@@ -240,9 +240,9 @@ assert evidence["Monte-Carlo EM"][-1] > max(evidence[m][-1] for m in bound) + 0.
 assert all((bound[m][np.array(marks) - 1] < evidence[m] + 0.05).all() for m in bound)
 
 # %%
-# Wake-sleep needs more samples than AEVB for the same bound, as in the paper. Monte-Carlo EM has the
-# highest log p(x) for the same number of *samples*: it has no gap, so nothing keeps θ from the
-# decoders whose posterior is far from a Gaussian.
+# From the third pass on, wake-sleep needs more samples than AEVB for the same bound, as in the paper.
+# From the second pass on, Monte-Carlo EM has the highest log p(x) for the same number of *samples*: it
+# has no gap, so the posterior of its decoder may be far from a Gaussian.
 #
 # What a sample costs
 # -------------------
@@ -263,8 +263,8 @@ ax.legend()
 assert evidence["AEVB"][3] > evidence["Monte-Carlo EM"][0] + 0.5  # 10 against 15 gradients
 
 # %%
-# With few gradients AEVB is ahead, and its lead is larger on large data sets, where even one pass is
-# long. And after the training, Monte-Carlo EM has no encoder: to find the z of a new image, one must
+# With the same number of gradients, AEVB is ahead of Monte-Carlo EM, and its lead is larger on large
+# data sets, where even one pass takes long. And after the training, Monte-Carlo EM has no encoder: to find the z of a new image, one must
 # run a chain, while AEVB and wake-sleep evaluate q(z|x) once.
 #
 # Exercises
