@@ -101,7 +101,7 @@ for J, vae in models.items():
         [numpyvae.importance_log_likelihood(vae, x, K, seed=s) for s in range(repeats)]
     )
     spread[J] = prior.std(axis=0).mean(), encoder.std(axis=0).mean()
-    low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean()
+    low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean().round(2) + 0.0  # + 0.0: no "-0.00"
     print(
         f"J = {J}: std {spread[J][0]:.2f} (prior), {spread[J][1]:.3f} (encoder) nats; "
         f"the estimate from the prior is too low by {low:.2f} nats"
