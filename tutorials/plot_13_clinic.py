@@ -283,7 +283,7 @@ right.axvline(0, color="black", linewidth=1)
 right.axvline(gain, color="C0", linestyle="--")
 right.set(xlabel="AIS: mended − broken (nats)", ylabel="number of digits")
 right.set(yticks=range(0, 16, 5))
-right.set_title(f"digit by digit; dashed: mean {gain:.2f} ± {error:.2f}")
+right.set_title(f"mean {gain:.2f} ± {error:.2f} (dashed)")
 assert gain > 1 and gain > 8 * error
 assert all(abs(g) < 0.5 for g, _ in gap.values())
 assert importance["broken"].mean() < annealed["broken"].mean() - 2
