@@ -3,8 +3,8 @@ A first variational auto-encoder
 ================================
 
 We train a VAE on 3823 scanned digits and examine the result. Sections 3.5 to 3.7 of the notes
-explain each figure: what is learned, what is inferred, and how the two terms of the evidence lower
-bound are traded against each other.
+explain each figure: what is learned, what is inferred, and how one of the two terms of the evidence
+lower bound rises while the other falls.
 
 :Aim: to train a VAE, and to interpret its learning curves and figures.
 :You need: sections 1 and 3.4 of the notes, for the ELBO of Eq. (11).
@@ -114,10 +114,10 @@ plotting.plot_reconstructions(vae, x_test[of_each], digits.image_shape)
 plotting.plot_latent_space(vae, x_test, digits.y_test)
 
 # %%
-# Do the two numbers keep which digit it is? Only in part, since the classes overlap. We take the class
-# of the nearest training digit as a guess. In the plane this is right for less than half of the test
-# digits (a blind guess is right for a tenth of them), and for about three quarters if the distance is
-# measured between the 64 pixels.
+# Can one tell from the two numbers which digit it is? Only in part, since the classes overlap. We take
+# the class of the nearest training digit as a guess. In the plane this is right for less than half of
+# the test digits (a random guess is right for a tenth of them), and for about three quarters if the
+# distance is measured between the 64 pixels.
 
 
 def nearest_class(train, test):
@@ -153,8 +153,7 @@ plotting.plot_manifold(vae, digits.image_shape)
 # %%
 # Both assertions are true. The test ELBO rises by more than 1.5 nats, because ten latents keep more
 # of each image: the reconstruction term gains more than the KL costs. The KL is larger for the same
-# reason: by Eq. (11), information about x in z must be paid for in nats. So a larger KL is no sign
-# of a worse model.
+# reason: information about x in z makes the KL larger. So a larger KL is no sign of a worse model.
 
 deeper = numpyvae.VAE(data_dim=64, latent_dim=10, hidden=(200,))
 history_10 = numpyvae.fit(

@@ -40,8 +40,8 @@ models = {J: trained(J) for J in (1, 2, 3, 4, 6, 8)}
 # %%
 # The grid
 # --------
-# The grid has n equally spaced points on [-4, 4] in each dimension, so n^J points in total. We
-# increase n until the error of log p(x) is below 0.05 nats for five images. The reference value is
+# The grid has n equally spaced points on [-4, 4] in each dimension, so :math:`n^J` points in total.
+# We increase n until the error of log p(x) is below 0.05 nats for five images. The reference value is
 # the importance-weighted estimate with 20000 draws from the encoder.
 
 
@@ -101,10 +101,10 @@ for J, vae in models.items():
         [numpyvae.importance_log_likelihood(vae, x, K, seed=s) for s in range(repeats)]
     )
     spread[J] = prior.std(axis=0).mean(), encoder.std(axis=0).mean()
-    low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean()
+    low = (encoder.mean(axis=0) - prior.mean(axis=0)).mean().round(2) + 0.0  # + 0.0: no "-0.00"
     print(
         f"J = {J}: std {spread[J][0]:.2f} (prior), {spread[J][1]:.3f} (encoder) nats; "
-        f"the estimate from the prior is too low by {low:.1f} nats on average"
+        f"the estimate from the prior is too low by {low:.2f} nats"
     )
 
 # %%
@@ -147,11 +147,11 @@ assert few < many - 1
 
 # %%
 # 2. For which J does the grid need fewer decoder evaluations than 500 draws from the encoder? Read
-#    the answer from the printed table.
+#    the answer from the printed lines.
 
 # %%
-# For J = 1 and J = 2, with 9 and about 150 points. The grid needs n^J evaluations, the draws from
-# the encoder a number that depends little on J. With three latents the grid already needs more than
+# For J = 1 and J = 2, with 9 and about 150 points. The grid needs :math:`n^J` evaluations, the draws
+# from the encoder a number that depends little on J. With three latents the grid already needs more than
 # a thousand.
 
 assert points[1] < 500 and points[3] > 500

@@ -75,7 +75,7 @@ for ax, path, score, truth, name in (
     ax.axvline(truth.item(), color="0.4", linestyle="--", label="truth")
     ax.set(xlabel=f"one draw of {name}", yscale="log")
 axes[0].set_ylabel("density")
-axes[0].legend()
+axes[1].legend(loc="upper right")
 fig.suptitle("the two estimators have the same mean and different variances")
 
 # %%

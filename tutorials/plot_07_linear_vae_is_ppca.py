@@ -131,10 +131,16 @@ ax.set_title("trained (markers) and predicted (lines)")
 ax.legend()
 
 # %%
+# With σ = 0.6 one latent more is counted as active than predicted, because training has not converged.
+# The fourth direction has the variance λ = 0.40, little more than σ² = 0.36, so its gradient is weak.
+# Two latents still share this direction, and the variances of both exceed the threshold 0.01. After a
+# longer training with smaller steps and larger batches, only one of them is active.
+
+# %%
 # Exercises
 # ---------
-# 1. For a given σ, the best linear decoder is W = U (Λ − σ² I)^½ for the eigenvalues above σ². Show
-#    that no other number of columns gives a higher log p(x) at σ = 0.4.
+# 1. For a given σ, the best linear decoder is :math:`W = U (\Lambda - \sigma^2 I)^{1/2}` for the eigenvalues
+#    above σ². Show that no other number of columns gives a higher log p(x) at σ = 0.4.
 
 # %%
 # Each column with λ > σ² that is added increases log p(x), by ½(λ/σ² − 1 − log λ/σ²) nats per

@@ -89,8 +89,8 @@ assert abs(curve[-1] - curve[-2]) < 0.01
 # Draw z ~ p(z) and x ~ p(x|z). Then z is an exact draw from the posterior p(z|x) of the simulated x.
 # With this draw we can compute two upper bounds:
 #
-# - the EUBO (evidence upper bound), E_{p(z|x)}[log p(x, z) − log q(z|x)]
-#   = log p(x) + KL(p(z|x) ‖ q(z|x)): like Eq. (9), but with the KL in the other direction and a plus
+# - the EUBO (evidence upper bound), the mean of log p(x, z) − log q(z|x) over z ~ p(z|x). It equals
+#   log p(x) + KL(p(z|x) ‖ q(z|x)): like Eq. (9), but with the KL in the other direction and a plus
 #   sign;
 # - reverse annealed importance sampling: a Markov chain starts at the exact draw z and moves from the
 #   posterior to a simple distribution through T intermediate distributions. Forward chains move from
@@ -148,7 +148,7 @@ K = 1000
 best = closing["encoder"][-1]
 on_simulated = {
     "ELBO": elbo(vae, simulated),
-    f"$L_{{{K}}}$": bounds.importance_log_likelihood(vae, simulated, K),
+    f"L_{K}": bounds.importance_log_likelihood(vae, simulated, K),
     "annealed, lower": best.log_lower,
     "annealed, upper": best.log_upper,
     "EUBO": bounds.eubo(vae, simulated, z),
@@ -156,7 +156,7 @@ on_simulated = {
 forward = bounds.annealed_log_likelihood(vae, test, steps[-1], n_chains=8)
 on_test = {
     "ELBO": elbo_test,
-    f"$L_{{{K}}}$": bounds.importance_log_likelihood(vae, test, K),
+    f"L_{K}": bounds.importance_log_likelihood(vae, test, K),
     "annealed, lower": forward.log_lower,
 }
 print(f"real digits: {forward}")
@@ -175,12 +175,14 @@ for ax, values, title in (
             color="C1" if above else "C0", capsize=3,
         )  # fmt: skip
     ax.axvline(0, color="0.7", linewidth=1)
-    ax.set(yticks=range(len(values)), yticklabels=values, title=title, ylim=(-0.7, 4.7))
+    labels = [name.replace("L_1000", "$L_{1000}$") for name in values]
+    ax.set(yticks=range(len(values)), yticklabels=labels, title=title, ylim=(-0.7, 4.7))
     ax.invert_yaxis()
 axes[1].set_xlabel("nats per digit, minus the annealed lower bound (bars: standard error)")
 
 means = {name: value.mean() for name, value in on_simulated.items()}
-print("simulated:", {name: f"{mean:.3f}" for name, mean in means.items()})
+for name, mean in means.items():
+    print(f"simulated digits: {name} {mean:.3f} nats")
 assert means["ELBO"] < means["annealed, lower"] - 0.05
 assert means["EUBO"] > means["annealed, upper"] + 0.05
 
@@ -196,10 +198,10 @@ assert means["EUBO"] > means["annealed, upper"] + 0.05
 second = trained(8, 30, estimator=IWAE(20))
 whole = datasets.binarize(digits.grays("test"), np.random.default_rng(0))
 scores = {}
-for name, model in (("trained by the ELBO", vae), ("trained by $L_{20}$", second)):
+for name, model in (("trained by the ELBO", vae), ("trained by L_20", second)):
     tight = bounds.importance_log_likelihood(model, whole, 300)
     scores[name] = elbo(model, whole, 100), tight
-    print(f"{name} ELBO {scores[name][0].mean():.3f}, L_300 {tight.mean():.3f} nats")
+    print(f"{name}: ELBO {scores[name][0].mean():.3f}, L_300 {tight.mean():.3f} nats")
 
 (elbo_1, tight_1), (elbo_2, tight_2) = scores.values()
 mean, error = mean_and_error(tight_2 - tight_1)
@@ -211,7 +213,8 @@ for row, (low, high) in enumerate(scores.values()):
     ax.plot([low.mean(), high.mean()], [row, row], color=f"C{row}")
     ax.plot(low.mean(), row, "o", color=f"C{row}", label="ELBO" if row == 0 else None)
     ax.plot(high.mean(), row, "s", color=f"C{row}", label="$L_{300}$" if row == 0 else None)
-ax.set(yticks=(0, 1), yticklabels=scores, ylim=(-0.7, 1.7), xlabel="nats per test digit")
+names = ("trained by the ELBO", "trained by $L_{20}$")
+ax.set(yticks=(0, 1), yticklabels=names, ylim=(-0.7, 1.7), xlabel="nats per test digit")
 ax.set_title("the model with the lower ELBO has the higher log-likelihood")
 ax.legend()
 
@@ -251,7 +254,7 @@ assert np.median(gap_second) > 3 * np.median(gap)
 
 parts = {
     "trained by the ELBO": decompose_gap(vae, test[:40], forward.log_lower[:40]),
-    "trained by $L_{20}$": decompose_gap(second, test[:40], forward_second.log_lower[:40]),
+    "trained by L_20": decompose_gap(second, test[:40], forward_second.log_lower[:40]),
 }
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
 for row, (name, found) in enumerate(parts.items()):
@@ -266,7 +269,7 @@ for row, (name, found) in enumerate(parts.items()):
         label="amortization" if row == 0 else None,
     )
     print(f"{name}: {found}")
-ax.set(yticks=(0, 1), yticklabels=parts, xlabel="log p(x) − ELBO (nats per digit)")
+ax.set(yticks=(0, 1), yticklabels=names, xlabel="log p(x) − ELBO (nats per digit)")
 ax.set_title("the gap and its two parts")
 ax.legend()
 first, other = parts.values()
@@ -282,8 +285,8 @@ assert other.amortization[0] > 1.3 * other.approximation[0] > 2 * first.approxim
 # ----------------
 # *On 100 real test digits log p(x) ≥ the annealed lower bound (± its standard error over the digits);
 # with the same settings the gap between the bounds is less than 0.1 nats on simulated digits.* The
-# second part of this statement is measured on other data. It does not carry over if the posteriors of
-# real digits are harder to sample than those of simulated digits. So we compare a quantity that can be
+# second part of this statement is measured on other data. It may be wrong for real digits if their
+# posteriors are harder to sample than those of simulated digits. So we compare a quantity that can be
 # computed for both: the difference between the annealed lower bound and the ELBO.
 
 calibration = (on_simulated["annealed, lower"] - on_simulated["ELBO"]).mean()
@@ -308,7 +311,7 @@ some = test[:20]
 exact = Quadrature(plane).log_evidence(some)
 annealed = bounds.annealed_log_likelihood(plane, some, 100, n_chains=16).log_lower
 weighted = bounds.importance_log_likelihood(plane, some, 3000)
-print("annealed − exact, largest:", np.abs(annealed - exact).max())
+print(f"|annealed − exact|, largest: {np.abs(annealed - exact).max():.3f} nats")
 assert abs((annealed - exact).mean()) < 0.02 and abs((weighted - exact).mean()) < 0.02
 assert 0.02 < (exact - elbo(plane, some)).mean() < 0.2
 

@@ -122,7 +122,7 @@ for ax, values, label in zip(
     ax.axvline(0.5**0.5, color="C3", linestyle="--")
     ax.set(xlabel="σ", title=label)
 axes[2].plot((0, 0.3), (0, 0.3), color="0.6", linewidth=1)
-axes[2].annotate("σ = rms", (0.03, 0.05), rotation=38, fontsize=8, color="0.4")
+axes[2].annotate("σ = rms", (0.32, 0.29), fontsize=8, color="0.4")
 axes[0].text(0.69, -10, "σ² = ½", color="C3", rotation=90, ha="right", fontsize=8)
 
 elbos = {sigma: row[0] for sigma, row in found.items()}
@@ -141,7 +141,7 @@ assert found[0.5**0.5][1] < 1 < 5 < found[best][1]
 # The previous section contains models with a positive ELBO. For continuous data log p(x) is the
 # logarithm of a *density*. A density has a unit: one over the unit of x, to the power D. Densities
 # larger than 1 are common. If we express the pixels in units of one sixteenth, x′ = 16 x, every density
-# is divided by 16^64.
+# is divided by :math:`16^{64}`.
 
 vae = gaussian[best]
 coarse = numpyvae.VAE(64, 8, hidden=(100,), likelihood=f"gaussian:{16 * best}")
@@ -212,8 +212,8 @@ assert (np.array(at_mean) > log_p)[1:].all() and at_mean[2] > log_p[2] + 2
 # At β = 1 the incorrect value lies about two and a half nats above log p(x). This is twice the
 # difference between β = 1 and β = 2. The incorrect value favors a wide q: a large variance reduces the
 # KL and does not reduce the reconstruction term at μ. (At β = 0.25 the ELBO is so loose that the
-# incorrect value is also below log p(x). A value that is below log p(x) for one model is not therefore
-# a bound.)
+# incorrect value is also below log p(x). That a value is below log p(x) for one model does
+# not make it a bound.)
 #
 # Exercises
 # ---------

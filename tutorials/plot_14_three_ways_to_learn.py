@@ -3,8 +3,8 @@ Three ways to learn the same model
 ==================================
 
 Auto-encoding variational Bayes (AEVB), wake-sleep and Monte-Carlo EM all learn the decoder of one
-model, but they optimize different things. We write down the three objectives, show on models that are
-exact where they have different optima, and train the same model of the digits by all three.
+model, but they optimize different things. We write down the three objectives, show, on models with a
+known solution, how their optima differ, and train the same model of the digits by all three.
 
 :Aim: to say what each of the three methods optimizes, and what that costs.
 :You need: sections 3.5 and 3.6 of the notes, Eq. (5) and Eq. (9); tutorial 5; Kingma & Welling 2013, §5.
@@ -240,13 +240,13 @@ assert evidence["Monte-Carlo EM"][-1] > max(evidence[m][-1] for m in bound) + 0.
 assert all((bound[m][np.array(marks) - 1] < evidence[m] + 0.05).all() for m in bound)
 
 # %%
-# Wake-sleep needs more samples than AEVB for the same bound, as in the paper. Monte-Carlo EM has the
-# highest log p(x) for the same number of *samples*: it has no gap, so nothing keeps θ from the
-# decoders whose posterior is far from a Gaussian.
+# From the third pass on, wake-sleep needs more samples than AEVB for the same bound, as in the paper.
+# From the second pass on, Monte-Carlo EM has the highest log p(x) for the same number of *samples*: it
+# has no gap, so the posterior of its decoder may be far from a Gaussian.
 #
 # What a sample costs
 # -------------------
-# But it uses a sample much more. A move of its chain consists of ten leapfrog steps, each with a
+# But it does much more work for each sample. A move of its chain consists of ten leapfrog steps, each with a
 # gradient of the decoder, and five updates of θ follow. AEVB has one gradient of the decoder for each
 # sample. Wake-sleep has one too, and draws a dream in addition. After a single pass of Monte-Carlo EM,
 # AEVB has made fifteen for the same number of gradients:
@@ -263,8 +263,8 @@ ax.legend()
 assert evidence["AEVB"][3] > evidence["Monte-Carlo EM"][0] + 0.5  # 10 against 15 gradients
 
 # %%
-# With few gradients AEVB is ahead, and its lead is larger on large data sets, where even one pass is
-# long. And after the training, Monte-Carlo EM has no encoder: to find the z of a new image, one must
+# With the same number of gradients, AEVB is ahead of Monte-Carlo EM, and its lead is larger on large
+# data sets, where even one pass takes long. And after the training, Monte-Carlo EM has no encoder: to find the z of a new image, one must
 # run a chain, while AEVB and wake-sleep evaluate q(z|x) once.
 #
 # Exercises

@@ -120,7 +120,7 @@ right.plot(b.ravel(), over_b, color="0.5", linewidth=4, label="exact posterior")
 height = np.exp(-0.5 * ((b - q.mu[1]) / sigma_b) ** 2).ravel() / sigma_b / np.sqrt(2 * np.pi)
 right.plot(b.ravel(), height, "C0", label="q")
 right.set(xlim=(-0.6, 1.6), xlabel="b", ylabel="density", title="the weight b")
-right.legend()
+right.legend(loc="upper right", fontsize=8)
 
 mean_b = (over_b * b).sum() * 0.01
 exact_b = np.sqrt((over_b * (b - mean_b) ** 2).sum() * 0.01)

@@ -112,7 +112,7 @@ class AnnealedBounds:
 
     def __str__(self) -> str:
         how = (
-            f"{len(self.log_lower)} datapoints, {self.n_temperatures} temperatures, "
+            f"{len(self.log_lower)} datapoints, {self.n_temperatures} intermediate distributions, "
             f"{self.n_chains} chains, acceptance {self.acceptance.mean():.2f}, "
             f"{self.seconds:.1f} s"
         )

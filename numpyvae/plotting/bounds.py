@@ -230,17 +230,16 @@ def _equal_elbo(ax: Axes) -> None:
     step = _round_step((most - least) / 9)
     for total in np.arange(np.ceil(least / step) * step, most, step):
         ax.plot([left, right], [total - left, total - right], color="0.8", linewidth=0.8, zorder=0)
-        # The label is at the upper end of the line: at the top or at the left of the axes.
-        above = total - left > top
-        place = (total - top, top) if above else (left, total - left)
+        # The label is at the lower right end of the line: no curve is in this margin.
+        x = min(total - bottom, right - 0.05 * (right - left))
         ax.annotate(
             f"{-total:g}".replace("-", "−"),
-            place,
-            xytext=(5, -2) if above else (3, 0),
+            (x, total - x),
+            xytext=(4, 1),
             textcoords="offset points",
             color="0.4",
             fontsize=8,
-            va="top" if above else "bottom",
+            va="bottom",
             annotation_clip=True,
         )
     ax.set(xlim=(left, right), ylim=(bottom, top))
