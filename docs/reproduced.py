@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["DRAWINGS", "FOLDER"]
 
+FIGURE_2 = "kingma-welling-fig2"
 FOLDER = Path(__file__).parent / "measured" / "reproduce"
 DRAWINGS: dict[str, Callable[[Palette], Figure]] = {}
 
@@ -85,11 +86,11 @@ def burda(palette: Palette) -> Figure:
     return figure
 
 
-@_drawing("kingma-welling-fig2")
+@_drawing(FIGURE_2)
 def bounds(palette: Palette) -> Figure:
     """Plot the bounds of AEVB and wake-sleep against the training samples, in the paper's axes."""
     panels: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for curve in _results("kingma-welling-fig2")["curves"]:
+    for curve in _results(FIGURE_2)["curves"]:
         if curve["seed"] == 0:
             words = curve["training"].split("-")
             panels.setdefault((words[0], int(words[-1])), []).append(curve)
@@ -102,12 +103,15 @@ def bounds(palette: Palette) -> Figure:
             method = "wake-sleep" if "wake-sleep" in curve["training"] else "AEVB"
             color = palette.theta if method == "wake-sleep" else palette.phi
             samples = np.array(curve["epoch"]) * curve["rows"]
-            lines = {"test": ("valid_elbo", "-"), "training": ("elbo", "--")}
-            for part, (name, style) in lines.items():
-                ax.plot(samples, curve[name], style, color=color, label=f"{method}, {part}")
+            ax.plot(samples, curve["elbo"], color=color, label=f"{method}, training")
+            measured = [m for m in _figures(FIGURE_2) if m["training"] == curve["training"]]
+            x = [m["epoch"] * curve["rows"] for m in measured if m["seed"] == 0]
+            y = [_value(m["figures"]["test bound"]) for m in measured if m["seed"] == 0]
+            mark = "s" if method == "wake-sleep" else "o"
+            ax.plot(x, y, mark, ms=5, color=color, label=f"{method}, test")
         ax.set_title(f"{data.replace('mnist', 'MNIST').replace('frey', 'Frey faces')}, J = {J}")
-        top = (-150, -100) if data == "mnist" else (0, 1600)
-        ax.set(xscale="log", xlim=(1e5, 1e7), ylim=top)
+        top = (-200, -100) if data == "mnist" else (0, 1600)
+        ax.set(xscale="log", xlim=(8e4, 1e7), ylim=top)
         ax.title.set(color=palette.text, fontsize=11)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(panels) :]:

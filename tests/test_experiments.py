@@ -266,6 +266,29 @@ def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_test_rows_are_drawn_and_the_curve_is_theirs(tmp_path, monkeypatch):
+    # kills: the first rows of a sorted test set, other rows in another call, a curve of the first
+    data = load_data("digits")
+    some = data.some_test_rows(20)
+    np.testing.assert_array_equal(some, load_data("digits").some_test_rows(20))
+    place = {row.tobytes(): i for i, row in enumerate(data.x_test)}
+    places = [place[row.tobytes()] for row in some]
+    assert places == sorted(set(places))
+    assert places[0] < 300
+    assert places[-1] > 1500
+    assert data.some_test_rows(None) is data.x_test
+    seen = []
+
+    def stop(vae, x, *rest):
+        seen.append(x)
+        raise Stop
+
+    monkeypatch.setattr(core_training, "mean_elbo_terms", stop)
+    with pytest.raises(Stop):
+        run(TINY, tmp_path)
+    np.testing.assert_array_equal(seen[0], some)
+
+
 def test_images_are_those_of_the_digits_alone(tmp_path):
     """Kills decoded faces in the results, which must not be passed on, and a mirrored image."""
     vae = VAE(64, 2, (3,), seed=1)

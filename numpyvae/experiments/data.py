@@ -48,6 +48,17 @@ class Data(NamedTuple):
         """Return the same data with the first `rows` training rows alone; all if it is None."""
         return self if rows is None else self._replace(x_train=self.x_train[:rows])
 
+    def some_test_rows(self, n: int | None) -> np.ndarray:
+        """Return n test rows, always the same ones; all if n is None or larger.
+
+        They are drawn: test sets are often sorted. The ELBO of a model of MNIST can be 16 nats
+        lower on the first 1000 rows than on all.
+        """
+        if n is None or n >= len(self.x_test):
+            return self.x_test
+        order = stream(0, Purpose.TEST_ROWS).permutation(len(self.x_test))
+        return self.x_test[np.sort(order[:n])]
+
 
 def load_data(name: str, folder: str | os.PathLike[str] | None = None) -> Data:
     """Return the data set with this name.

@@ -12,7 +12,7 @@ from ..bounds.ais import sandwich
 from ..bounds.terms import row_terms
 from ..diagnostics.units import active_units
 from ..support.statistics import mean_and_error
-from ..support.streams import Purpose, stream
+from ..support.streams import Purpose
 from .found import Trained
 
 __all__ = ["bracket", "elbo", "in_parts", "log_likelihood", "test_rows", "units"]
@@ -25,12 +25,9 @@ def test_rows(trained: Trained) -> np.ndarray:
 
     A stage that is not the last one has `effort["stage_rows"]`.
     """
-    x = trained.data.x_test
-    n = trained.effort.get("rows" if trained.last else "stage_rows")
-    if n is None or n >= len(x):
-        return x
-    order = stream(0, Purpose.TEST_ROWS).permutation(len(x))
-    return x[np.sort(order[:n])]
+    return trained.data.some_test_rows(
+        trained.effort.get("rows" if trained.last else "stage_rows")
+    )
 
 
 def log_likelihood(trained: Trained) -> tuple[float, float]:

@@ -136,7 +136,7 @@ def _fit(
         x_valid = data.x_test if data.x_valid is None else data.x_valid
         settings["callbacks"].insert(0, EarlyStopping(training.patience))
     elif training.curve:
-        x_valid = data.x_test[: training.curve]
+        x_valid = data.some_test_rows(training.curve)
     fit(
         vae,
         data.x_train,
