@@ -58,9 +58,12 @@ def _legend(figure: Figure, ax, columns: int) -> None:
 def altosaar(palette: Palette) -> Figure:
     """Plot the ELBO of the validation set after each pass, and the published ELBO."""
     figure, ax = _axes(palette, 6.4, 3.4)
-    for curve, color in zip(_results("altosaar")["curves"], (palette.phi, palette.theta)):
+    labels = {"mean-field": "KL in closed form", "sampled-kl": "KL drawn"}
+    colors = {"mean-field": palette.phi, "sampled-kl": palette.theta}
+    for curve in _results("altosaar")["curves"]:
         steps = np.array(curve["epoch"]) * -(-curve["rows"] // 128)
-        name, style = f"seed {curve['seed']}", "-" if curve["seed"] == 0 else "--"
+        name, style = curve["training"], "-" if curve["seed"] == 0 else "--"
+        color, name = colors[name], f"{labels[name]}, seed {curve['seed']}"
         ax.plot(steps, curve["valid_elbo"], style, color=color, label=name)
     ax.axhline(-103.31, color=palette.text, ls=":", label="published, test set")
     ax.set(
@@ -125,25 +128,28 @@ def bounds(palette: Palette) -> Figure:
 
 @_drawing("kingma-welling-fig3")
 def marginal(palette: Palette) -> Figure:
-    """Plot the estimates of log p(x) of the training rows against the training samples."""
+    """Plot log p(x) of the training and of the test rows against the training samples."""
     groups: dict[str, dict[str, list]] = {}
     for m in _figures("kingma-welling-fig3"):
         if m["seed"] == 0:
             method, _, rows = m["training"].rpartition("-")
-            point = m["epoch"] * int(rows), m["figures"]["log p(x), training"]
+            parts = [m["figures"][f"log p(x), {part}"] for part in ("training", "test")]
+            point = m["epoch"] * int(rows), *parts
             groups.setdefault(rows, {}).setdefault(method, []).append(point)
-    figure, axes = _axes(palette, 6.4, 3.4, columns=len(groups))
+    figure, axes = _axes(palette, 7.2, 3.8, columns=2 * len(groups))
     styles = {"aevb": ("o-", palette.phi), "wake-sleep": ("s--", palette.theta)}
     styles["mcem"] = ("^:", palette.text)
-    for ax, (rows, methods) in zip(np.atleast_1d(axes), groups.items()):
-        for method, points in methods.items():
+    panels = [(rows, part) for rows in groups for part in ("training", "test")]
+    for i, (ax, (rows, part)) in enumerate(zip(axes, panels)):
+        for method, points in groups[rows].items():
             mark, color = styles[method]
-            across, pairs = zip(*points)
-            mean, error = np.transpose(pairs)
-            ax.errorbar(across, mean, error, fmt=mark, color=color, label=method, capsize=2)
-        ax.set_title(f"N = {int(rows):,}", color=palette.text)
+            across = [point[0] for point in points]
+            mean, error = np.transpose([point[1 + i % 2] for point in points])
+            label = method if method == "wake-sleep" else method.upper()
+            ax.errorbar(across, mean, error, fmt=mark, color=color, label=label, capsize=2)
+        ax.set_title(f"N = {int(rows):,}, {part} rows", color=palette.text)
         ax.set(xlabel="training samples", ylabel="log p(x) (nats)", xscale="log")
-        ax.legend(frameon=False)
+    _legend(figure, axes[0], 3)
     return figure
 
 
@@ -239,7 +245,10 @@ def ratios(palette: Palette) -> Figure:
     ax.set(
         xlabel="importance samples K", ylabel="signal-to-noise ratio", xscale="log", yscale="log"
     )
-    ax.legend(frameon=False)
+    ticks = (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    _legend(figure, ax, 4)
     return figure
 
 

@@ -81,7 +81,6 @@ def _trainings(data: str, sigmas: Sequence[float], **settings: Any) -> list[Trai
             hidden=(),
             likelihood=f"gaussian:{sigma}",
             schedule=cosine_schedule(settings["epochs"]),
-            batch_size=200,
             **settings,
         )
         for sigma in sigmas
@@ -97,16 +96,22 @@ LUCAS = Experiment(
             "mnist-centered",
             (0.5, 1.0, 1.5),
             latent_dim=50,
-            epochs=200,
+            epochs=3000,
+            batch_size=1000,
             rows=10_000,
             optimizer=Adam(0.01),
         ),
         effort={},
-        duration="three minutes",
+        duration="twenty minutes",
     ),
     Plan(
         _trainings(
-            "digits-centered", (0.25, 0.4, 0.6), latent_dim=12, epochs=60, optimizer=Adam(0.03)
+            "digits-centered",
+            (0.25, 0.4, 0.6),
+            latent_dim=12,
+            epochs=60,
+            batch_size=200,
+            optimizer=Adam(0.03),
         ),
         effort={},
         duration="half a minute",

@@ -22,7 +22,7 @@ _RULES = {"IWAE": IWAE, "STL": STLIWAE, "DReG": DReG}
 
 
 def _measure(trained: Trained) -> dict[str, Any]:
-    effort, x = trained.effort, trained.data.x_test[: trained.effort["rows"]]
+    effort, x = trained.effort, trained.data.some_test_rows(trained.effort["rows"])
 
     def ratio(rule, K, update):
         settings = {"update": update, "n": effort["n"], "seed": trained.seed}
