@@ -1,6 +1,7 @@
 """The tables of the page "Reproductions", from the results of `numpyvae reproduce`.
 
     ```{reproduced} altosaar       the table of an experiment, and which of its claims hold
+    :counts:                       only if its figures are named as "phi, STL, K = 16"
     ```
     ```{methods} kingma-welling-fig2       the same figures, with a column for each method
     :columns: aevb wake-sleep
@@ -130,6 +131,16 @@ def by_method(name: str, methods: list[str], quantity: str) -> list[list[str]]:
     return made
 
 
+def by_count(name: str) -> tuple[list[str], list[list[str]]]:
+    """Return the table of figures with names as "phi, STL, K = 16": a column for each K."""
+    found: dict[str, dict[str, str]] = {}
+    for row in results(name)["table"]:
+        which, _, count = row["quantity"].rpartition(", ")
+        found.setdefault(which, {})[count] = with_error(row)
+    counts = [*dict.fromkeys(count for row in found.values() for count in row)]
+    return ["", *counts], [[w, *(row.get(c, "") for c in counts)] for w, row in found.items()]
+
+
 def seconds(name: str) -> float:
     """Return how long all trainings of an experiment took, and all that was measured."""
     training: dict[tuple[str, int], float] = {}
@@ -158,11 +169,13 @@ def show(head: list[str], lines: list[list[str]], name: str) -> list[nodes.Node]
 
 class Reproduced(SphinxDirective):
     required_arguments = 1
+    option_spec: ClassVar = {"counts": directives.flag}
 
     def run(self):
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        return show(*lines(name), name)
+        made = by_count(name) if "counts" in self.options else lines(name)
+        return show(*made, name)
 
 
 class Methods(SphinxDirective):
