@@ -221,7 +221,7 @@ def gaps(palette: Palette) -> Figure:
     ax.set_xticks(range(len(models)), [str(m["epoch"]) for m in models])
     ax.set(xlabel="passes over the data", ylabel="nats", xlim=(-0.5, len(models) - 0.5))
     ax.set_ylim(0, None)
-    ax.legend(frameon=False)
+    _legend(figure, ax, 3)
     return figure
 
 
