@@ -720,7 +720,8 @@ def test_test_and_simulated_data_share_a_scale():
 
 
 def test_rate_and_distortion_are_on_their_axes_and_lines_join_equal_elbos():
-    # Kills: axes that are swapped, points joined in the order given, lines of another slope.
+    # Kills: axes that are swapped, points joined in the order given, lines of another slope, a
+    # label on another line, or where the curve is.
     ax = plotting.plot_rate_distortion(POINTS, ["a", "b", "c"])
     curve = next(line for line in ax.lines if len(line.get_xdata()) == 3)
     np.testing.assert_array_equal(curve.get_xdata(), [2, 5, 8])
@@ -732,7 +733,11 @@ def test_rate_and_distortion_are_on_their_axes_and_lines_join_equal_elbos():
     for line in thin:
         total = line.get_xdata() + line.get_ydata()
         assert np.ptp(total) < 1e-9
-        assert f"−{total[0]:g}" in names
+        place = np.array(names[f"−{total[0]:g}"])
+        assert place.sum() == pytest.approx(total[0])
+        right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+        assert place[0] > 8 or place[1] == pytest.approx(bottom)  # 8 is the last point's rate
+        assert place[0] < right
     with pytest.raises(ValueError, match="at least one"):
         plotting.plot_rate_distortion([])
     with pytest.raises(ValueError, match="each of 3 points, got 1"):

@@ -138,8 +138,8 @@ assert np.allclose(both, normalized(log_p), atol=1e-9)
 
 # %%
 # With about 40 points the error of log p(x) is 1e-10 nats; with 17 points it is 0.03 nats. The
-# trapezoidal rule converges very fast for smooth functions that vanish at both ends, as soon as the spacing is
-# smaller than the width of the posterior. With a wider spacing the sum can miss the peak
+# trapezoidal rule converges very fast for smooth functions that vanish at both ends, as soon as the
+# spacing is smaller than the width of the posterior. With a wider spacing the sum can miss the peak
 # altogether.
 
 for k in (10, 50, 100, 250):

@@ -243,10 +243,10 @@ assert np.allclose(np.diff(np.log10(landing["STL"][1:])), 2, atol=0.1)  # noise 
 # ----------------------------
 # We train the same model of the digits with the same learning rate by four estimators, with two draws
 # each (leave-one-out needs at least two). ``fit`` records the ELBO for every estimator. With the score
-# and no baseline, the ELBO improves more slowly: after 15 epochs it is two nats lower. With leave-one-out, the result is almost as good as with
-# the path: the average over a hundred datapoints and many steps removes most of the noise that is left
-# at J = 8. A noisy gradient can still be unbiased. The path estimator needs only one draw, and its
-# advantage grows with J.
+# and no baseline, the ELBO improves more slowly: after 15 epochs it is two nats lower. With
+# leave-one-out, the result is almost as good as with the path: the average over a hundred datapoints
+# and many steps removes most of the noise that is left at J = 8. A noisy gradient can still be
+# unbiased. The path estimator needs only one draw, and its advantage grows with J.
 
 curves = {}
 for name in ("sgvb-b", "stl", "score-loo", "score"):

@@ -167,9 +167,9 @@ assert min(np.divide(trained["DReG"], trained["IWAE"])) > 3
 # - for φ by IWAE it decreases with K (Rainforth et al. 2018). As L_K approaches log p(x), it depends
 #   less and less on q. The gradient vanishes like 1/K, but its noise only like 1/√K (for weights with
 #   finite moments).
-# - for φ by STL it grows with K, more slowly than √K. But STL is biased: it estimates another quantity precisely. As
-#   K → ∞ its mean is −∂KL(p(z|x) ‖ q)/∂φ (exercise 3). This is the KL of Eq. (8) with its arguments
-#   exchanged, and its gradient does not vanish, while ∇L_K does.
+# - for φ by STL it grows with K, more slowly than √K. But STL is biased: it estimates another
+#   quantity precisely. As K → ∞ its mean is −∂KL(p(z|x) ‖ q)/∂φ (exercise 3). This is the KL of
+#   Eq. (8) with its arguments exchanged, and its gradient does not vanish, while ∇L_K does.
 # - for φ by DReG it is several times higher than for IWAE at every K, and DReG is unbiased. But it
 #   does not grow like √K, as Tucker et al. (2018) derive: on this model it stays between 0.4 and 0.7.
 #
@@ -403,8 +403,8 @@ assert lengths["STL"][1] > 0.5 * lengths["STL"][0]  # the mean of STL does not v
 
 # %%
 # 3. Let E_p be the mean over z ~ p(z|x). Integrate by parts to show that E_p[∂ log w/∂z ∂z/∂φ] =
-#    E_p[∂ log q/∂φ], which is −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its component for μ is −m/s². Is
-#    this the mean of STL at large K?
+#    E_p[∂ log q/∂φ], which is −∂KL(p(z|x) ‖ q)/∂φ. For the posterior N(0, 1) and q = N(m, s²) its
+#    component for μ is −m/s². Is this the mean of STL at large K?
 
 # %%
 # Yes. Write p for p(z|x) and q for q(z|x). Since ∂ log w/∂z = ∂ log(p/q)/∂z, the mean under p is ∫

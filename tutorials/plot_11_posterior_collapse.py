@@ -267,12 +267,12 @@ assert abs(warm.elbo[0] - plain.elbo[0]) < 0.5 and slow.elbo[0] < plain.elbo[0] 
 # %%
 # The warm-up changes the course of training completely: the KL starts tens of nats too high and
 # decreases, instead of increasing from low values. At the end the same number of latents is active.
-# Their KL is larger (6.4 and 4.7 nats), but the ELBO is not higher: the final objective is the ELBO with β = 1 in
-# both cases, and with the warm-up half of the epochs maximized another objective. A warm-up helps if
-# the result depends on the course of training, that is, if early training would otherwise reach a poor
-# local optimum and stay there. A low KL does not prove collapse. First check whether the model has been
-# trained long enough: with a tenth of the learning rate the KL is low, all latents are active, and the
-# ELBO is about four and a half nats lower.
+# Their KL is larger (6.4 and 4.7 nats), but the ELBO is not higher: the final objective is the ELBO
+# with β = 1 in both cases, and with the warm-up half of the epochs maximized another objective. A
+# warm-up helps if the result depends on the course of training, that is, if early training would
+# otherwise reach a poor local optimum and stay there. A low KL does not prove collapse. First check
+# whether the model has been trained long enough: with a tenth of the learning rate the KL is low, all
+# latents are active, and the ELBO is about four and a half nats lower.
 #
 # Exercises
 # ---------

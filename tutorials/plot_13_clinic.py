@@ -178,8 +178,8 @@ assert set(report.names) == {"log σ² read as log σ in the sampler", "KL avera
 
 # %%
 # The report begins with what the clinic assumed or found: the meaning of s, of the output of the decoder,
-# and whether the loss is a sum or a mean over the rows of a batch. Check these lines first. Then each line is one test. Two
-# tests found something wrong:
+# and whether the loss is a sum or a mean over the rows of a batch. Check these lines first. Then each
+# line is one test. Two tests found something wrong:
 #
 # - *log σ² read as log σ in the sampler.* The draw is z = μ + exp(s) ε. But s is log σ² in the KL, so it
 #   must be exp(½ s). The clinic does not judge by names such as ``std`` or ``logvar``. It calls ``sample``

@@ -246,10 +246,10 @@ assert all((bound[m][np.array(marks) - 1] < evidence[m] + 0.05).all() for m in b
 #
 # What a sample costs
 # -------------------
-# But it does much more work for each sample. A move of its chain consists of ten leapfrog steps, each with a
-# gradient of the decoder, and five updates of θ follow. AEVB has one gradient of the decoder for each
-# sample. Wake-sleep has one too, and draws a dream in addition. After a single pass of Monte-Carlo EM,
-# AEVB has made fifteen for the same number of gradients:
+# But it does much more work for each sample. A move of its chain consists of ten leapfrog steps, each
+# with a gradient of the decoder, and five updates of θ follow. AEVB has one gradient of the decoder
+# for each sample. Wake-sleep has one too, and draws a dream in addition. After a single pass of
+# Monte-Carlo EM, AEVB has made fifteen for the same number of gradients:
 
 cost = {"AEVB": 1, "wake-sleep": 1, "Monte-Carlo EM": 10 + 5}
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
@@ -264,8 +264,8 @@ assert evidence["AEVB"][3] > evidence["Monte-Carlo EM"][0] + 0.5  # 10 against 1
 
 # %%
 # With the same number of gradients, AEVB is ahead of Monte-Carlo EM, and its lead is larger on large
-# data sets, where even one pass takes long. And after the training, Monte-Carlo EM has no encoder: to find the z of a new image, one must
-# run a chain, while AEVB and wake-sleep evaluate q(z|x) once.
+# data sets, where even one pass takes long. And after the training, Monte-Carlo EM has no encoder: to
+# find the z of a new image, one must run a chain, while AEVB and wake-sleep evaluate q(z|x) once.
 #
 # Exercises
 # ---------

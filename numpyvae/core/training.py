@@ -6,7 +6,7 @@
     "phi"    variational inference: argmax over φ with θ fixed, which minimizes the KL of Eq. (5)
     "theta"  the M-step of variational EM: argmax over θ with φ fixed
 
-An epoch's random streams are identified by (seed, purpose, epoch), so that a resumed run equals an
+Random streams are identified by (seed, purpose, epoch), so a resumed run equals an
 uninterrupted one; those of validation by (seed, purpose, row).
 """
 
@@ -38,8 +38,8 @@ from .vae import VAE
 
 __all__ = ["fit"]
 
-Transform = Callable[[np.ndarray, "np.random.Generator"], np.ndarray]
-_ROWS = 500  # rows in a block of `mean_elbo_terms`
+Transform = Callable[[np.ndarray, "np.random.Generator"], np.ndarray]  # quoted: see `Seed`
+_ROWS = 500  # in a block of `mean_elbo_terms`
 _MAKE = "use one of numpyvae.estimators, or make_estimator"
 
 

@@ -5,7 +5,7 @@ Both networks are multi-layer perceptrons (Kingma & Welling 2013, appendix C):
     encoder:  x → (μ, log σ²)                q_φ(z|x) = N(z; μ, diag σ²)
     decoder:  z → outputs of the likelihood  p_θ(x|z)
 
-A `VAE` has a fixed `Architecture` and `Parameters`, which training moves.
+A `VAE` has a fixed `Architecture` and `Parameters`, which training changes.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class VAE:
 
     @property
     def activation(self) -> Callable:
-        """Elementwise."""
+        """A callable."""
         return self.architecture.activation
 
     @property

@@ -105,7 +105,7 @@ def check_seed(seed: Any) -> int:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        import difflib
+        import difflib  # slow to load, and needed only for this message
 
         close = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
         hint = f"; did you mean {close[0]}?" if close else ""
