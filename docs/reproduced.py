@@ -58,18 +58,21 @@ def _legend(figure: Figure, ax, columns: int) -> None:
 def altosaar(palette: Palette) -> Figure:
     """Plot the ELBO of the validation set after each pass, and the published ELBO."""
     figure, ax = _axes(palette, 6.4, 3.4)
-    labels = {"mean-field": "KL in closed form", "sampled-kl": "KL drawn"}
-    colors = {"mean-field": palette.phi, "sampled-kl": palette.theta}
+    labels = {
+        "mean-field": "KL in closed form",
+        "sampled-kl": "KL drawn",
+        "as-in-the-code": "KL drawn, PyTorch's initial weights",
+    }
+    colors = dict(zip(labels, (palette.phi, palette.theta, palette.muted)))
     for curve in _results("altosaar")["curves"]:
-        steps = np.array(curve["epoch"]) * -(-curve["rows"] // 128)
-        name, style = curve["training"], "-" if curve["seed"] == 0 else "--"
-        color, name = colors[name], f"{labels[name]}, seed {curve['seed']}"
-        ax.plot(steps, curve["valid_elbo"], style, color=color, label=name)
+        steps = np.array(curve["epoch"]) * -(-curve["rows"] // 128) / 1000
+        name, first = curve["training"], curve["seed"] == 0
+        style, label = ("-", labels[name]) if first else ("--", None)
+        ax.plot(steps, curve["valid_elbo"], style, color=colors[name], label=label)
     ax.axhline(-103.31, color=palette.text, ls=":", label="published, test set")
-    ax.set(
-        xlabel="training steps", ylabel="validation ELBO (nats)", xscale="log", ylim=(-125, -98)
-    )
-    ax.legend(frameon=False, loc="lower right")
+    ax.set(xlabel="training steps (thousands)", ylabel="validation ELBO (nats)")
+    ax.set(xlim=(0, 66), ylim=(-115, -100), yticks=range(-115, -99, 5))
+    _legend(figure, ax, 2)
     return figure
 
 
@@ -94,9 +97,8 @@ def bounds(palette: Palette) -> Figure:
     """Plot the bounds of AEVB and wake-sleep against the training samples, in the paper's axes."""
     panels: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for curve in _results(FIGURE_2)["curves"]:
-        if curve["seed"] == 0:
-            words = curve["training"].split("-")
-            panels.setdefault((words[0], int(words[-1])), []).append(curve)
+        words = curve["training"].split("-")
+        panels.setdefault((words[0], int(words[-1])), []).append(curve)
     columns = 3
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(7, 2.1 * rows + 0.6), layout="constrained")
@@ -105,13 +107,15 @@ def bounds(palette: Palette) -> Figure:
         for curve in curves:
             method = "wake-sleep" if "wake-sleep" in curve["training"] else "AEVB"
             color = palette.theta if method == "wake-sleep" else palette.phi
+            label = method if curve["seed"] == 0 else "_"  # not in the legend
             samples = np.array(curve["epoch"]) * curve["rows"]
-            ax.plot(samples, curve["elbo"], color=color, label=f"{method}, training")
-            measured = [m for m in _figures(FIGURE_2) if m["training"] == curve["training"]]
-            x = [m["epoch"] * curve["rows"] for m in measured if m["seed"] == 0]
-            y = [_value(m["figures"]["test bound"]) for m in measured if m["seed"] == 0]
+            ax.plot(samples, curve["elbo"], color=color, label=f"{label}, training")
+            whose = curve["training"], curve["seed"]
+            measured = [m for m in _figures(FIGURE_2) if (m["training"], m["seed"]) == whose]
+            x = [m["epoch"] * curve["rows"] for m in measured]
+            y = [_value(m["figures"]["test bound"]) for m in measured]
             mark = "s" if method == "wake-sleep" else "o"
-            ax.plot(x, y, mark, ms=5, color=color, label=f"{method}, test")
+            ax.plot(x, y, mark, ms=5, color=color, label=f"{label}, test")
         ax.set_title(f"{data.replace('mnist', 'MNIST').replace('frey', 'Frey faces')}, J = {J}")
         top = (-200, -100) if data == "mnist" else (0, 1600)
         ax.set(xscale="log", xlim=(8e4, 1e7), ylim=top)
@@ -129,27 +133,28 @@ def bounds(palette: Palette) -> Figure:
 @_drawing("kingma-welling-fig3")
 def marginal(palette: Palette) -> Figure:
     """Plot log p(x) of the training and of the test rows against the training samples."""
-    groups: dict[str, dict[str, list]] = {}
+    groups: dict[int, dict[tuple[str, int], list]] = {}
     for m in _figures("kingma-welling-fig3"):
-        if m["seed"] == 0:
-            method, _, rows = m["training"].rpartition("-")
-            parts = [m["figures"][f"log p(x), {part}"] for part in ("training", "test")]
-            point = m["epoch"] * int(rows), *parts
-            groups.setdefault(rows, {}).setdefault(method, []).append(point)
-    figure, axes = _axes(palette, 7.2, 3.8, columns=2 * len(groups))
+        method, _, rows = m["training"].rpartition("-")
+        point = m["epoch"] * int(rows), m["figures"]
+        groups.setdefault(int(rows), {}).setdefault((method, m["seed"]), []).append(point)
+    figure = Figure(figsize=(7, 2.7 * len(groups) + 0.5), layout="constrained")
+    axes = figure.subplots(len(groups), 2, squeeze=False)
     styles = {"aevb": ("o-", palette.phi), "wake-sleep": ("s--", palette.theta)}
     styles["mcem"] = ("^:", palette.text)
-    panels = [(rows, part) for rows in groups for part in ("training", "test")]
-    for i, (ax, (rows, part)) in enumerate(zip(axes, panels)):
-        for method, points in groups[rows].items():
-            mark, color = styles[method]
-            across = [point[0] for point in points]
-            mean, error = np.transpose([point[1 + i % 2] for point in points])
-            label = method if method == "wake-sleep" else method.upper()
-            ax.errorbar(across, mean, error, fmt=mark, color=color, label=label, capsize=2)
-        ax.set_title(f"N = {int(rows):,}, {part} rows", color=palette.text)
-        ax.set(xlabel="training samples", ylabel="log p(x) (nats)", xscale="log")
-    _legend(figure, axes[0], 3)
+    for across, (N, curves) in zip(axes, sorted(groups.items())):
+        for ax, part in zip(across, ("training", "test")):
+            for (method, seed), points in curves.items():
+                mark, color = styles[method]
+                samples, figures = zip(*points)
+                mean, error = np.transpose([f[f"log p(x), {part}"] for f in figures])
+                label = method if method == "wake-sleep" else method.upper()
+                label = label if seed == 0 else None
+                ax.errorbar(samples, mean, error, fmt=mark, color=color, label=label, capsize=2)
+            ax.set_title(f"N = {N:,}, {part} rows", color=palette.text, fontsize=11)
+            ax.set(xlabel="training samples", ylabel="log p(x) (nats)", xscale="log")
+            ax.spines[["top", "right"]].set_visible(False)
+    _legend(figure, axes[0, 0], 3)
     return figure
 
 

@@ -100,6 +100,24 @@ def whole(tmp_path_factory):
     return folder
 
 
+def test_the_initial_weights_of_pytorch():
+    """Kills limits from the wrong fan, biases at zero, one draw for all seeds."""
+    data = load_data("digits")
+    training = Training("small", "digits", 20, (400,), 1, init="pytorch")
+    for n, layers in [
+        ((64, 400), training.model(data, 0).parameters.encoder),
+        ((20, 400), training.model(data, 0).parameters.decoder),
+    ]:
+        for inputs, layer in zip(n, layers, strict=True):
+            for drawn in layer:
+                # uniform: the largest is near the limit, and the standard deviation limit / √3
+                assert 0.8 < abs(drawn).max() * np.sqrt(inputs) <= 1.0000001
+                assert drawn.std() * np.sqrt(3 * inputs) == pytest.approx(1, abs=0.25)
+    again, other = (training.model(data, seed).parameters.flat for seed in (0, 1))
+    assert np.array_equal(again, training.model(data, 0).parameters.flat)
+    assert not np.isin(again, other).all()
+
+
 @pytest.mark.parametrize("stops", [(1,), (2, 3), (6,)])
 def test_a_stopped_experiment_goes_on_with_the_same_bits(tmp_path, whole, monkeypatch, stops):
     """Kills draws that depend on where a process began, and parts that are lost or kept twice."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.elbo import Estimator
 from ..core.optimizers import Adam, Optimizer
 from ..core.vae import VAE
+from ..support.streams import Purpose, stream
 from .data import Data
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class Training:
     latent_dim : int
     hidden : tuple of int
     activation, likelihood : str
-    init : "glorot" or float
-        All from `latent_dim` are arguments of `VAE`.
+    init : "glorot", "pytorch" or float
+        All from `latent_dim` are arguments of `VAE`, but for "pytorch": weights and biases from
+        U(-1/√n, 1/√n), where n is the number of inputs of the layer.
     epochs, batch_size : int
     estimator : Estimator
     optimizer : Optimizer
@@ -91,7 +93,10 @@ class Training:
         """Return the model before its training."""
         widths = data.x_train.shape[1], self.latent_dim, self.hidden
         model = self.activation, self.likelihood
-        vae = VAE(*widths, *model, seed=seed, init=self.init)
+        pytorch = self.init == "pytorch"
+        vae = VAE(*widths, *model, seed=seed, init="glorot" if pytorch else self.init)
+        if pytorch:
+            _draw_as_pytorch(vae, seed)
         if self.mean_bias:
             p = np.clip(data.mean, 0.001, 0.999)
             vae.parameters[f"decoder.b{len(self.hidden)}"][:] = np.log(p / (1 - p))
@@ -111,6 +116,16 @@ class Training:
             if (value := getattr(self.final(), f.name)) != default:
                 found[f.name] = _words(value)
         return found
+
+
+def _draw_as_pytorch(vae: VAE, seed: int) -> None:
+    """Draw all parameters as PyTorch's `nn.Linear` does: U(-1/√n, 1/√n), n the inputs."""
+    rng = stream(seed, Purpose.INIT)
+    for layers in (vae.parameters.encoder, vae.parameters.decoder):
+        for W, b in layers:
+            limit = 1 / np.sqrt(len(W))
+            W[:] = rng.uniform(-limit, limit, W.shape)
+            b[:] = rng.uniform(-limit, limit, b.shape)
 
 
 def _words(value: Any) -> Any:
