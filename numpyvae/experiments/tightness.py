@@ -78,9 +78,9 @@ TIGHTNESS = Experiment(
         effort={
             "n_importance": 5000,
             "rows": 100,
-            "sandwich": {"n": 100, "n_temperatures": 10_000, "n_chains": 16},
+            "sandwich": {"n": 100, "n_temperatures": 1000, "n_chains": 16},
         },
-        duration="an hour or two for each model, after its training (take it with --models)",
+        duration="ten minutes for each model, after its training (take it with --models)",
     ),
     Plan(
         _finals(ALTOSAAR, True) + _finals(BURDA, True),
