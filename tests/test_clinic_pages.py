@@ -73,7 +73,7 @@ def test_each_exercise_has_its_file_and_its_solution():
 
 
 @pytest.mark.parametrize("number", range(1, 11))
-def test_the_clinic_names_the_bug_of_an_exercise_and_acquits_the_mended_file(number):
+def test_the_clinic_names_the_bug_of_an_exercise_and_acquits_the_corrected_file(number):
     # Kills: a solution that names another bug, and lines to change that do not mend the file.
     names, changes = SOLUTIONS[number]
     source = (EXERCISES / f"broken_{number:02d}.py").read_text("utf-8")

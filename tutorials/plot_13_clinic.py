@@ -190,12 +190,12 @@ assert set(report.names) == {"log σ² read as log σ in the sampler", "KL avera
 # Both bugs leave the loss a smooth function with a correct gradient. A check of the gradient finds
 # neither of them.
 #
-# The mended model
+# The corrected model
 # ----------------
-# Each bug is mended in one line. The derivatives change with their functions.
+# Each bug is corrected in one line. The derivatives change with their functions.
 
 
-class MendedVAE(HandMadeVAE):
+class CorrectedVAE(HandMadeVAE):
     def std(self, s):
         return np.exp(0.5 * s), 0.5 * np.exp(0.5 * s)
 
@@ -206,19 +206,21 @@ class MendedVAE(HandMadeVAE):
         return mu, 0.5 * (np.exp(s) - 1)
 
 
-mended = MendedVAE()
-mended_curve = train(mended)
-report = clinic.examine(subject_of(mended, "mended", **pieces(mended)))
+corrected = CorrectedVAE()
+corrected_curve = train(corrected)
+report = clinic.examine(subject_of(corrected, "corrected", **pieces(corrected)))
 print(str(report).splitlines()[0], report.counts)
 assert report.ok and not report.names
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.plot(epochs, broken_curve, "C3-", label="broken: its own loss")
-ax.plot(epochs, mended_curve, "C0--", label="mended: −ELBO")
+ax.plot(epochs, corrected_curve, "C0--", label="corrected: −ELBO")
 ax.set(xlabel="epoch", ylabel="loss (nats per digit)", title="the training curves of both models")
 ax.legend()
-print(f"last loss: broken {broken_curve[-1]:.2f}, mended {mended_curve[-1]:.2f} nats per digit")
-assert broken_curve[-1] < mended_curve[-1] - 1
+print(
+    f"last loss: broken {broken_curve[-1]:.2f}, corrected {corrected_curve[-1]:.2f} nats per digit"
+)
+assert broken_curve[-1] < corrected_curve[-1] - 1
 
 # %%
 # The loss of the broken model is *lower*. This does not mean that the model is better: the two curves are
@@ -253,7 +255,7 @@ def as_drawn(x):
 
 rows = test[:100]
 setting = {"n_temperatures": 300, "n_chains": 8, "initial": "prior"}
-models = {"broken": foreign(broken, as_drawn), "mended": foreign(mended, mended.encode)}
+models = {"broken": foreign(broken, as_drawn), "corrected": foreign(corrected, corrected.encode)}
 importance, annealed, gap = {}, {}, {}
 for name, model in models.items():
     importance[name] = bounds.importance_log_likelihood(model, rows, 1000)
@@ -267,12 +269,12 @@ for name, model in models.items():
     ):
         print(f"{name}: {title} {mean:.2f} ± {error:.2f} nats per digit")
 
-difference = annealed["mended"] - annealed["broken"]
+difference = annealed["corrected"] - annealed["broken"]
 gain, error = mean_and_error(difference)
-print(f"AIS, mended − broken: {gain:.2f} ± {error:.2f} nats per digit")
+print(f"AIS, corrected − broken: {gain:.2f} ± {error:.2f} nats per digit")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
-for name, color, style in (("broken", "C3", "s-"), ("mended", "C0", "o--")):
+for name, color, style in (("broken", "C3", "s-"), ("corrected", "C0", "o--")):
     means, errors = zip(*(mean_and_error(b[name]) for b in (importance, annealed)))
     left.errorbar((0, 1), means, errors, fmt=style, color=color, capsize=4, label=name)
 left.set(xticks=(0, 1), xticklabels=("$L_{1000}$", "AIS"), xlim=(-0.4, 1.4))
@@ -281,13 +283,13 @@ left.legend(loc="lower right")
 right.hist(difference, bins=20, color="0.75")
 right.axvline(0, color="black", linewidth=1)
 right.axvline(gain, color="C0", linestyle="--")
-right.set(xlabel="AIS: mended − broken (nats)", ylabel="number of digits")
+right.set(xlabel="AIS: corrected − broken (nats)", ylabel="number of digits")
 right.set(yticks=range(0, 16, 5))
 right.set_title(f"mean {gain:.2f} ± {error:.2f} (dashed)")
 assert gain > 1 and gain > 8 * error
 assert all(abs(g) < 0.5 for g, _ in gap.values())
 assert importance["broken"].mean() < annealed["broken"].mean() - 2
-assert abs(importance["mended"].mean() - annealed["mended"].mean()) < 0.2
+assert abs(importance["corrected"].mean() - annealed["corrected"].mean()) < 0.2
 
 # %%
 # All bars are standard errors over the digits. Consider first the broken model in the left picture. Its
@@ -305,7 +307,7 @@ assert abs(importance["mended"].mean() - annealed["mended"].mean()) < 0.2
 
 z = np.random.default_rng(3).standard_normal((24, 8))
 fig, axes = plt.subplots(2, 1, figsize=(7, 2.9), layout="constrained")
-for ax, name, vae in ((axes[0], "broken", broken), (axes[1], "mended", mended)):
+for ax, name, vae in ((axes[0], "broken", broken), (axes[1], "corrected", corrected)):
     plotting.image_grid(sigmoid(vae.decode(z)), digits.image_shape, ax=ax, columns=12)
     ax.set_title(f"{name}: mean of p(x|z) at z drawn from the prior", fontsize=9)
 
@@ -329,25 +331,28 @@ assert set(report.names) == {"log σ² read as log σ in the sampler", "KL avera
 # 2. Mend only the sampler, or only the KL. Does each of the two bugs cost something on its own?
 
 # %%
-# Both do: with only one of them mended, the model is a few tenths of a nat or more below the mended
+# Both do: with only one of them corrected, the model is a few tenths of a nat or more below the corrected
 # one. The two bugs do not compensate each other, since they act in different places: one changes
 # the draws of z, the other the weight of the KL.
 
 
 class OnlySampler(HandMadeVAE):
-    std = MendedVAE.std
+    std = CorrectedVAE.std
 
 
 class OnlyKL(HandMadeVAE):
-    kl, kl_grad = MendedVAE.kl, MendedVAE.kl_grad
+    kl, kl_grad = CorrectedVAE.kl, CorrectedVAE.kl_grad
 
 
 lost = {}
-for name, vae in (("only the sampler mended", OnlySampler()), ("only the KL mended", OnlyKL())):
+for name, vae in (
+    ("only the sampler corrected", OnlySampler()),
+    ("only the KL corrected", OnlyKL()),
+):
     train(vae)
     values = bounds.annealed_log_likelihood(foreign(vae), rows, **setting).log_lower
-    lost[name], error = mean_and_error(annealed["mended"] - values)
-    print(f"{name}: {lost[name]:.2f} ± {error:.2f} nats below the mended model")
+    lost[name], error = mean_and_error(annealed["corrected"] - values)
+    print(f"{name}: {lost[name]:.2f} ± {error:.2f} nats below the corrected model")
 assert all(0.2 < loss < gain + 0.2 for loss in lost.values())
 
 # %%
