@@ -15,7 +15,15 @@ from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
 from .found import Trained
 
-__all__ = ["bracket", "elbo", "in_parts", "log_likelihood", "test_rows", "units"]
+__all__ = [
+    "bracket",
+    "elbo",
+    "importance_bounds",
+    "in_parts",
+    "log_likelihood",
+    "test_rows",
+    "units",
+]
 
 _ROWS = 500  # test rows whose figures are kept together
 
@@ -30,8 +38,8 @@ def test_rows(trained: Trained) -> np.ndarray:
     )
 
 
-def log_likelihood(trained: Trained) -> tuple[float, float]:
-    """Return the mean of the importance-weighted bound L_K on the test rows, and its error.
+def importance_bounds(trained: Trained) -> np.ndarray:
+    """Return the importance-weighted bound L_K on log p(x) of each test row, (M,).
 
     K is `effort["n_importance"]`.
     """
@@ -42,7 +50,12 @@ def log_likelihood(trained: Trained) -> tuple[float, float]:
             trained.vae, x, K, seed=trained.seed, progress=trained.progress
         )
 
-    return mean_and_error(in_parts(trained, f"L{K}", estimate, test_rows(trained)))
+    return in_parts(trained, f"L{K}", estimate, test_rows(trained))
+
+
+def log_likelihood(trained: Trained) -> tuple[float, float]:
+    """Return the mean of L_K over the test rows, and its error."""
+    return mean_and_error(importance_bounds(trained))
 
 
 def in_parts(
