@@ -191,6 +191,26 @@ def _mosaics(palette: Palette, images: dict[str, list[str]], width: float) -> Fi
     return figure
 
 
+@_drawing("tightness")
+def tightness(palette: Palette) -> Figure:
+    """Plot, for each model, what annealing adds to L_5000, and the width of the bracket."""
+    models = _figures("tightness")
+    figure, ax = _axes(palette, 6.4, 0.55 * len(models) + 1.5)
+    y = np.arange(len(models))[::-1]
+    marks = {
+        "test, annealed - L_K": ("o", palette.phi, "test set: annealing − L₅₀₀₀"),
+        "simulated, upper - lower": ("s", palette.theta, "simulated data: upper − lower bound"),
+    }
+    for shift, (name, (mark, color, label)) in zip((0.12, -0.12), marks.items()):
+        mean, error = np.transpose([m["figures"][name] for m in models])
+        ax.errorbar(mean, y + shift, xerr=error, fmt=mark, color=color, label=label, capsize=3)
+    ax.axvline(0, color=palette.muted, lw=1)
+    ax.set_yticks(y, [m["training"] for m in models])
+    ax.set(xlabel="nats", ylim=(-0.6, len(models) - 0.4))
+    _legend(figure, ax, 1)
+    return figure
+
+
 @_drawing("lucas-collapse")
 def collapse(palette: Palette) -> Figure:
     """Plot the variance of the posterior mean of each latent, as predicted and as trained."""
@@ -254,21 +274,4 @@ def ratios(palette: Palette) -> Figure:
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     _legend(figure, ax, 4)
-    return figure
-
-
-@_drawing("tightness")
-def brackets(palette: Palette) -> Figure:
-    """Plot the proven bracket of log p(x) of each model, on data that it simulates."""
-    models = _figures("tightness")
-    figure, ax = _axes(palette, 6.0, 1.2 + 0.5 * len(models))
-    for i, m in enumerate(models):
-        mean, error = m["figures"]["simulated, upper - lower"]
-        ax.errorbar(mean, -i, xerr=2 * error, fmt="o", color=palette.phi, capsize=3)
-    ax.axvline(0, color=palette.muted, lw=1)
-    ax.axvline(1, color=palette.theta, ls="--")
-    ax.set_yticks(
-        range(0, -len(models), -1), [f"{m['training']}, seed {m['seed']}" for m in models]
-    )
-    ax.set(xlabel="upper − lower bound (nats)", ylim=(0.5 - len(models), 0.5))
     return figure
