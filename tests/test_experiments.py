@@ -19,7 +19,7 @@ from numpyvae.experiments import EXPERIMENTS, Claim, Experiment, Plan, Published
 from numpyvae.experiments import reproduce as run
 from numpyvae.experiments.data import load_data
 from numpyvae.experiments.found import Keeper, Trained
-from numpyvae.experiments.measuring import log_likelihood
+from numpyvae.experiments.measuring import in_parts, log_likelihood
 from numpyvae.experiments.results import rows
 
 
@@ -163,6 +163,15 @@ def test_a_measurement_that_is_stopped_keeps_its_parts(tmp_path, whole, monkeypa
     assert {
         name: found for name, found in contents(tmp_path).items() if "aevb" in name
     } == expected
+
+
+def test_a_part_is_that_of_its_rows(tmp_path):
+    """Kills a kept part that is taken for other rows, of which there are as many."""
+    trained = SimpleNamespace(keeper=Keeper(tmp_path), epoch=3)
+    x = np.arange(12.0).reshape(6, 2)
+    first = in_parts(trained, "sums", lambda part: part.sum(1), x[:3])
+    assert np.array_equal(in_parts(trained, "sums", lambda part: part.sum(1), x[3:]), [13, 17, 21])
+    assert np.array_equal(in_parts(trained, "sums", lambda part: 1 / 0, x[:3]), first)
 
 
 def test_seconds_are_those_of_all_processes(tmp_path, monkeypatch):

@@ -191,7 +191,7 @@ assert set(report.names) == {"log σ² read as log σ in the sampler", "KL avera
 # neither of them.
 #
 # The corrected model
-# ----------------
+# -------------------
 # Each bug is corrected in one line. The derivatives change with their functions.
 
 

@@ -13,6 +13,7 @@ from ..bounds.terms import row_terms
 from ..diagnostics.units import active_units
 from ..support.statistics import mean_and_error
 from ..support.streams import Purpose
+from ..support.versions import array_fingerprint
 from .found import Trained
 
 __all__ = [
@@ -61,15 +62,17 @@ def log_likelihood(trained: Trained) -> tuple[float, float]:
 def in_parts(
     trained: Trained, name: str, estimate: Callable[[np.ndarray], np.ndarray], x: np.ndarray
 ) -> np.ndarray:
-    """Return `estimate(x)` (M,), part by part: a part is computed once, and kept by its name."""
-    parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
-    name = f"{name}-{trained.epoch:05}-of-{len(x)}-rows"
-    return np.concatenate(
-        [
-            trained.keeper.array(f"{name}-{i}", (len(part),), partial(estimate, part))
-            for i, part in enumerate(parts)
-        ]
-    )
+    """Return `estimate(x)` (M,), part by part: a part is computed once, and kept by its name.
+
+    The name ends with a fingerprint of the rows: others of the same number are not the same part.
+    """
+    found = []
+    for start in range(0, len(x), _ROWS):
+        part = x[start : start + _ROWS]
+        fingerprint = array_fingerprint(part)["sha256"][:12]
+        name_of_part = f"{name}-{trained.epoch:05}-{fingerprint}"
+        found.append(trained.keeper.array(name_of_part, (len(part),), partial(estimate, part)))
+    return np.concatenate(found)
 
 
 def elbo(trained: Trained) -> tuple[float, float]:
