@@ -43,7 +43,7 @@ def number(value: float | None, sign: str = "") -> str:
     if value is None:
         return ""
     whole = float(value).is_integer()
-    text = f"{value:{sign}.{0 if whole else 2 if abs(value) >= 0.1 else 4}f}"
+    text = f"{value:{sign}.{0 if whole else 2 if abs(value) >= 0.01 else 4}f}"
     return text.replace("-", "−")
 
 
@@ -70,7 +70,7 @@ def with_error(row: dict) -> str:
     """Return our figure ± its standard error."""
     if row["se"] is None:
         return number(row["ours"])
-    decimals = 2 if abs(row["ours"]) >= 0.1 else 4
+    decimals = 2 if abs(row["ours"]) >= 0.01 else 4
     return f"{number(row['ours'])} ± {row['se']:.{decimals}f}"
 
 
