@@ -17,8 +17,6 @@ import numpy as np
 from figures import Palette, _axes
 from matplotlib.figure import Figure
 
-from numpyvae.experiments import EXPERIMENTS
-
 __all__ = ["DRAWINGS", "FOLDER"]
 
 FIGURE_2 = "kingma-welling-fig2"
@@ -81,26 +79,18 @@ def altosaar(palette: Palette) -> Figure:
 @_drawing("burda-table1")
 def burda(palette: Palette) -> Figure:
     """Plot −L_5000 after each stage, and the published one after the last; −ELBO of K = 1."""
-    figure, ax = _axes(palette, 6.4, 4.0)
-    styles = {
-        "vae-1": ("VAE, K = 1", "o-", palette.phi),
-        "vae-5": ("VAE, K = 5", "d:", palette.muted),
-        "iwae-5": ("IWAE, K = 5", "^-", palette.theta),
-        "vae-1-fixed": ("VAE, K = 1, fixed binarization", "x--", palette.text),
-    }
-    published = {
-        p.training: p.value for p in EXPERIMENTS["burda-table1"].published if p.quantity == "-L_K"
-    }
-    for name, (label, mark, color) in styles.items():
-        models = [m for m in _figures("burda-table1") if m["training"] == name]
-        if models:
-            passes = [m["epoch"] for m in models]
-            values = [_value(m["figures"]["-L_K"]) for m in models]
-            ax.plot(passes, values, mark, color=color, label=f"−L₅₀₀₀, {label}")
-            ax.plot(3280, published[name], "*", ms=10, color=color, label=f"published, {label}")
-        if name == "vae-1":
-            values = [_value(m["figures"]["-ELBO"]) for m in models]
-            ax.plot(passes, values, "s:", ms=4, color=color, label=f"−ELBO, {label}")
+    figure, ax = _axes(palette, 6.4, 3.6)
+    for training, quantity, mark, color in (
+        ("vae-1", "-L_K", "o-", palette.phi),
+        ("vae-1", "-ELBO", "s:", palette.phi),
+        ("iwae-1", "-L_K", "^--", palette.theta),
+    ):
+        models = [m for m in _figures("burda-table1") if m["training"] == training]
+        label = {"-L_K": "−L₅₀₀₀", "-ELBO": "−ELBO"}[quantity]
+        values = [_value(m["figures"][quantity]) for m in models]
+        passes = [m["epoch"] for m in models]
+        ax.plot(passes, values, mark, color=color, ms=5, label=f"{label}, {training}")
+    ax.plot(3280, 86.76, "*", ms=11, color=palette.text, ls="", label="−L₅₀₀₀, published")
     ax.set(xlabel="passes over the data", ylabel="nats", xscale="log", xlim=(0.8, 5000))
     _legend(figure, ax, 2)
     return figure
