@@ -2,6 +2,7 @@
 
     ```{reproduced} altosaar       the table of an experiment, and which of its claims hold
     :counts:                       only if its figures are named as "phi, STL, K = 16"
+    :only: -L_K; active units      with these columns alone
     ```
     ```{methods} kingma-welling-fig2       the same figures, with a column for each method
     :columns: aevb wake-sleep
@@ -74,15 +75,15 @@ def with_error(row: dict) -> str:
     return f"{number(row['ours'])} ± {row['se']:.{decimals}f}"
 
 
-def lines(name: str) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the lines of a table: a column for each figure.
+def lines(name: str, only: list[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table: a column for each figure, or for those of `only`.
 
     Under the stages of a training are the spread over the seeds, the published figures, and the
     differences of those that are finished.
     """
     published = {(p.training, p.quantity): p.value for p in EXPERIMENTS[name].published}
     rows = results(name)["table"]
-    figures = [*dict.fromkeys(row["quantity"] for row in rows)]
+    figures = only or [*dict.fromkeys(row["quantity"] for row in rows)]
     made = []
     for training in dict.fromkeys(row["training"] for row in rows):
         stages: dict[int, dict[str, dict]] = {}
@@ -169,13 +170,21 @@ def show(head: list[str], lines: list[list[str]], name: str) -> list[nodes.Node]
 
 class Reproduced(SphinxDirective):
     required_arguments = 1
-    option_spec: ClassVar = {"counts": directives.flag}
+    option_spec: ClassVar = {"counts": directives.flag, "only": directives.unchanged_required}
 
     def run(self):
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        made = by_count(name) if "counts" in self.options else lines(name)
+        made = by_count(name) if "counts" in self.options else lines(name, self._only())
         return show(*made, name)
+
+    def _only(self) -> list[str] | None:
+        """Return the figures that the option `:only:` names, with semicolons between them."""
+        return (
+            [q.strip() for q in self.options["only"].split(";")]
+            if "only" in self.options
+            else None
+        )
 
 
 class Methods(SphinxDirective):
