@@ -328,11 +328,11 @@ print(report.names)
 assert set(report.names) == {"log σ² read as log σ in the sampler", "KL averaged over latents"}
 
 # %%
-# 2. Mend only the sampler, or only the KL. Does each of the two bugs cost something on its own?
+# 2. Correct only the sampler, or only the KL. Does each of the two bugs cost something on its own?
 
 # %%
-# Both do: with only one of them corrected, the model is a few tenths of a nat or more below the corrected
-# one. The two bugs do not compensate each other, since they act in different places: one changes
+# Both do: with only one of them corrected, the model is a few tenths of a nat or more below the
+# corrected one. The two bugs do not compensate each other, since they act in different places: one changes
 # the draws of z, the other the weight of the KL.
 
 

@@ -168,23 +168,21 @@ def show(head: list[str], lines: list[list[str]], name: str) -> list[nodes.Node]
     return [*made, claims(name)] if results(name)["claims"] else made
 
 
+def _columns(text: str) -> list[str]:
+    """Return the names of figures between semicolons."""
+    return [name.strip() for name in text.split(";")]
+
+
 class Reproduced(SphinxDirective):
     required_arguments = 1
-    option_spec: ClassVar = {"counts": directives.flag, "only": directives.unchanged_required}
+    option_spec: ClassVar = {"counts": directives.flag, "only": _columns}
 
     def run(self):
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        made = by_count(name) if "counts" in self.options else lines(name, self._only())
+        only = self.options.get("only")
+        made = by_count(name) if "counts" in self.options else lines(name, only)
         return show(*made, name)
-
-    def _only(self) -> list[str] | None:
-        """Return the figures that the option `:only:` names, with semicolons between them."""
-        return (
-            [q.strip() for q in self.options["only"].split(";")]
-            if "only" in self.options
-            else None
-        )
 
 
 class Methods(SphinxDirective):

@@ -1,4 +1,10 @@
-"""Kingma & Welling 2013, Figure 3: the marginal likelihood, of three methods."""
+"""Kingma & Welling 2013, Figure 3: the marginal likelihood, of three methods.
+
+    log p(x) ≥ E[log (1/C) Σ_c w_c]        w_c: the weight of an annealed chain (Neal 2001)
+
+The paper estimates it by its appendix D instead, 1/p(x) = E_{p(z|x)}[q̂(z) / p(x, z)], where q̂ is
+fitted to draws from the posterior; see `bounds.appendix_d`.
+"""
 
 from __future__ import annotations
 
