@@ -73,6 +73,29 @@ def test_adam_takes_the_same_steps_to_the_bit(dtype):
 
 
 @needs_numba
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_falls_below_the_normal_numbers_becomes_zero(dtype):
+    """Kills a state with subnormal numbers, slow to compute with, and a step that this changes."""
+    tiny, subnormal = np.finfo(dtype).tiny, set()
+    adams = Adam(beta1=0.7, beta2=0.6), CompiledAdam(beta1=0.7, beta2=0.6)
+    flats = [np.linspace(-1, 1, 40, dtype=dtype) for _ in adams]
+    states = [adam.init(flats[0]) for adam in adams]
+    gradient = np.geomspace(1e-3, 1, 40, dtype=dtype)
+    while states[0]["m"].max() > tiny or not states[0]["t"]:
+        for adam, flat, state in zip(adams, flats, states):
+            adam.ascend(flat, gradient, state)
+        gradient = np.zeros_like(gradient)
+        for name in ("m", "v"):
+            plain, ours = (state[name] for state in states)
+            subnormal |= {name} if ((plain > 0) & (plain < tiny)).any() else set()
+            assert (ours[ours != 0] >= tiny).all()
+            kept = plain >= 16 * tiny
+            assert np.array_equal(ours[kept], plain[kept])
+    assert subnormal == {"m", "v"}
+    assert np.array_equal(*flats)
+
+
+@needs_numba
 def test_a_step_that_is_not_finite_is_returned_and_not_added():
     """Kills NaN in the parameters, and a step lost or not noticed."""
     flat, g = np.zeros(3, "float32"), np.array([1, 0, -1], "float32")

@@ -119,7 +119,10 @@ def _fixed(folder: str | os.PathLike[str] | None) -> Data:
                 f"{path}: expected arrays train, valid and test of 50000, 10000 and 10000 rows "
                 "with 98 bytes (784 packed bits), got others; choose another file"
             )
-        parts = [np.unpackbits(file[name], axis=1, count=784) for name in sizes]
+        # unpackbits returns its bits column by column in memory
+        parts = [
+            np.ascontiguousarray(np.unpackbits(file[name], axis=1, count=784)) for name in sizes
+        ]
     x_train, x_valid, x_test = parts
     return Data(x_train, x_test, None, x_train.mean(axis=0), (28, 28), x_valid)
 

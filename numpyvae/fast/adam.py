@@ -17,11 +17,12 @@ __all__ = ["CompiledAdam"]
 
 @dataclass(frozen=True)
 class CompiledAdam(Adam):
-    """`optimizers.Adam` in one pass over memory, with the same bits and the same state.
+    """`optimizers.Adam` in one pass over memory, with the same bits.
 
-    The same pass adds the step to the parameters. If some entries of a step are not finite,
-    `ascend` does not add these entries, so that all parameters stay finite; `fit` then restores
-    the last finite parameters, as with `Adam`.
+    In its state, entries below the smallest normal number are 0: to compute with them takes many
+    times longer. The same pass adds the step to the parameters. If some entries of a step are not
+    finite, `ascend` does not add these entries, so that all parameters stay finite; `fit` then
+    restores the last finite parameters, as with `Adam`.
 
     Parameters
     ----------

@@ -32,11 +32,22 @@ def check_batch_size(batch_size: Any, rows: int) -> int:
 def check_fit_data(vae: Any, x: Any, x_valid: Any, transform: Any) -> tuple:
     """Return the rows to train on and those to validate on, if there are any.
 
-    What a transform takes need not be data of the model; what it returns is checked later.
+    What a transform takes need not be data of the model; what it returns is checked later. The
+    training rows are contiguous, unless they stay on disk: a batch takes single rows, and from an
+    array in Fortran order, as pandas makes it, this takes 10 to 20 times longer.
     """
     check_vae(vae)
     x = check_data(vae, x) if transform is None else check_rows(x, vae.data_dim)
+    if x.strides[1] != x.itemsize and not _on_disk(x):
+        x = np.ascontiguousarray(x)
     return x, None if x_valid is None else check_data(vae, x_valid, "x_valid")
+
+
+def _on_disk(x: Any) -> bool:
+    """Whether an array, or one of those that it is a view of, is a `numpy.memmap`."""
+    while isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
+        x = x.base
+    return isinstance(x, np.memmap)
 
 
 def check_functions(**functions: Any) -> None:
