@@ -78,11 +78,12 @@ def altosaar(palette: Palette) -> Figure:
 
 @_drawing("burda-table1")
 def burda(palette: Palette) -> Figure:
-    """Plot −L_5000 after each stage, and the published one after the last; −ELBO of K = 1."""
+    """Plot −L_5000 after each stage, and the published one after the last; −ELBO of `vae-1`."""
     figure, ax = _axes(palette, 6.4, 3.6)
     for training, quantity, mark, color in (
         ("vae-1", "-L_K", "o-", palette.phi),
         ("vae-1", "-ELBO", "s:", palette.phi),
+        ("vae-1-fixed", "-L_K", "D-", palette.muted),
         ("iwae-1", "-L_K", "^--", palette.theta),
     ):
         models = [m for m in _figures("burda-table1") if m["training"] == training]
@@ -90,7 +91,9 @@ def burda(palette: Palette) -> Figure:
         values = [_value(m["figures"][quantity]) for m in models]
         passes = [m["epoch"] for m in models]
         ax.plot(passes, values, mark, color=color, ms=5, label=f"{label}, {training}")
-    ax.plot(3280, 86.76, "*", ms=11, color=palette.text, ls="", label="−L₅₀₀₀, published")
+    published = {"color": palette.text, "ls": "", "ms": 8, "mfc": "none"}
+    ax.plot(3280, 86.76, "*", label="published, vae-1", **published)
+    ax.plot(3280, 88.71, "s", label="published, vae-1-fixed", **published)
     ax.set(xlabel="passes over the data", ylabel="nats", xscale="log", xlim=(0.8, 5000))
     _legend(figure, ax, 2)
     return figure
@@ -218,18 +221,23 @@ def tightness(palette: Palette) -> Figure:
 @_drawing("lucas-collapse")
 def collapse(palette: Palette) -> Figure:
     """Plot the variance of the posterior mean of each latent, as predicted and as trained."""
-    models = _figures("lucas-collapse")
-    figure, axes = _axes(palette, 7, 3.2, columns=len(models))
-    for ax, m in zip(np.atleast_1d(axes), models):
-        sigma = float(m["training"].partition("-")[2])
-        f, place = m["figures"], np.arange(1, len(m["figures"]["eigenvalues"]) + 1)
+    trainings: dict[str, list[dict[str, Any]]] = {}
+    for m in _figures("lucas-collapse"):
+        trainings.setdefault(m["training"], []).append(m)
+    figure, axes = _axes(palette, 7, 3.2, columns=len(trainings))
+    for ax, (training, models) in zip(np.atleast_1d(axes), trainings.items()):
+        sigma, f = float(training.partition("-")[2]), models[0]["figures"]
+        place = np.arange(1, len(f["eigenvalues"]) + 1)
         predicted = np.maximum(1 - sigma**2 / np.maximum(f["eigenvalues"], 1e-12), 0)
         ax.plot(place, predicted, "-", color=palette.theta, label="probabilistic PCA")
-        ax.plot(place, f["posterior means"], "o", ms=3.5, color=palette.phi, label="trained VAE")
+        for m, mark in zip(models, ("o", "x")):
+            label = f"trained VAE, seed {m['seed']}"
+            variances = m["figures"]["posterior means"]
+            ax.plot(place, variances, mark, ms=4, color=palette.phi, mfc="none", label=label)
         ax.set_title(f"σ = {sigma}", color=palette.text)
         ax.set(xlabel="latent, sorted", ylim=(-0.03, 1.03))
     np.atleast_1d(axes)[0].set_ylabel("variance of the posterior mean")
-    _legend(figure, np.atleast_1d(axes)[0], 2)
+    _legend(figure, np.atleast_1d(axes)[0], 3)
     return figure
 
 
@@ -247,7 +255,8 @@ def gaps(palette: Palette) -> Figure:
         mean, error = np.transpose([m["figures"][name] for m in models])
         place = np.arange(len(models)) + 0.06 * (i - 1)
         ax.errorbar(place, mean, error, fmt=mark, color=color, label=name, capsize=2)
-    ax.set_xticks(range(len(models)), [str(m["epoch"]) for m in models])
+    names = [f"{m['epoch']:,}\n{m['training']}" for m in models]
+    ax.set_xticks(range(len(models)), names, fontsize=10)
     ax.set(xlabel="passes over the data", ylabel="nats", xlim=(-0.5, len(models) - 0.5))
     ax.set_ylim(0, None)
     _legend(figure, ax, 3)
@@ -257,10 +266,6 @@ def gaps(palette: Palette) -> Figure:
 @_drawing("tucker-snr")
 def ratios(palette: Palette) -> Figure:
     """Plot the signal-to-noise ratios of the gradients of L_K against K."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for name, value in _figures("tucker-snr")[0]["figures"].items():
-        which, _, K = name.partition(", K = ")
-        curves.setdefault(which, []).append((int(K), value))
     figure, ax = _axes(palette, 6.0, 3.4)
     styles = {
         "theta": ("θ", "o-", palette.text),
@@ -268,9 +273,16 @@ def ratios(palette: Palette) -> Figure:
         "phi, STL": ("φ, STL", "^:", palette.muted),
         "phi, DReG": ("φ, DReG", "v-.", palette.phi),
     }
-    for which, points in curves.items():
-        label, mark, color = styles[which]
-        ax.plot(*zip(*points), mark, color=color, label=label)
+    for m in _figures("tucker-snr"):
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for name, value in m["figures"].items():
+            which, _, K = name.partition(", K = ")
+            curves.setdefault(which, []).append((int(K), value))
+        first = m["seed"] == 0
+        for which, points in curves.items():
+            label, mark, color = styles[which]
+            style = {"label": label} if first else {"alpha": 0.45}
+            ax.plot(*zip(*points), mark, color=color, **style)
     ax.set(
         xlabel="importance samples K", ylabel="signal-to-noise ratio", xscale="log", yscale="log"
     )

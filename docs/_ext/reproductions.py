@@ -133,11 +133,17 @@ def by_method(name: str, methods: list[str], quantity: str) -> list[list[str]]:
 
 
 def by_count(name: str) -> tuple[list[str], list[list[str]]]:
-    """Return the table of figures with names as "phi, STL, K = 16": a column for each K."""
+    """Return the table of figures with names as "phi, STL, K = 16": a column for each K.
+
+    Under the figures of several seeds are their spreads.
+    """
     found: dict[str, dict[str, str]] = {}
     for row in results(name)["table"]:
         which, _, count = row["quantity"].rpartition(", ")
         found.setdefault(which, {})[count] = with_error(row)
+        if row["seeds"] > 1:
+            spread = f"{which}: spread over {row['seeds']} seeds"
+            found.setdefault(spread, {})[count] = number(row["spread"])
     counts = [*dict.fromkeys(count for row in found.values() for count in row)]
     return ["", *counts], [[w, *(row.get(c, "") for c in counts)] for w, row in found.items()]
 
