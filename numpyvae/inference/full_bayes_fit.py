@@ -122,7 +122,7 @@ def full_variational_bayes(
     (10, (3,))
     """
     check_vae(vae)
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x).astype(vae.dtype, "C", copy=False)  # its rows are taken one by one
     check_functions(schedule=schedule)
     optimizer = make_optimizer(optimizer)
     update = check_choice("update", update, ("both", "phi", "theta"))

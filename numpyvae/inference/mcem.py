@@ -111,7 +111,7 @@ def monte_carlo_em(
     ((3,), (2, 1))
     """
     check_vae(vae)
-    x = check_data(vae, x).astype(vae.dtype, copy=False)
+    x = check_data(vae, x).astype(vae.dtype, "C", copy=False)  # its rows are taken one by one
     check_functions(schedule=schedule)
     seed, optimizer = check_seed(seed), make_optimizer(optimizer)
     acceptance = check_positive("acceptance", acceptance)
