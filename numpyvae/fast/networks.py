@@ -102,6 +102,14 @@ def mlp(x, flat, widths, kind):
 
 
 @compile_with()
+def times_transposed(dy, W):
+    """dy Wᵀ (R, n), as (W dyᵀ)ᵀ, which takes BLAS up to a quarter less time if R is small."""
+    product = np.empty((W.shape[0], dy.shape[0]), dy.dtype)
+    np.dot(W, dy.T, product)
+    return np.ascontiguousarray(product.T)
+
+
+@compile_with()
 def pull_mlp(x, flat, gradient, widths, kind, outputs, dy, dx, for_weights):
     """Take dy (R, m) of the last layer back: dW_i = h_{i−1}ᵀ dy, dh_{i−1} = dy W_iᵀ, dx = dy W₀ᵀ.
 
@@ -125,9 +133,8 @@ def pull_mlp(x, flat, gradient, widths, kind, outputs, dy, dx, for_weights):
             dW, _ = layer(gradient, p, n, m)
             np.dot(h.T, dy, dW)
         if i > 0:
-            dh = np.empty((R, n), dy.dtype)
-            np.dot(dy, W.T, dh)
+            dh = times_transposed(dy, W)
             pull_activation(h, dh, gradient[p - n : p] if for_weights else unused[:n], kind)
             dy = dh
         elif dx.size > 0:
-            np.dot(dy, W.T, dx)
+            dx[:] = times_transposed(dy, W)
