@@ -251,10 +251,13 @@ def gaps(palette: Palette) -> Figure:
         "amortization gap": ("s--", palette.phi),
         "approximation gap": ("^:", palette.theta),
     }
+    trainings = dict.fromkeys(m["training"] for m in models)
     for i, (name, (mark, color)) in enumerate(styles.items()):
-        mean, error = np.transpose([m["figures"][name] for m in models])
-        place = np.arange(len(models)) + 0.06 * (i - 1)
-        ax.errorbar(place, mean, error, fmt=mark, color=color, label=name, capsize=2)
+        for training in trainings:
+            of = [j for j, m in enumerate(models) if m["training"] == training]
+            mean, error = np.transpose([models[j]["figures"][name] for j in of])
+            label, place = (name if 0 in of else None), np.array(of) + 0.06 * (i - 1)
+            ax.errorbar(place, mean, error, fmt=mark, color=color, label=label, capsize=2)
     names = [f"{m['epoch']:,}\n{m['training']}" for m in models]
     ax.set_xticks(range(len(models)), names, fontsize=10)
     ax.set(xlabel="passes over the data", ylabel="nats", xlim=(-0.5, len(models) - 0.5))

@@ -48,7 +48,7 @@ def _claims(found: list[Found]) -> list[Claim]:
     claims = []
     for f in found:
         units, above = f.figures["active units"], f.figures["predicted units"]
-        name = f.training.name
+        name = f"{f.training.name}, seed {f.seed}"
         claims.append(
             Claim(
                 f"{name}: {units} latents are active, {above} predicted", abs(units - above) <= 1
@@ -63,7 +63,7 @@ def _draw(found: list[Found]) -> Any:
     from .. import plotting
 
     curves = {}
-    for f in found:
+    for f in (f for f in found if f.seed == found[0].seed):
         s2 = float(f.training.likelihood.partition(":")[2]) ** 2
         predicted = np.maximum(1 - s2 / np.maximum(f.figures["eigenvalues"], 1e-12), 0)
         place = range(1, len(predicted) + 1)
@@ -102,7 +102,8 @@ LUCAS = Experiment(
             optimizer=Adam(0.01),
         ),
         effort={},
-        duration="twenty minutes",
+        duration="twenty minutes for each of two seeds",
+        seeds=(0, 1),
     ),
     Plan(
         _trainings(
