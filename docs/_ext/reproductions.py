@@ -143,7 +143,7 @@ def by_count(name: str) -> tuple[list[str], list[list[str]]]:
         found.setdefault(which, {})[count] = with_error(row)
         if row["seeds"] > 1:
             spread = f"{which}: spread over {row['seeds']} seeds"
-            found.setdefault(spread, {})[count] = number(row["spread"])
+            found.setdefault(spread, {})[count] = f"{row['spread']:.2f}"
     counts = [*dict.fromkeys(count for row in found.values() for count in row)]
     return ["", *counts], [[w, *(row.get(c, "") for c in counts)] for w, row in found.items()]
 
