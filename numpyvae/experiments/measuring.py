@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 
 from ..bounds import importance_log_likelihood
-from ..bounds.ais import sandwich
 from ..bounds.terms import row_terms
 from ..diagnostics.units import active_units
 from ..support.statistics import mean_and_error
@@ -17,7 +16,6 @@ from ..support.versions import array_fingerprint
 from .found import Trained
 
 __all__ = [
-    "bracket",
     "elbo",
     "importance_bounds",
     "in_parts",
@@ -89,23 +87,3 @@ def elbo(trained: Trained) -> tuple[float, float]:
 def units(trained: Trained) -> int:
     """Return the number of active units (Burda et al. 2015, §5.2)."""
     return int(active_units(trained.vae, test_rows(trained)).sum())
-
-
-def bracket(trained: Trained) -> dict[str, tuple[float, float]]:
-    """Return a lower and an upper bound on log p(x) of data that the model simulates.
-
-    `effort["sandwich"]` are the arguments of `bounds.sandwich`.
-    """
-    effort = dict(trained.effort["sandwich"])
-
-    def bounds() -> np.ndarray:
-        found = sandwich(trained.vae, **effort, seed=trained.seed, progress=trained.progress)
-        return np.array([found.log_lower, found.log_upper], dtype=float)
-
-    name = "-".join([f"sandwich-{trained.epoch:05}", *map(str, effort.values())])
-    lower, upper = trained.keeper.array(name, (2, effort["n"]), bounds)
-    return {
-        "simulated, lower": mean_and_error(lower),
-        "simulated, upper": mean_and_error(upper),
-        "simulated, upper - lower": mean_and_error(upper - lower),
-    }

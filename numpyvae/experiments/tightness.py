@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..bounds.ais import annealed_log_likelihood
+import numpy as np
+
+from ..bounds.ais import annealed_log_likelihood, sandwich
 from ..support.statistics import mean_and_error
 from .altosaar import ALTOSAAR
 from .burda import BURDA
 from .declaring import Claim, Experiment, Plan, Training
 from .found import Found, Trained
-from .measuring import bracket, importance_bounds, in_parts, test_rows
+from .measuring import importance_bounds, in_parts, test_rows
 
 __all__ = ["TIGHTNESS"]
 
@@ -38,7 +40,27 @@ def _measure(trained: Trained) -> dict[str, Any]:
         "test, L_K": mean_and_error(importance),
         "test, annealed": mean_and_error(annealed),
         "test, annealed - L_K": mean_and_error(annealed - importance),
-    } | bracket(trained)
+    } | _bracket(trained)
+
+
+def _bracket(trained: Trained) -> dict[str, tuple[float, float]]:
+    """Return a lower and an upper bound on log p(x) of data that the model simulates.
+
+    `effort["sandwich"]` are the arguments of `bounds.sandwich`.
+    """
+    effort = dict(trained.effort["sandwich"])
+
+    def bounds() -> np.ndarray:
+        found = sandwich(trained.vae, **effort, seed=trained.seed, progress=trained.progress)
+        return np.array([found.log_lower, found.log_upper], dtype=float)
+
+    name = "-".join([f"sandwich-{trained.epoch:05}", *map(str, effort.values())])
+    lower, upper = trained.keeper.array(name, (2, effort["n"]), bounds)
+    return {
+        "simulated, lower": mean_and_error(lower),
+        "simulated, upper": mean_and_error(upper),
+        "simulated, upper - lower": mean_and_error(upper - lower),
+    }
 
 
 def _claims(found: list[Found]) -> list[Claim]:
