@@ -17,7 +17,7 @@ __all__ = ["CompiledAdam"]
 
 @dataclass(frozen=True)
 class CompiledAdam(Adam):
-    """`optimizers.Adam` in one pass over memory, with the same bits.
+    """`optimizers.Adam` in one pass over memory; the parameters have the same bits.
 
     In its state, entries below the smallest normal number are 0: to compute with them takes many
     times longer. The same pass adds the step to the parameters. If some entries of a step are not
