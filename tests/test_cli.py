@@ -88,7 +88,7 @@ def test_accelerator_is_chosen_and_reported(tmp_path, capsys):
 
 
 def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "CompiledAdam", raising(ImportError("expected Numba")))
+    monkeypatch.setattr(plan, "compiled_optimizer", raising(ImportError("expected Numba")))
     monkeypatch.setattr(plan, "compiled", raising(ImportError("expected Numba")))
     for optimizer in ("adam", "sgd"):
         assert train(tmp_path, "--accelerator", "numba", "--optimizer", optimizer) == 2

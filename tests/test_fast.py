@@ -1,4 +1,4 @@
-"""The compiled functions against NumPy: Adam to the bit, functions within rounding."""
+"""The compiled functions against NumPy: optimizers to the bit, functions within rounding."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ import pytest
 from conftest import needs_numba
 from test_imports import WITH_NUMBA
 
-from numpyvae import VAE, Adam, NonFiniteError, cosine_schedule, fast, fit
+from numpyvae import SGD, VAE, Adam, NonFiniteError, cosine_schedule, fast, fit
 from numpyvae.core.distributions import binomial_logpmf
 from numpyvae.core.layers import sigmoid
-from numpyvae.fast import CompiledAdam, CompiledDReG, CompiledIWAE, CompiledSGVB, compiled
-from numpyvae.fast.adam import _kernel
+from numpyvae.core.optimizers import Adagrad
+from numpyvae.fast import (
+    CompiledAdagrad,
+    CompiledAdam,
+    CompiledDReG,
+    CompiledIWAE,
+    CompiledSGVB,
+    compiled,
+    compiled_optimizer,
+)
 from numpyvae.fast.model import _loops
+from numpyvae.fast.one_pass import loop
 from numpyvae.fast.parts import RELU, SOFTPLUS, TANH
 from numpyvae.fast.step import _whole
 from numpyvae.support.special import log_binomial_coefficient
@@ -38,9 +47,9 @@ def test_without_numba_there_is_one_clear_line(monkeypatch):
     for name in WITH_NUMBA:
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(fast, name.rpartition(".")[2], raising=False)
-    for load in (_kernel, _loops, _whole):
+    for load in (loop, _loops, _whole):
         load.cache_clear()
-    calls = [CompiledAdam, CompiledSGVB, CompiledIWAE, CompiledDReG]
+    calls = [CompiledAdagrad, CompiledAdam, CompiledSGVB, CompiledIWAE, CompiledDReG]
     for name, call in (
         *((kind.__name__, kind) for kind in calls),
         ("compiled", lambda: compiled(VAE(4, 2))),
@@ -54,22 +63,41 @@ def test_what_is_not_a_model_gets_one_clear_line():
         compiled("model.npz")
 
 
-# Adam.
+# Adam and Adagrad.
 
 
 @needs_numba
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_adam_takes_the_same_steps_to_the_bit(dtype):
+@pytest.mark.parametrize(
+    "plain",
+    [Adam(2e-3, beta1=0.8, beta2=0.95, eps=1e-4), Adagrad(2e-2, eps=1e-2, clip_norm=20.0)],
+    ids=repr,
+)
+def test_a_compiled_optimizer_takes_the_same_steps_to_the_bit(plain, dtype):
     """Kills an uncorrected moment, ε inside the root, contracted or float64 arithmetic."""
-    settings = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-4}
-    adams = Adam(2e-3, **settings), CompiledAdam(2e-3, **settings)
+    ours = compiled_optimizer(plain)
+    assert type(ours) is {Adam: CompiledAdam, Adagrad: CompiledAdagrad}[type(plain)]
     g = np.random.default_rng(0).standard_normal((5, 1001)).astype(dtype)
-    states = [adam.init(g[0]) for adam in adams]
+    states, flats = [plain.init(g[0]), ours.init(g[0])], [g[0].copy(), g[0].copy()]
     for t, gradient in enumerate(g):
-        one, other = (a.step(gradient, s, 1 / (t + 1)) for a, s in zip(adams, states))
+        one, other = (o.step(gradient, s, 1 / (t + 1)) for o, s in zip((plain, ours), states))
         assert one.dtype == other.dtype == dtype
         assert np.array_equal(one, other)
+        for o, flat, state in zip((plain, ours), flats, states):
+            assert o.ascend(flat, gradient, state, 0.5) is None
+        assert np.array_equal(*flats)
     assert all(np.array_equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@needs_numba
+def test_what_has_no_loop_is_left_as_it_is():
+    """Kills a class of a user's that is replaced by its base, and an optimizer compiled twice."""
+
+    class Own(Adam):
+        pass
+
+    for optimizer in (SGD(0.1), Own(0.1), CompiledAdam(0.1)):
+        assert compiled_optimizer(optimizer) is optimizer
 
 
 @needs_numba
@@ -96,10 +124,11 @@ def test_what_falls_below_the_normal_numbers_becomes_zero(dtype):
 
 
 @needs_numba
-def test_a_step_that_is_not_finite_is_returned_and_not_added():
+@pytest.mark.parametrize("kind", [CompiledAdam, CompiledAdagrad])
+def test_a_step_that_is_not_finite_is_returned_and_not_added(kind):
     """Kills NaN in the parameters, and a step lost or not noticed."""
     flat, g = np.zeros(3, "float32"), np.array([1, 0, -1], "float32")
-    adam = CompiledAdam(1e-2, eps=1e-60)  # 0 in float32, so that a gradient of 0 makes 0/0
+    adam = kind(1e-2, eps=1e-60)  # 0 in float32, so that a gradient of 0 makes 0/0
     with np.errstate(invalid="ignore"):
         failed = adam.ascend(flat, g, adam.init(flat))
         np.testing.assert_array_equal(adam.step(g, adam.init(flat)), failed)
@@ -109,10 +138,11 @@ def test_a_step_that_is_not_finite_is_returned_and_not_added():
 
 
 @needs_numba
-def test_a_step_to_a_value_that_is_not_finite_is_not_added():
+@pytest.mark.parametrize("kind", [CompiledAdam, CompiledAdagrad])
+def test_a_step_to_a_value_that_is_not_finite_is_not_added(kind):
     """Kills parameters that overflow in a sum of finite steps."""
     flat, g = np.array([0, 2e38, -2e38], "float32"), np.array([1, 1, -1], "float32")
-    adam = CompiledAdam(3e38)
+    adam = kind(3e38)
     failed = adam.ascend(flat, g, adam.init(flat))
     np.testing.assert_allclose(failed, [3e38, 3e38, -3e38], rtol=1e-6)
     np.testing.assert_allclose(flat, [3e38, 2e38, -2e38], rtol=1e-6)
@@ -130,13 +160,17 @@ def test_a_step_to_a_value_that_is_not_finite_is_not_added():
         (np.ones(3), np.zeros(3, int), "parameters"),
     ],
 )
-def test_adam_refuses_what_does_not_fit(g, flat, name):
+@pytest.mark.parametrize(
+    ("kind", "slot", "error"),
+    [(CompiledAdam, "v", "v: .* 3 floats"), (CompiledAdagrad, "sum", "gradient: .* 2 floats")],
+)
+def test_a_compiled_optimizer_refuses_what_does_not_fit(kind, slot, error, g, flat, name):
     """Kills access beyond the end of an array, and a rate rounded to the integer 0."""
-    adam = CompiledAdam()
+    optimizer = kind()
     with pytest.raises(ValueError, match=rf"^{name}: expected a vector of 3 floats, .* got "):
-        adam.ascend(flat, g, adam.init(np.zeros(3)))
-    with pytest.raises(ValueError, match=r"^v: expected a vector of 3 floats, .* got "):
-        adam.step(np.ones(3), adam.init(np.zeros(3)) | {"v": np.zeros(2)})
+        optimizer.ascend(flat, g, optimizer.init(np.zeros(3)))
+    with pytest.raises(ValueError, match=rf"^{error}, as in the state of {kind.__name__}, got "):
+        optimizer.step(np.ones(3), optimizer.init(np.zeros(3)) | {slot: np.zeros(2)})
 
 
 @needs_numba

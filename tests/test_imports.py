@@ -98,8 +98,8 @@ IN_A_FUNCTION = {
 COMPILED = {
     f"fast/{name}.py"
     for name in (
-        *("adam_kernel", "compiling", "decoding", "densities", "evaluation"),
-        *("networks", "posterior", "scalars", "whole"),
+        *("compiling", "decoding", "densities", "evaluation", "networks"),
+        *("optimizer_kernels", "posterior", "scalars", "whole"),
     )
 }
 WITH_NUMBA = {f"numpyvae.{path.removesuffix('.py').replace('/', '.')}" for path in COMPILED}

@@ -394,12 +394,14 @@ def test_every_parameter_has_a_field_in_the_order_of_the_docstring():
 def test_the_accelerator_compiles_training_and_scores():
     # kills: an accelerator that is accepted and not used
     pytest.importorskip("numba", reason='needs Numba: pip install "numpyvae[fast]"')
-    from numpyvae.fast import CompiledAdam, CompiledSGVB
+    from numpyvae.fast import CompiledAdagrad, CompiledAdam, CompiledSGVB
     from numpyvae.sklearn import choices
 
     made = small(accelerator="numba").fit(rows())
     assert isinstance(choices.make_objective(made, 50), CompiledSGVB)
     assert isinstance(choices.make_rule(made), CompiledAdam)
+    made.set_params(optimizer="adagrad", clip_norm=2.0)
+    assert choices.make_rule(made) == CompiledAdagrad(made.learning_rate, clip_norm=2.0)
     assert type(choices.evaluated(made)) is not type(made.vae_)
     plain = small().fit(rows())
     np.testing.assert_allclose(made.score_samples(rows()), plain.score_samples(rows()), rtol=1e-6)

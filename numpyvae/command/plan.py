@@ -15,7 +15,7 @@ from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
 from ..estimators import DataParallel
-from ..fast import CompiledAdam, compiled, compiled_estimator
+from ..fast import compiled, compiled_estimator, compiled_optimizer
 from ..support.blas import blas_threads
 from ..support.streams import Purpose, stream
 from ..support.versions import provenance
@@ -205,11 +205,11 @@ def _compiling(accelerator: str | None) -> Iterator[None]:
 
 def chosen_optimizer(s: Settings) -> Optimizer:
     """Return the optimizer that the settings name, compiled if they say so."""
-    if s.accelerator is None or s.optimizer != "adam":
-        optimizer = make_optimizer(s.optimizer, s.learning_rate)
-        return replace(optimizer, clip_norm=s.clip_norm)
+    optimizer = replace(make_optimizer(s.optimizer, s.learning_rate), clip_norm=s.clip_norm)
+    if s.accelerator is None:
+        return optimizer
     with _compiling(s.accelerator):
-        return CompiledAdam(s.learning_rate, clip_norm=s.clip_norm)
+        return compiled_optimizer(optimizer)
 
 
 def accelerated(vae: VAE, accelerator: str | None) -> VAE:

@@ -278,7 +278,7 @@ class Settings:
     )
     accelerator: str | None = _option(
         None,
-        "compile the training step, the evaluation, and adam",
+        "compile the training step, the evaluation, adam and adagrad",
         choices=("numba",),
         unset="none",
     )

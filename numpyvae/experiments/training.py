@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..core.optimizers import Adam, Optimizer
 from ..core.training import fit
 from ..core.vae import VAE
-from ..fast import CompiledAdam, compiled_estimator
+from ..fast import compiled_estimator, compiled_optimizer
 from ..inference import monte_carlo_em
 from ..support.blas import blas_threads
 from ..support.checkpoints import Checkpoints
@@ -66,7 +64,7 @@ def trained_model(
     epoch : int
         At least as many as were asked for before.
     accelerator : {None, "numba"}
-        Compile the training step, and Adam.
+        Compile the training step, and Adam or Adagrad.
     progress : bool
         Show a progress line on standard error.
 
@@ -130,7 +128,7 @@ def _fit(
     """Call `fit`."""
     estimator, x_valid = training.estimator, None
     if accelerator is not None:
-        settings["optimizer"] = _compiled(settings["optimizer"])
+        settings["optimizer"] = compiled_optimizer(settings["optimizer"])
         estimator = compiled_estimator(estimator)
     if training.patience is not None:
         x_valid = data.x_test if data.x_valid is None else data.x_valid
@@ -154,10 +152,3 @@ def _written(checkpoints: Checkpoints) -> Iterator[None]:
         yield
     finally:
         checkpoints.write()
-
-
-def _compiled(optimizer: Optimizer) -> Optimizer:
-    """Return the compiled optimizer with the same settings, or `optimizer` itself."""
-    if type(optimizer) is not Adam:
-        return optimizer
-    return CompiledAdam(**{f.name: getattr(optimizer, f.name) for f in fields(optimizer)})

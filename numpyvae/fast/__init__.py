@@ -1,4 +1,5 @@
-"""Optional faster versions of the training step, the model and Adam, compiled by Numba.
+"""Optional faster versions of the training step, the model, Adam and Adagrad, compiled
+by Numba.
 
     fit(vae, x, epochs=20, estimator=CompiledSGVB(), optimizer=CompiledAdam(learning_rate=1e-3))
     importance_log_likelihood(compiled(vae), x, 5000)
@@ -11,7 +12,7 @@ between two products there is one pass over memory. It uses one core.
 |---|---|---|
 | `CompiledSGVB(n_samples=L)` | `Estimator`, and `SGVBB` with β = 1 | equal within rounding |
 | `CompiledIWAE(K)`, `CompiledDReG(K)` | `IWAE(K)`, `DReG(K)` | equal within rounding |
-| `CompiledAdam` | `optimizers.Adam` | the same bits |
+| `CompiledAdam`, `CompiledAdagrad` | `optimizers.Adam`, `Adagrad` | the same bits |
 | `compiled(vae)` | the networks, log p and log weights of `vae` | equal within rounding |
 
 Compiled are networks of any depth with tanh, relu or softplus, and the Bernoulli, Binomial and
@@ -25,15 +26,17 @@ One idea per file: `scalars` (e^x, log(1 + t)), `networks`, `densities`, `poster
 and then `whole` (a training step) and `evaluation` (log weights), which call the others.
 """
 
-from .adam import CompiledAdam
 from .model import compiled
+from .optimizers import CompiledAdagrad, CompiledAdam, compiled_optimizer
 from .step import CompiledDReG, CompiledIWAE, CompiledSGVB, compiled_estimator
 
 __all__ = [
+    "CompiledAdagrad",
     "CompiledAdam",
     "CompiledDReG",
     "CompiledIWAE",
     "CompiledSGVB",
     "compiled",
     "compiled_estimator",
+    "compiled_optimizer",
 ]

@@ -18,7 +18,7 @@ from ..core.elbo import Estimator
 from ..core.optimizers import Optimizer, make_optimizer
 from ..core.vae import VAE
 from ..estimators import ESTIMATORS, WithWeightPrior, make_estimator
-from ..fast import CompiledAdam, compiled, compiled_estimator
+from ..fast import compiled, compiled_estimator, compiled_optimizer
 from ..support.checks import check_choice, check_count, check_kind, shown
 from ..support.schedules import cosine_schedule
 
@@ -119,10 +119,9 @@ def make_rule(own: Any) -> Optimizer:
     """Return the optimizer, compiled if the parameters say so; an object is returned as it is."""
     if isinstance(own.optimizer, Optimizer):
         return own.optimizer
-    if own.accelerator is not None and own.optimizer == "adam":
-        return CompiledAdam(own.learning_rate, clip_norm=own.clip_norm)
     rule = make_optimizer(own.optimizer, own.learning_rate)
-    return dataclasses.replace(rule, clip_norm=own.clip_norm)
+    rule = dataclasses.replace(rule, clip_norm=own.clip_norm)
+    return rule if own.accelerator is None else compiled_optimizer(rule)
 
 
 def make_schedule(own: Any) -> Callable[[float], float] | None:

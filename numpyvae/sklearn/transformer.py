@@ -92,7 +92,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     eval_importance : int
         K, the number of importance samples for each row, if the bound is "iwae".
     accelerator : {"numba"}, optional
-        Compile the training step, the evaluation, and adam.
+        Compile the training step, the evaluation, adam and adagrad.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The loop of Adam, compiled: one pass over the parameters. This module imports Numba."""
+"""The loops of Adam and Adagrad, compiled: one pass over the parameters. Imports Numba."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .compiling import compile_with
 
-__all__ = ["adam"]
+__all__ = ["adagrad", "adam"]
 
 
 @compile_with()
@@ -29,6 +29,22 @@ def adam(g, m, v, flat, beta1, beta2, eps, rate):
         m[i] = zero if abs(m_i) < least else m_i
         v[i] = zero if v_i < least else v_i
         step = m[i] / (np.sqrt(v[i]) + eps) * rate
+        finite = abs(flat[i] + step) < np.inf
+        flat[i] += step if finite else g.dtype.type(0)
+        failed += not finite
+    return failed
+
+
+@compile_with()
+def adagrad(g, s, flat, rate, eps):
+    """s ← s + g²;  flat ← flat + rate g/(√s + ε), where it is finite.
+
+    Return the number of entries that are not finite.
+    """
+    failed = 0
+    for i in range(g.size):
+        s[i] += g[i] * g[i]
+        step = rate * g[i] / (np.sqrt(s[i]) + eps)
         finite = abs(flat[i] + step) < np.inf
         flat[i] += step if finite else g.dtype.type(0)
         failed += not finite

@@ -1,0 +1,131 @@
+"""Adam and Adagrad in one pass over memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..core.optimizers import Adagrad, Adam, Optimizer, State
+from .loading import needing_numba
+from .one_pass import OnePass, loop
+
+__all__ = ["CompiledAdagrad", "CompiledAdam", "compiled_optimizer"]
+
+
+@dataclass(frozen=True)
+class CompiledAdam(OnePass, Adam):
+    """`optimizers.Adam` in one pass over memory; the parameters have the same bits.
+
+    In its state, entries below the smallest normal number are 0: to compute with them takes many
+    times longer. The same pass adds the step to the parameters. If some entries of a step are not
+    finite, `ascend` does not add these entries, so that all parameters stay finite; `fit` then
+    restores the last finite parameters, as with `Adam`.
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, eps, clip_norm : float
+        As for `Adam`.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+    TypeError, ValueError
+        If a setting is not valid for Adam; in a step, if the gradient is not a vector of floats
+        with the size of the parameters and of the state.
+
+    Examples
+    --------
+    >>> adam = CompiledAdam(learning_rate=3e-4)                          # doctest: +SKIP
+    >>> history = fit(vae, x, epochs=20, optimizer=adam)                 # doctest: +SKIP
+    """
+
+    kernel = "adam"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        with needing_numba("CompiledAdam"):
+            loop(self.kernel)
+
+    def numbers(self, t: int, rate: float) -> tuple[float, ...]:
+        c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
+        r = math.sqrt(c2 / (1 - self.beta2))
+        return self.beta1, self.beta2, r * self.eps, rate * (1 - self.beta1) * r / c1
+
+    def last_step(self, g: np.ndarray, state: State, *numbers: Any) -> np.ndarray:
+        *_, eps, rate = numbers
+        return state["m"] / (np.sqrt(state["v"]) + eps) * rate
+
+
+@dataclass(frozen=True)
+class CompiledAdagrad(OnePass, Adagrad):
+    """`optimizers.Adagrad` in one pass over memory; the parameters have the same bits.
+
+    The same pass adds the step to the parameters. If some entries of a step are not finite,
+    `ascend` does not add these entries, so that all parameters stay finite; `fit` then restores
+    the last finite parameters, as with `Adagrad`.
+
+    Parameters
+    ----------
+    learning_rate, eps, clip_norm : float
+        As for `Adagrad`.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+    TypeError, ValueError
+        If a setting is not valid for Adagrad; in a step, if the gradient is not a vector of floats
+        with the size of the parameters and of the state.
+
+    Examples
+    --------
+    >>> adagrad = CompiledAdagrad(learning_rate=0.01)                    # doctest: +SKIP
+    >>> history = fit(vae, x, epochs=20, optimizer=adagrad)              # doctest: +SKIP
+    """
+
+    kernel = "adagrad"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        with needing_numba("CompiledAdagrad"):
+            loop(self.kernel)
+
+    def numbers(self, t: int, rate: float) -> tuple[float, ...]:
+        return rate, self.eps
+
+    def last_step(self, g: np.ndarray, state: State, *numbers: Any) -> np.ndarray:
+        rate, eps = numbers
+        return rate * g / (np.sqrt(state["sum"]) + eps)
+
+
+def compiled_optimizer(optimizer: Optimizer) -> Optimizer:
+    """Return the compiled optimizer with the same settings, or `optimizer` itself.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+
+    Returns
+    -------
+    optimizer : Optimizer
+        Compiled if it is an `Adam` or `Adagrad`.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+
+    Examples
+    --------
+    >>> compiled_optimizer(Adagrad(0.1, clip_norm=5.0))                  # doctest: +SKIP
+    CompiledAdagrad(learning_rate=0.1, eps=1e-08, clip_norm=5.0)
+    """
+    kinds: dict[type, type[Optimizer]] = {Adam: CompiledAdam, Adagrad: CompiledAdagrad}
+    kind = kinds.get(type(optimizer))
+    if kind is None:
+        return optimizer
+    return kind(**{f.name: getattr(optimizer, f.name) for f in fields(optimizer)})
