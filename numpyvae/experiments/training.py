@@ -102,6 +102,9 @@ def _train(
     progress: bool,
 ) -> None:
     """Train the model in place up to an epoch, with a checkpoint after an epoch."""
+    optimizer = training.optimizer
+    if accelerator is not None:
+        optimizer = compiled_optimizer(optimizer)
     history = history_of(folder)
     checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
     shown = Progress(epoch, len(history)) if progress else nullcontext()
@@ -110,7 +113,7 @@ def _train(
         settings: dict[str, Any] = {
             "epochs": max(epoch - len(history), 0),
             "batch_size": training.batch_size,
-            "optimizer": training.optimizer,
+            "optimizer": optimizer,
             "schedule": training.schedule,
             "callbacks": [checkpoints, *([line] if line else [])],
             "seed": seed,
@@ -128,7 +131,6 @@ def _fit(
     """Call `fit`."""
     estimator, x_valid = training.estimator, None
     if accelerator is not None:
-        settings["optimizer"] = compiled_optimizer(settings["optimizer"])
         estimator = compiled_estimator(estimator)
     if training.patience is not None:
         x_valid = data.x_test if data.x_valid is None else data.x_valid
