@@ -169,32 +169,41 @@ def marginal(palette: Palette) -> Figure:
 def digits(palette: Palette) -> Figure:
     """Show the means of p(x|z) on a grid of the unit square of u, z = Φ⁻¹(u)."""
     with_images = [m for m in _figures("kingma-welling-fig4") if "images" in m["figures"]]
-    return _mosaics(palette, {"": with_images[-1]["figures"]["images"]}, 4.6)
+    return _mosaics(palette, {"": {"": with_images[-1]["figures"]["images"]}}, 4.6)
 
 
 @_drawing("kingma-welling-fig5")
 def samples(palette: Palette) -> Figure:
-    """Show the means of p(x|z) at draws from the prior, for each number of latents."""
-    last = {m["training"]: m for m in _figures("kingma-welling-fig5") if "images" in m["figures"]}
-    images = {f"J = {k.rpartition('-')[2]}": m["figures"]["images"] for k, m in last.items()}
+    """Show the means of p(x|z) at draws from the prior, for each number of latents and samples."""
+    images: dict[str, dict[str, list[str]]] = {}
+    for m in _figures("kingma-welling-fig5"):
+        if "images" in m["figures"]:
+            J, samples = m["training"].rpartition("-")[2], m["epoch"] * 50_000
+            row = images.setdefault(f"{samples:,} samples", {})
+            row[f"J = {J}"] = m["figures"]["images"]
     return _mosaics(palette, images, 7.0)
 
 
-def _mosaics(palette: Palette, images: dict[str, list[str]], width: float) -> Figure:
-    """Show groups of square images, each a text with a hexadecimal digit for each pixel."""
-    figure = Figure(figsize=(width, width / len(images) + 0.3), layout="constrained")
+def _mosaics(palette: Palette, images: dict[str, dict[str, list[str]]], width: float) -> Figure:
+    """Show rows of groups of square images, each a text with a hexadecimal digit for a pixel."""
+    rows, columns = len(images), len(next(iter(images.values())))
+    figure = Figure(figsize=(width, width / columns * rows + 0.2), layout="constrained")
     shades = [palette.background, palette.text]
     cmap = mpl.colors.LinearSegmentedColormap.from_list("shades", shades)
-    for ax, (title, tiles) in zip(
-        figure.subplots(1, len(images), squeeze=False)[0], images.items()
-    ):
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax, title in zip(axes[:, 0], images):
+        ax.set_ylabel(title, color=palette.text)
+    for ax, title in zip(axes[0], next(iter(images.values()))):
+        ax.set_title(title, color=palette.text)
+    groups = [tiles for row in images.values() for tiles in row.values()]
+    for ax, tiles in zip(axes.ravel(), groups):
         side, across = int(len(tiles[0]) ** 0.5), int(len(tiles) ** 0.5)
         x = np.array([[int(c, 16) for c in tile] for tile in tiles])
         x = x.reshape(across, across, side, side)
         x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))).transpose(0, 2, 1, 3)  # a gap of one pixel
         ax.imshow(x.reshape(across * (side + 1), -1), cmap=cmap, vmin=0, vmax=15)
-        ax.set_title(title, color=palette.text)
-        ax.axis("off")
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     return figure
 
 
