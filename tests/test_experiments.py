@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import needs_numba
 
 from numpyvae import VAE, plotting
 from numpyvae.command.cli import main
@@ -266,15 +267,16 @@ def test_a_stage_of_a_longer_training_is_taken(tmp_path, whole, monkeypatch, pat
     assert len(outcome.found[0].history) == 2
 
 
-def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
-    """Kills a stop that loses the best parameters, or the chains."""
+@pytest.mark.parametrize("accelerator", [None, pytest.param("numba", marks=needs_numba)])
+def test_early_stopping_and_monte_carlo_em_go_on_too(accelerator, tmp_path, monkeypatch):
+    """Kills a stop that loses the best parameters, or the chains; a compiled model not saved."""
     from numpyvae.support.checkpoints import Checkpoints
 
     stopping = replace(small("stops").final(), patience=1, optimizer=Adam(0.5), epochs=30)
     chains = replace(small("mcem").final(), data="digits-fixed", method="monte-carlo-em")
     plan = Plan([stopping, chains], {"n_importance": 2, "rows": 20}, "a second")
     experiment = replace(TINY, full=plan)
-    whole = run(experiment, tmp_path / "whole")
+    whole = run(experiment, tmp_path / "whole", accelerator=accelerator)
     epochs = len(whole.found[0].history)
     assert epochs < 30
     real, calls = Checkpoints.write, []
@@ -288,9 +290,12 @@ def test_early_stopping_and_monte_carlo_em_go_on_too(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "write", write)
     for _ in range(2):
         with pytest.raises(Stop):
-            run(experiment, tmp_path / "parts")
-    run(experiment, tmp_path / "parts")
+            run(experiment, tmp_path / "parts", accelerator=accelerator)
+    run(experiment, tmp_path / "parts", accelerator=accelerator)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    plain = run(experiment, tmp_path / "plain")
+    bounds = [o.found[1].figures["log p(x)"][0] for o in (plain, whole)]
+    assert bounds[0] == pytest.approx(bounds[1], abs=0.05)
 
 
 def test_test_rows_are_drawn_and_the_curve_is_theirs(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.training import fit
 from ..core.vae import VAE
-from ..fast import compiled_estimator, compiled_optimizer
+from ..fast import compiled, compiled_estimator, compiled_optimizer
 from ..inference import monte_carlo_em
 from ..support.blas import blas_threads
 from ..support.checkpoints import Checkpoints
@@ -64,7 +64,7 @@ def trained_model(
     epoch : int
         At least as many as were asked for before.
     accelerator : {None, "numba"}
-        Compile the training step, and Adam or Adagrad.
+        Compile the training step, or the model for Monte-Carlo EM, and Adam or Adagrad.
     progress : bool
         Show a progress line on standard error.
 
@@ -102,9 +102,9 @@ def _train(
     progress: bool,
 ) -> None:
     """Train the model in place up to an epoch, with a checkpoint after an epoch."""
-    optimizer = training.optimizer
-    if accelerator is not None:
-        optimizer = compiled_optimizer(optimizer)
+    optimizer, model = training.optimizer, vae
+    if accelerator is not None:  # the parameters of both models are the same
+        optimizer, model = compiled_optimizer(optimizer), compiled(vae)
     history = history_of(folder)
     checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
     shown = Progress(epoch, len(history)) if progress else nullcontext()
@@ -120,7 +120,7 @@ def _train(
             "resume": history if history.rows else None,
         }
         if training.method == "monte-carlo-em":
-            monte_carlo_em(vae, data.x_train, **settings)
+            monte_carlo_em(model, data.x_train, **settings)
         else:
             _fit(training, data, vae, accelerator, settings)
 
