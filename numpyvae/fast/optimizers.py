@@ -122,7 +122,7 @@ def compiled_optimizer(optimizer: Optimizer) -> Optimizer:
     Examples
     --------
     >>> compiled_optimizer(Adagrad(0.1, clip_norm=5.0))                  # doctest: +SKIP
-    CompiledAdagrad(learning_rate=0.1, eps=1e-08, clip_norm=5.0)
+    CompiledAdagrad(learning_rate=0.1, clip_norm=5.0, eps=1e-08)
     """
     kinds: dict[type, type[Optimizer]] = {Adam: CompiledAdam, Adagrad: CompiledAdagrad}
     kind = kinds.get(type(optimizer))
