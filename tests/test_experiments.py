@@ -401,3 +401,18 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / "out" / "results.json").read_bytes())
     assert not printed["complete"]
+
+
+@pytest.mark.parametrize(("largest", "holds"), [(-101.0, True), (-94.0, False)])
+def test_slow_training_is_not_taken_for_overfitting(largest, holds):
+    """Kills a claim that compares the test bounds of models alone, and one that always holds."""
+    from numpyvae.experiments.kingma_welling_bounds import _no_overfitting
+
+    def model(latents, training, test):
+        about = SimpleNamespace(name=f"mnist-aevb-{latents}", data="mnist", latent_dim=latents)
+        history, figures = {"elbo": np.array([-200.0, training])}, {"test bound": [test, 0.3]}
+        return SimpleNamespace(training=about, seed=0, last=True, history=history, figures=figures)
+
+    models = [model(200, largest, -102.0), model(2, -97.0, -98.0), model(20, -90.0, -91.5)]
+    (claim,) = _no_overfitting(models)
+    assert bool(claim.holds) is holds
