@@ -124,8 +124,8 @@ def bounds(palette: Palette) -> Figure:
             mark = "s" if method == "wake-sleep" else "o"
             ax.plot(x, y, mark, ms=5, color=color, label=f"{label}, test")
         ax.set_title(f"{data.replace('mnist', 'MNIST').replace('frey', 'Frey faces')}, J = {J}")
-        top = (-210, -100) if data == "mnist" else (0, 1600)
-        ax.set(xscale="log", xlim=(8e4, 1e7), ylim=top)
+        shown = (-210, -95) if data == "mnist" else (400, 1250)
+        ax.set(xscale="log", xlim=(8e4, 1.3e7), ylim=shown)
         ax.title.set(color=palette.text, fontsize=11)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(panels) :]:
