@@ -97,7 +97,7 @@ FIGURE_4 = Experiment(
     Plan(
         _of_figure_2("mnist-fixed", (2,), **MNIST) + _of_figure_2("frey", (2,), **FREY),
         effort={},
-        duration="twenty minutes",
+        duration="a quarter of an hour, with --accelerator numba",
     ),
     Plan(_of_figure_2("digits", (2,), **DIGITS), effort={}, duration="ten seconds"),
     _manifold,
@@ -109,7 +109,11 @@ FIGURE_5 = Experiment(
     "kingma-welling-fig5",
     "Samples of models with 2, 5, 10 and 20 latents.",
     PAPER.format(5),
-    Plan(_of_figure_2("mnist-fixed", (2, 5, 10, 20), **MNIST), effort={}, duration="an hour"),
+    Plan(
+        _of_figure_2("mnist-fixed", (2, 5, 10, 20), **MNIST),
+        effort={},
+        duration="half an hour, with --accelerator numba",
+    ),
     Plan(_of_figure_2("digits", (2, 5, 10, 20), **DIGITS), effort={}, duration="half a minute"),
     _samples,
     _better_with_latents,
