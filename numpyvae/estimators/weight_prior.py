@@ -1,12 +1,12 @@
 """A Gaussian prior on the decoder's parameters: MAP in place of maximum likelihood.
 
 Kingma & Welling 2013, §5, add to the bound the log density of θ ~ N(0, I), "a small weight decay
-term". The posterior density of θ has N datapoints and one prior, so that per datapoint
+term"; here its variance is v. The log posterior of θ is a sum of N terms, one for each datapoint,
+and one term for the prior. With the ELBO in place of log p(x), and divided by N, it is
 
     (1/N) (Σ_n ELBO_n + log p(θ)) = mean ELBO + (1/N) log N(θ; 0, v I)
 
-N is the size of the data set, whatever the size of a minibatch: the mean of the gradients of an
-epoch then contains the gradient of the prior once.
+N is the size of the data set, whatever the size of a minibatch. θ contains weights and biases.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ __all__ = ["WithWeightPrior", "weight_log_prior"]
 def weight_log_prior(theta: np.ndarray, variance: float) -> tuple[np.ndarray, Callable]:
     """Log density of the prior of the weights, log N(θ; 0, v I) (Kingma & Welling 2013, §5).
 
-    log N(θ; 0, v I) = −½ (‖θ‖²/v + P_θ log 2πv), in two passes over θ, which has far more entries
-    than a minibatch has latents.
+    log N(θ; 0, v I) = −½ (‖θ‖²/v + P_θ log 2πv)
+
+    θ is large, so it is read only once here, and once in the pullback.
 
     Parameters
     ----------

@@ -13,10 +13,10 @@ __all__ = ["OnePass", "loop"]
 
 
 class OnePass:
-    """Goes before an optimizer in the bases of a class: a compiled loop computes and adds a step.
+    """A mixin: list it before an optimizer among the base classes.
 
-    If some entries of a step are not finite, `ascend` does not add these entries, so that all
-    parameters stay finite, and returns the step; `fit` then restores the last finite parameters.
+    A compiled loop computes a step and adds it in one pass. A parameter whose new value is not
+    finite is left as it is, and `ascend` then returns the step.
     """
 
     kernel: ClassVar[str]  # the name of the loop in `optimizer_kernels`
@@ -32,7 +32,7 @@ class OnePass:
     def ascend(
         self: Any, flat: np.ndarray, gradient: np.ndarray, state: State, scale: float = 1.0
     ) -> np.ndarray | None:
-        """Add the step to `flat` (P,); if an entry of either is not finite, return the step."""
+        """Add the step to `flat` (P,); return it if a new value is not finite."""
         state["t"] += 1
         return self._pass(flat, self.clipped(gradient), state, float(scale) * self.learning_rate)
 
@@ -45,7 +45,7 @@ class OnePass:
     def _pass(
         self: Any, flat: np.ndarray, g: np.ndarray, state: State, rate: float
     ) -> np.ndarray | None:
-        """Add the steps to `flat`; return them if a step or a new parameter is not finite."""
+        """Add the step to `flat`, where the sum is finite; return it if a sum is not."""
         vectors = {"gradient": g, "parameters": flat} | {s: state[s] for s in self.slots}
         size = state[self.slots[0]].size
         for name, vector in vectors.items():

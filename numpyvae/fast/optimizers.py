@@ -19,10 +19,11 @@ __all__ = ["CompiledAdagrad", "CompiledAdam", "compiled_optimizer"]
 class CompiledAdam(OnePass, Adam):
     """`optimizers.Adam` in one pass over memory; the parameters have the same bits.
 
-    In its state, entries below the smallest normal number are 0: to compute with them takes many
-    times longer. The same pass adds the step to the parameters. If some entries of a step are not
-    finite, `ascend` does not add these entries, so that all parameters stay finite; `fit` then
-    restores the last finite parameters, as with `Adam`.
+    Entries of its state below 16 times the smallest normal number become 0, because a processor
+    computes many times more slowly with numbers below the smallest normal one. The same pass adds
+    the step to the parameters, each where its new value is finite. If one is not, `ascend` returns
+    the step, and `fit` restores the parameters from the start of an epoch and raises
+    NonFiniteError, as with `Adam`.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ class CompiledAdam(OnePass, Adam):
 class CompiledAdagrad(OnePass, Adagrad):
     """`optimizers.Adagrad` in one pass over memory; the parameters have the same bits.
 
-    The same pass adds the step to the parameters. If some entries of a step are not finite,
-    `ascend` does not add these entries, so that all parameters stay finite; `fit` then restores
-    the last finite parameters, as with `Adagrad`.
+    The same pass adds the step to the parameters, each where its new value is finite. If one is
+    not, `ascend` returns the step, and `fit` restores the parameters from the start of an epoch
+    and raises NonFiniteError, as with `Adagrad`.
 
     Parameters
     ----------
