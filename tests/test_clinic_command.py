@@ -165,7 +165,8 @@ def test_a_report_is_written_completely_or_not_at_all(tmp_path, capsys, monkeypa
     monkeypatch.setitem(command.FORMATS, "markdown", fails)
     assert main(["clinic", path, "--output", str(output)]) == 1
     assert output.read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "report.md"]
+    names = {p.name for p in tmp_path.iterdir()} - {"__pycache__"}  # Python may write one
+    assert names == {"mine.py", "report.md"}
 
 
 def test_only_some_examinations_with_the_facts_of_the_others():
