@@ -159,11 +159,17 @@ def seconds(name: str) -> float:
 
 
 def claims(name: str) -> nodes.Node:
-    """Return the claims of an experiment as a list, each with whether it holds."""
-    texts = [
-        f"{'holds' if c['holds'] else 'does not hold'}: {c['text']}"
-        for c in results(name)["claims"]
-    ]
+    """Return the claims of an experiment as a list, each with whether it holds.
+
+    Of more than ten claims those that hold are counted.
+    """
+    found = results(name)["claims"]
+    held = [f"holds: {c['text']}" for c in found if c["holds"]]
+    texts = [f"does not hold: {c['text']}" for c in found if not c["holds"]]
+    if len(found) > 10:
+        texts.append(f"{len(held)} of {len(found)} claims hold")
+    else:
+        texts += held
     items = [nodes.list_item("", nodes.paragraph("", text)) for text in texts]
     return nodes.bullet_list("", *items)
 
