@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +87,21 @@ def test_accelerator_is_chosen_and_reported(tmp_path, capsys):
             found.append(json.loads(capsys.readouterr().out))
         assert [f["accelerator"] for f in found] == [None, "numba"]
         assert all(f["likelihood"] == "bernoulli" for f in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", "CompiledAdam"), ("adagrad", "CompiledAdagrad")]
+)
+def test_the_accelerator_compiles_the_optimizer_with_its_settings(name, kind):
+    """Kills an optimizer that is left as it is, or compiled with other settings."""
+    pytest.importorskip("numba")
+    chosen = {"optimizer": name, "learning_rate": 0.3, "clip_norm": 2.0}
+    plain, fast = (
+        plan.chosen_optimizer(SimpleNamespace(accelerator=a, **chosen)) for a in (None, "numba")
+    )
+    assert type(fast).__name__ == kind
+    assert dataclasses.asdict(fast) == dataclasses.asdict(plain)
+    assert (fast.learning_rate, fast.clip_norm) == (0.3, 2.0)
 
 
 def test_accelerator_without_numba_is_one_line(tmp_path, capsys, monkeypatch):

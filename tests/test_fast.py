@@ -90,6 +90,16 @@ def test_a_compiled_optimizer_takes_the_same_steps_to_the_bit(plain, dtype):
 
 
 @needs_numba
+@pytest.mark.parametrize("kind", [CompiledAdam, CompiledAdagrad])
+def test_a_compiled_optimizer_refuses_a_setting_that_is_not_valid(kind):
+    """Kills a compiled class that does not check its settings."""
+    with pytest.raises(ValueError, match=r"^learning_rate: expected .* got -1"):
+        kind(-1.0)
+    with pytest.raises(TypeError, match=r"^eps: expected "):
+        kind(eps="small")
+
+
+@needs_numba
 def test_what_has_no_loop_is_left_as_it_is():
     """Kills a class of a user's that is replaced by its base, and an optimizer compiled twice."""
 

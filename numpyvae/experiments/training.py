@@ -102,9 +102,9 @@ def _train(
     progress: bool,
 ) -> None:
     """Train the model in place up to an epoch, with a checkpoint after an epoch."""
-    optimizer, model = training.optimizer, vae
-    if accelerator is not None:  # the parameters of both models are the same
-        optimizer, model = compiled_optimizer(optimizer), compiled(vae)
+    optimizer = training.optimizer
+    if accelerator is not None:
+        optimizer = compiled_optimizer(optimizer)
     history = history_of(folder)
     checkpoints = Checkpoints(lambda kept: kept.save(folder / "checkpoint.npz"), history)
     shown = Progress(epoch, len(history)) if progress else nullcontext()
@@ -120,6 +120,7 @@ def _train(
             "resume": history if history.rows else None,
         }
         if training.method == "monte-carlo-em":
+            model = vae if accelerator is None else compiled(vae)  # with the same parameters
             monte_carlo_em(model, data.x_train, **settings)
         else:
             _fit(training, data, vae, accelerator, settings)

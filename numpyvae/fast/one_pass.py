@@ -1,4 +1,4 @@
-"""What the compiled optimizers have in common: one pass over memory for each step."""
+"""What the compiled optimizers have in common: flat ← flat + step(g, state), in one pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..core.optimizers import State
+from ..core.optimizers import Optimizer, State
+from .loading import needing_numba
 
 __all__ = ["OnePass", "loop"]
 
@@ -20,6 +21,11 @@ class OnePass:
     """
 
     kernel: ClassVar[str]  # the name of the loop in `optimizer_kernels`
+
+    def __post_init__(self: Any) -> None:
+        Optimizer.__post_init__(self)
+        with needing_numba(type(self).__name__):
+            loop(self.kernel)
 
     def numbers(self, t: int, rate: float) -> tuple[float, ...]:
         """Return the numbers that the loop takes in step t."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.optimizers import Adagrad, Adam, Optimizer, State
-from .loading import needing_numba
-from .one_pass import OnePass, loop
+from .one_pass import OnePass
 
 __all__ = ["CompiledAdagrad", "CompiledAdam", "compiled_optimizer"]
 
@@ -19,11 +18,13 @@ __all__ = ["CompiledAdagrad", "CompiledAdam", "compiled_optimizer"]
 class CompiledAdam(OnePass, Adam):
     """`optimizers.Adam` in one pass over memory; the parameters have the same bits.
 
-    Entries of its state below 16 times the smallest normal number become 0, because a processor
-    computes many times more slowly with numbers below the smallest normal one. The same pass adds
-    the step to the parameters, each where its new value is finite. If one is not, `ascend` returns
-    the step, and `fit` restores the parameters from the start of an epoch and raises
-    NonFiniteError, as with `Adam`.
+    M ← β₁ M + g;  V ← β₂ V + g²;  flat ← flat + α (1 − β₁) r/c₁ · M/(√V + r ε)
+
+    r and c₁ are those of the second form in `Adam`. Entries of M and V below 16 times the smallest
+    normal number become 0, because a processor computes many times more slowly with numbers below
+    the smallest normal one. The same pass adds the step to the parameters, each where its new
+    value is finite. If one is not, `ascend` returns the step, and `fit` restores the parameters
+    from the start of an epoch and raises NonFiniteError, as with `Adam`.
 
     Parameters
     ----------
@@ -46,11 +47,6 @@ class CompiledAdam(OnePass, Adam):
 
     kernel = "adam"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        with needing_numba("CompiledAdam"):
-            loop(self.kernel)
-
     def numbers(self, t: int, rate: float) -> tuple[float, ...]:
         c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         r = math.sqrt(c2 / (1 - self.beta2))
@@ -64,6 +60,8 @@ class CompiledAdam(OnePass, Adam):
 @dataclass(frozen=True)
 class CompiledAdagrad(OnePass, Adagrad):
     """`optimizers.Adagrad` in one pass over memory; the parameters have the same bits.
+
+    s ← s + g²;  flat ← flat + α g/(√s + ε)
 
     The same pass adds the step to the parameters, each where its new value is finite. If one is
     not, `ascend` returns the step, and `fit` restores the parameters from the start of an epoch
@@ -89,11 +87,6 @@ class CompiledAdagrad(OnePass, Adagrad):
     """
 
     kernel = "adagrad"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        with needing_numba("CompiledAdagrad"):
-            loop(self.kernel)
 
     def numbers(self, t: int, rate: float) -> tuple[float, ...]:
         return rate, self.eps
